@@ -1,0 +1,91 @@
+/* SPDX-License-Identifier: MIT */
+#include "clmoe/context.h"
+
+#include "device/clerr.h"
+#include "plan/context.h"
+
+#include <stdlib.h>
+
+static enum clmoe_status require_member(const struct log *log, cl_context context, cl_device_id device) {
+    cl_uint n = 0;
+    TRY_CL(log, clGetContextInfo(context, CL_CONTEXT_NUM_DEVICES, sizeof n, &n, NULL));
+    cl_device_id *const ids = calloc(n + 1, sizeof *ids);
+    if (!ids) return CLMOE_E_NO_MEMORY;
+    const cl_int err = clGetContextInfo(context, CL_CONTEXT_DEVICES, n * sizeof *ids, ids, NULL);
+    bool member = false;
+    for (cl_uint i = 0; i < n; i++) member |= ids[i] == device;
+    free(ids);
+    TRY_CL(log, err);
+    REQUIRE(log, member, "the device is not one of the %u of the context", (unsigned)n);
+    return CLMOE_OK;
+}
+
+static enum clmoe_status init(struct clmoe_context *ctx, cl_context context, cl_device_id device,
+                              const struct clmoe_context_params *params) {
+    TRY(require_member(&ctx->log, context, device));
+    REQUIRE(&ctx->log, !params->cache || (params->cache->get && params->cache->set), "a cache without get or set");
+    return device_init(&ctx->dev, &ctx->log, context, device, &params->caps);
+}
+
+enum clmoe_status clmoe_context_create(cl_context context, cl_device_id device,
+                                       const struct clmoe_context_params *params, clmoe_context **out) {
+    static const struct clmoe_context_params defaults;
+    if (!params) params = &defaults;
+    if (!out) return CLMOE_E_INVALID;
+    *out = NULL;
+    const struct log log = {params->log, params->log_priv, params->log_level ? params->log_level : CLMOE_LOG_WARN};
+    REQUIRE(&log, context != NULL, "context is NULL");
+    REQUIRE(&log, device != NULL, "device is NULL");
+    struct clmoe_context *const ctx = calloc(1, sizeof *ctx);
+    if (!ctx) return CLMOE_E_NO_MEMORY;
+    ctx->log = log;
+    atomic_init(&ctx->references, 1);
+    enum clmoe_status status = init(ctx, context, device, params);
+    if (status == CLMOE_OK) {
+        cl_int err = clRetainContext(context);
+        if (err == CL_SUCCESS) {
+            err = clRetainDevice(device);
+            if (err != CL_SUCCESS) clReleaseContext(context);
+        }
+        if (err != CL_SUCCESS) status = clerr_report(&log, err, "clRetainContext, clRetainDevice");
+    }
+    if (status != CLMOE_OK) {
+        free(ctx);
+        return status;
+    }
+    store_init(&ctx->store, params->cache);
+    *out = ctx;
+    return CLMOE_OK;
+}
+
+void clmoe_context_destroy(clmoe_context **ctx) {
+    if (!ctx || !*ctx) return;
+    context_release(*ctx);
+    *ctx = NULL;
+}
+
+enum clmoe_status clmoe_context_device_info(const clmoe_context *ctx, struct clmoe_device_info *info) {
+    if (!ctx || !info) return CLMOE_E_INVALID;
+    const struct device *const dev = &ctx->dev;
+    *info = (struct clmoe_device_info){
+        .name = dev->name,
+        .vendor = dev->vendor,
+        .driver = dev->driver,
+        .platform = dev->platform,
+        .caps = dev->caps,
+        .features = dev->features,
+    };
+    return CLMOE_OK;
+}
+
+const char *clmoe_feature_name(enum clmoe_feature feature) {
+    switch (feature) {
+    case CLMOE_FEATURE_CPU: return "cpu";
+    case CLMOE_FEATURE_FP16: return "fp16";
+    case CLMOE_FEATURE_FP64: return "fp64";
+    case CLMOE_FEATURE_INT64_ATOMICS: return "int64_atomics";
+    case CLMOE_FEATURE_SUBGROUPS: return "subgroups";
+    case CLMOE_FEATURE_NV_PTX: return "nv_ptx";
+    }
+    return NULL;
+}

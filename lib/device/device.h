@@ -1,0 +1,24 @@
+/* SPDX-License-Identifier: MIT
+ * What is known of the device: limits and capability bits. The only place that looks at vendors or extensions; the
+ * rest of the library sees limits and bits. */
+#ifndef CLMOE_DEVICE_DEVICE_H
+#define CLMOE_DEVICE_DEVICE_H
+
+#include "base/log.h"
+#include "clmoe/context.h"
+
+#define DEVICE_TEXT 256
+
+struct device {
+    cl_context context;
+    cl_device_id id;
+    char name[DEVICE_TEXT], vendor[DEVICE_TEXT], driver[DEVICE_TEXT], platform[DEVICE_TEXT], version[DEVICE_TEXT];
+    struct clmoe_caps caps; /* limits in force: the device's own, lowered by the caller */
+    uint32_t features;      /* mask of enum clmoe_feature, the caller's mask removed */
+};
+
+/* Reads limits and runs the probes. Does not retain. CLMOE_E_INVALID for a device that cannot run clmoe. */
+enum clmoe_status device_init(struct device *dev, const struct log *log, cl_context context, cl_device_id id,
+                              const struct clmoe_caps *forced);
+
+#endif

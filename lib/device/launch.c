@@ -1,0 +1,86 @@
+/* SPDX-License-Identifier: MIT */
+#include "launch.h"
+
+#include "clerr.h"
+
+#include <assert.h>
+
+enum clmoe_status launch_begin(struct launch *l, const struct log *log, cl_command_queue queue, cl_uint n_wait,
+                               const cl_event *wait, cl_event *event) {
+    *l = (struct launch){.log = log, .queue = queue, .n_wait = n_wait, .wait = wait, .event = event};
+    cl_command_queue_properties properties = 0;
+    TRY_CL(log, clGetCommandQueueInfo(queue, CL_QUEUE_PROPERTIES, sizeof properties, &properties, NULL));
+    l->out_of_order = properties & CL_QUEUE_OUT_OF_ORDER_EXEC_MODE_ENABLE;
+    return CLMOE_OK;
+}
+
+enum clmoe_status launch_kernel(struct launch *l, cl_kernel kernel, uint64_t groups, size_t local) {
+    if (groups == 0) return CLMOE_OK;
+    if (groups > SIZE_MAX / local) return clerr_report(l->log, CL_INVALID_GLOBAL_WORK_SIZE, "launch_kernel");
+    const size_t global = (size_t)groups * local;
+    const bool chained = l->out_of_order && l->previous;
+    const cl_uint n_wait = chained ? 1 : l->started ? 0 : l->n_wait;
+    const cl_event *const wait = chained ? &l->previous : n_wait ? l->wait : NULL;
+    cl_event done = NULL;
+    const bool want_event = l->event || l->out_of_order;
+    TRY_CL(l->log, clEnqueueNDRangeKernel(l->queue, kernel, 1, NULL, &global, &local, n_wait, wait,
+                                          want_event ? &done : NULL));
+    if (l->previous) clReleaseEvent(l->previous);
+    l->previous = done;
+    l->started = true;
+    return CLMOE_OK;
+}
+
+enum clmoe_status launch_end(struct launch *l, enum clmoe_status status) {
+    if (status == CLMOE_OK && l->event && !l->previous) {
+        const cl_int err = clEnqueueMarkerWithWaitList(l->queue, l->n_wait, l->n_wait ? l->wait : NULL, &l->previous);
+        if (err != CL_SUCCESS) status = clerr_report(l->log, err, "clEnqueueMarkerWithWaitList");
+    }
+    if (status == CLMOE_OK && l->event)
+        *l->event = l->previous;
+    else if (l->previous)
+        clReleaseEvent(l->previous);
+    l->previous = NULL;
+    return status;
+}
+
+struct bind bind_begin(cl_kernel kernel, cl_mem spare) {
+    return (struct bind){.kernel = kernel, .spare = spare, .err = CL_SUCCESS};
+}
+
+static void bind_bytes(struct bind *b, const void *value, size_t size) {
+    if (b->err == CL_SUCCESS) b->err = clSetKernelArg(b->kernel, b->index++, size, value);
+}
+
+void bind_mem(struct bind *b, cl_mem mem) {
+    if (!mem) mem = b->spare;
+    bind_bytes(b, &mem, sizeof mem);
+}
+
+void bind_view(struct bind *b, cl_mem mem, uint64_t offset) {
+    const cl_ulong skip = offset;
+    bind_mem(b, mem);
+    bind_bytes(b, &skip, sizeof skip);
+}
+
+void bind_i32(struct bind *b, int64_t value) {
+    assert(value >= INT32_MIN && value <= INT32_MAX);
+    const cl_int v = (cl_int)value;
+    bind_bytes(b, &v, sizeof v);
+}
+
+void bind_i64(struct bind *b, int64_t value) {
+    const cl_long v = value;
+    bind_bytes(b, &v, sizeof v);
+}
+
+void bind_f32(struct bind *b, float value) {
+    const cl_float v = value;
+    bind_bytes(b, &v, sizeof v);
+}
+
+enum clmoe_status bind_end(const struct bind *b, const struct log *log) {
+    if (b->err == CL_SUCCESS) return CLMOE_OK;
+    log_msg(log, CLMOE_LOG_ERROR, "argument %u", (unsigned)b->index - 1);
+    return clerr_report(log, b->err, "clSetKernelArg");
+}

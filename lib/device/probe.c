@@ -1,0 +1,149 @@
+/* SPDX-License-Identifier: MIT */
+#include "probe.h"
+
+#include "clerr.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#define PROBE_ITEMS 32
+
+/* One probe: 32 work-items of one work-group write one uint each; item i must have written i * step + first. It is tried
+ * only where the extension is announced, because the compilers of some drivers crash on what they do not know. */
+struct probe {
+    enum clmoe_feature feature;
+    const char *extension;
+    const char *options;
+    const char *source;
+    uint32_t first, step;
+};
+
+static const struct probe probes[] = {
+    {CLMOE_FEATURE_FP16, "cl_khr_fp16", "-cl-std=CL1.2",
+     "#pragma OPENCL EXTENSION cl_khr_fp16 : enable\n"
+     "kernel void probe(global uint *out) {\n"
+     "    uint i = (uint)get_global_id(0);\n"
+     "    half h = (half)i;\n"
+     "    out[i] = (uint)(h * (half)0.5f + (half)1.0f + h * (half)0.5f);\n"
+     "}\n",
+     1, 1},
+    {CLMOE_FEATURE_FP64, "cl_khr_fp64", "-cl-std=CL1.2",
+     "#pragma OPENCL EXTENSION cl_khr_fp64 : enable\n"
+     "kernel void probe(global uint *out) {\n"
+     "    uint i = (uint)get_global_id(0);\n"
+     "    double d = (double)i + 4503599627370496.0;\n"
+     "    out[i] = (uint)(d - 4503599627370490.0);\n"
+     "}\n",
+     6, 1},
+    {CLMOE_FEATURE_INT64_ATOMICS, "cl_khr_int64_base_atomics", "-cl-std=CL1.2",
+     "#pragma OPENCL EXTENSION cl_khr_int64_base_atomics : enable\n"
+     "kernel void probe(global uint *out) {\n"
+     "    uint i = (uint)get_global_id(0);\n"
+     "    local ulong sum;\n"
+     "    if (i == 0) sum = 0;\n"
+     "    barrier(CLK_LOCAL_MEM_FENCE);\n"
+     "    atom_add(&sum, 0x100000000UL);\n"
+     "    barrier(CLK_LOCAL_MEM_FENCE);\n"
+     "    out[i] = (uint)(sum >> 32) + i;\n"
+     "}\n",
+     32, 1},
+    {CLMOE_FEATURE_SUBGROUPS, "cl_khr_subgroups", "-cl-std=CL3.0",
+     "#pragma OPENCL EXTENSION cl_khr_subgroups : enable\n"
+     "kernel void probe(global uint *out) {\n"
+     "    uint i = (uint)get_global_id(0);\n"
+     "    uint n = sub_group_reduce_add(1u);\n"
+     "    out[i] = n == get_sub_group_size() ? i : 1000u;\n"
+     "}\n",
+     0, 1},
+    {CLMOE_FEATURE_SUBGROUPS, "cl_intel_subgroups", "-cl-std=CL1.2",
+     "kernel void probe(global uint *out) {\n"
+     "    uint i = (uint)get_global_id(0);\n"
+     "    uint n = sub_group_reduce_add(1u);\n"
+     "    out[i] = n == get_sub_group_size() ? i : 1000u;\n"
+     "}\n",
+     0, 1},
+    {CLMOE_FEATURE_NV_PTX, "cl_nv_device_attribute_query", "-cl-std=CL1.2",
+     "kernel void probe(global uint *out) {\n"
+     "    uint i = (uint)get_global_id(0), other;\n"
+     "    asm volatile(\"shfl.sync.bfly.b32 %0, %1, 31, 31, -1;\" : \"=r\"(other) : \"r\"(i));\n"
+     "    out[i] = 31u - other;\n"
+     "}\n",
+     0, 1},
+};
+
+static bool announced(const char *extensions, const char *name) {
+    const size_t length = strlen(name);
+    for (const char *p = extensions; (p = strstr(p, name)); p += length)
+        if ((p == extensions || p[-1] == ' ') && (p[length] == ' ' || p[length] == '\0')) return true;
+    return false;
+}
+
+static bool right(const struct probe *probe, const cl_uint *out) {
+    for (uint32_t i = 0; i < PROBE_ITEMS; i++)
+        if (out[i] != probe->first + i * probe->step) return false;
+    return true;
+}
+
+static bool run_probe(const struct probe *probe, const struct device *dev, cl_command_queue queue, cl_mem buffer) {
+    cl_int err;
+    bool ok = false;
+    cl_kernel kernel = NULL;
+    const cl_program program = clCreateProgramWithSource(dev->context, 1, (const char **)&probe->source, NULL, &err);
+    if (err != CL_SUCCESS) return false;
+    if (clBuildProgram(program, 1, &dev->id, probe->options, NULL, NULL) != CL_SUCCESS) goto done;
+    kernel = clCreateKernel(program, "probe", &err);
+    if (err != CL_SUCCESS) goto done;
+    if (clSetKernelArg(kernel, 0, sizeof buffer, &buffer) != CL_SUCCESS) goto done;
+    const size_t size = PROBE_ITEMS;
+    cl_uint out[PROBE_ITEMS];
+    memset(out, 0xff, sizeof out);
+    if (clEnqueueWriteBuffer(queue, buffer, CL_TRUE, 0, sizeof out, out, 0, NULL, NULL) != CL_SUCCESS) goto done;
+    if (clEnqueueNDRangeKernel(queue, kernel, 1, NULL, &size, &size, 0, NULL, NULL) != CL_SUCCESS) goto done;
+    if (clEnqueueReadBuffer(queue, buffer, CL_TRUE, 0, sizeof out, out, 0, NULL, NULL) != CL_SUCCESS) goto done;
+    ok = right(probe, out);
+done:
+    if (kernel) clReleaseKernel(kernel);
+    clReleaseProgram(program);
+    return ok;
+}
+
+static enum clmoe_status run_all(const struct device *dev, const struct log *log, uint32_t wanted,
+                                 const char *extensions, uint32_t *features) {
+    cl_int err;
+    const cl_mem buffer = clCreateBuffer(dev->context, CL_MEM_READ_WRITE, PROBE_ITEMS * sizeof(cl_uint), NULL, &err);
+    TRY_CL(log, err);
+    const cl_command_queue queue = clCreateCommandQueue(dev->context, dev->id, 0, &err);
+    if (err != CL_SUCCESS) {
+        clReleaseMemObject(buffer);
+        return clerr_report(log, err, "clCreateCommandQueue");
+    }
+    for (size_t i = 0; i < sizeof probes / sizeof *probes; i++) {
+        const struct probe *const p = &probes[i];
+        if (!(wanted & p->feature) || (*features & p->feature) || !announced(extensions, p->extension)) continue;
+        if (run_probe(p, dev, queue, buffer))
+            *features |= p->feature;
+        else
+            log_msg(log, CLMOE_LOG_WARN, "device \"%s\" announces %s, but its probe fails", dev->name, p->extension);
+    }
+    clReleaseCommandQueue(queue);
+    clReleaseMemObject(buffer);
+    return CLMOE_OK;
+}
+
+enum clmoe_status probe_features(const struct device *dev, const struct log *log, uint32_t wanted,
+                                 uint32_t *features) {
+    *features = 0;
+    cl_device_type type = 0;
+    TRY_CL(log, clGetDeviceInfo(dev->id, CL_DEVICE_TYPE, sizeof type, &type, NULL));
+    if (type & CL_DEVICE_TYPE_CPU) *features |= CLMOE_FEATURE_CPU & wanted;
+    size_t size = 0;
+    TRY_CL(log, clGetDeviceInfo(dev->id, CL_DEVICE_EXTENSIONS, 0, NULL, &size));
+    char *const extensions = calloc(size + 1, 1);
+    if (!extensions) return CLMOE_E_NO_MEMORY;
+    const cl_int err = clGetDeviceInfo(dev->id, CL_DEVICE_EXTENSIONS, size, extensions, NULL);
+    const enum clmoe_status status = err == CL_SUCCESS
+                                         ? run_all(dev, log, wanted, extensions, features)
+                                         : clerr_report(log, err, "clGetDeviceInfo(CL_DEVICE_EXTENSIONS)");
+    free(extensions);
+    return status;
+}

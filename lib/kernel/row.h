@@ -1,0 +1,109 @@
+/* SPDX-License-Identifier: MIT
+ * Kernel tables. Each operation has one: const rows, best first, the last one a reference kernel that always fits. The
+ * first row that fits a problem on a device runs it.
+ *
+ * A row works on two structs of its operation (kernel/<op>.h):
+ *   the problem  what a plan is made for: sizes, dtypes, options, with defaults filled in
+ *   the call     what one enqueue brings: operands and the number of rows
+ * and answers three questions:
+ *   fits     may it run this problem on this device? If not, why?
+ *   prepare  which kernels with which -D options does it need (what changes the code's shape), how much workspace?
+ *   run      bind the arguments (sizes, strides) and launch
+ */
+#ifndef CLMOE_KERNEL_ROW_H
+#define CLMOE_KERNEL_ROW_H
+
+#include "base/dtype.h"
+#include "device/device.h"
+#include "device/launch.h"
+
+/* A view of a buffer as kernels take it: offset in elements (dtype_info.unit), strides in elements. */
+struct operand {
+    cl_mem mem; /* NULL: absent */
+    uint64_t offset;
+    int64_t shape[CLMOE_MAX_DIMS];
+    int64_t stride[CLMOE_MAX_DIMS];
+};
+
+/* Why a row was refused: one short clause with the numbers. */
+struct reason {
+    char text[160];
+};
+
+/* Inside a fits function: `return refuse(why, "n = %lld > 1024", n)`. Always false. */
+bool refuse(struct reason *why, const char *fmt, ...) PRINTF_LIKE(2, 3);
+
+#define RECIPE_KERNELS 8
+#define SPEC_OPTIONS 768
+
+struct kernel_spec {
+    const char *file;  /* under cl/ */
+    const char *entry; /* kernel function */
+    size_t local;      /* work-items of a work-group */
+    char options[SPEC_OPTIONS];
+};
+
+struct recipe {
+    struct kernel_spec kernels[RECIPE_KERNELS];
+    int n_kernels;
+    uint64_t workspace; /* bytes */
+};
+
+/* Adds a kernel; its index is the order of the calls. Defines LOCAL_SIZE = local. */
+struct kernel_spec *recipe_add(struct recipe *recipe, const char *file, const char *entry, size_t local);
+
+/* Adds " -Dname=value". */
+void spec_define(struct kernel_spec *spec, const char *name, const char *fmt, ...) PRINTF_LIKE(3, 4);
+
+/* What a run function works with. */
+struct run {
+    const struct device *dev;
+    const void *problem, *call;
+    const cl_kernel *kernels; /* in the order of the recipe */
+    const size_t *local;
+    cl_mem workspace;         /* NULL if the recipe wanted none */
+    uint64_t workspace_offset; /* bytes, a multiple of 256 */
+    struct launch *launch;
+};
+
+struct kernel_row {
+    const char *name; /* op, algorithm and tile, as in "matmul_tile_64x64x16"; unique over all tables */
+    bool (*fits)(const struct device *dev, const void *problem, struct reason *why);
+    void (*prepare)(const struct device *dev, const void *problem, struct recipe *recipe);
+    enum clmoe_status (*run)(const struct run *run);
+};
+
+struct kernel_table {
+    const char *op;
+    const struct kernel_row *rows;
+    int n_rows;
+};
+
+/* All tables, for clmoe_kernel_name. Ends with NULL. */
+extern const struct kernel_table *const kernel_tables[];
+
+/* Shared arithmetic of the tables. */
+static inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+/* Smallest power of two >= n, for n >= 1. */
+static inline int64_t ceil_pow2(int64_t n) {
+    int64_t p = 1;
+    while (p < n) p *= 2;
+    return p;
+}
+
+/* Largest power of two <= n, for n >= 1. */
+static inline int64_t floor_pow2(int64_t n) {
+    int64_t p = 1;
+    while (p <= n / 2) p *= 2;
+    return p;
+}
+
+/* Parts of a workspace, each aligned to 256 bytes: returns the offset of the part, moves *end past it. */
+static inline uint64_t workspace_part(uint64_t *end, uint64_t bytes) {
+    const uint64_t at = (*end + 255) / 256 * 256;
+    *end = at + bytes;
+    return at;
+}
+
+#endif

@@ -1,0 +1,7 @@
+/* SPDX-License-Identifier: MIT */
+#include "combine.h"
+
+const struct kernel_table *const kernel_tables[] = {
+    &combine_table,
+    NULL,
+};

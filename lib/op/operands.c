@@ -1,0 +1,194 @@
+/* SPDX-License-Identifier: MIT */
+#include "operands.h"
+
+#include "device/clerr.h"
+
+#include <string.h>
+
+#define MAX_OPERANDS 24
+
+/* The bytes an operand touches, in its parent buffer. */
+struct extent {
+    cl_mem parent;
+    uint64_t begin, end;   /* bytes; begin == end if it has no elements */
+    int64_t pitch, width;  /* bytes between and of rows, for two-dimensional views; pitch 0 for others */
+};
+
+bool product_fits(int64_t a, int64_t b, int64_t limit) { return b == 0 || a <= limit / b; }
+
+enum clmoe_status plan_check_create(const clmoe_context *ctx, const void *params, clmoe_plan **plan) {
+    if (!plan) return CLMOE_E_INVALID;
+    *plan = NULL;
+    if (!ctx) return CLMOE_E_INVALID;
+    REQUIRE(&ctx->log, params != NULL, "params is NULL");
+    return CLMOE_OK;
+}
+
+enum clmoe_status operand_rows(const clmoe_plan *plan, const char *name, const struct clmoe_tensor *tensor,
+                               int64_t max, int64_t *rows) {
+    const struct log *const log = &plan->ctx->log;
+    REQUIRE(log, tensor->ndim >= 1 && tensor->ndim <= CLMOE_MAX_DIMS, "%s.ndim = %d", name, (int)tensor->ndim);
+    *rows = tensor->shape[0];
+    REQUIRE(log, *rows >= 0 && *rows <= max, "%s has %lld rows, the plan is for at most %lld", name,
+            (long long)*rows, (long long)max);
+    return CLMOE_OK;
+}
+
+static bool all_zero(const struct clmoe_tensor *t) {
+    for (int d = 0; d < t->ndim; d++)
+        if (t->stride[d] != 0) return false;
+    return true;
+}
+
+/* Shape and strides; fills out->shape and out->stride. */
+static enum clmoe_status check_layout(const struct log *log, const struct operand_rule *r, struct operand *out,
+                                      int64_t *elements) {
+    const struct clmoe_tensor *const t = r->tensor;
+    const int block = dtype_info(r->dtype)->block;
+    REQUIRE(log, t->dtype == r->dtype, "%s.dtype is %d (%s), expected %s", r->name, (int)t->dtype,
+            dtype_info(t->dtype) ? dtype_info(t->dtype)->name : "unknown", dtype_info(r->dtype)->name);
+    REQUIRE(log, t->ndim == r->ndim, "%s.ndim = %d, expected %d", r->name, (int)t->ndim, r->ndim);
+    const bool dense = all_zero(t);
+    int64_t contiguous = 1;
+    *elements = 1;
+    for (int d = t->ndim - 1; d >= 0; d--) {
+        REQUIRE(log, t->shape[d] == r->shape[d], "%s.shape[%d] = %lld, expected %lld", r->name, d,
+                (long long)t->shape[d], (long long)r->shape[d]);
+        REQUIRE(log, product_fits(*elements, t->shape[d], INT64_MAX / 64), "%s: the number of elements overflows",
+                r->name);
+        *elements *= t->shape[d];
+        const int64_t stride = dense ? contiguous : t->stride[d];
+        REQUIRE(log, stride >= 0, "%s.stride[%d] = %lld", r->name, d, (long long)stride);
+        if (d == t->ndim - 1)
+            REQUIRE(log, stride == 1 || t->shape[d] <= 1, "%s.stride[%d] = %lld, the last must be 1", r->name, d,
+                    (long long)stride);
+        else
+            REQUIRE(log, stride % block == 0, "%s.stride[%d] = %lld is no multiple of the block of %d", r->name, d,
+                    (long long)stride, block);
+        if (r->use == USE_WRITE && d < t->ndim - 1)
+            REQUIRE(log, stride >= t->shape[d + 1] * out->stride[d + 1] || t->shape[d] <= 1,
+                    "%s.stride[%d] = %lld: rows of an output overlap", r->name, d, (long long)stride);
+        if (r->contiguous)
+            REQUIRE(log, stride == contiguous || t->shape[d] <= 1, "%s.stride[%d] = %lld, must be contiguous (%lld)",
+                    r->name, d, (long long)stride, (long long)contiguous);
+        out->shape[d] = t->shape[d];
+        out->stride[d] = stride;
+        contiguous *= t->shape[d];
+    }
+    return CLMOE_OK;
+}
+
+/* Index of the last element plus one, in elements. */
+static enum clmoe_status span(const struct log *log, const struct operand_rule *r, const struct operand *out,
+                              int64_t *count) {
+    int64_t last = 0;
+    for (int d = 0; d < r->ndim; d++) {
+        REQUIRE(log, product_fits(out->shape[d] - 1, out->stride[d], INT64_MAX / 64 - last),
+                "%s: strides overflow 64 bits", r->name);
+        last += (out->shape[d] - 1) * out->stride[d];
+    }
+    *count = last + 1;
+    return CLMOE_OK;
+}
+
+/* A sub-buffer is a window of its parent: overlap is decided there. */
+static enum clmoe_status find_parent(const struct log *log, cl_mem mem, cl_mem *parent, uint64_t *origin) {
+    size_t offset = 0;
+    *parent = NULL;
+    TRY_CL(log, clGetMemObjectInfo(mem, CL_MEM_ASSOCIATED_MEMOBJECT, sizeof *parent, parent, NULL));
+    if (*parent)
+        TRY_CL(log, clGetMemObjectInfo(mem, CL_MEM_OFFSET, sizeof offset, &offset, NULL));
+    else
+        *parent = mem;
+    *origin = offset;
+    return CLMOE_OK;
+}
+
+static enum clmoe_status check_buffer(const clmoe_plan *plan, const struct operand_rule *r, struct operand *out,
+                                      struct extent *extent) {
+    const struct log *const log = &plan->ctx->log;
+    const struct clmoe_tensor *const t = r->tensor;
+    const struct dtype_info *const info = dtype_info(r->dtype);
+    REQUIRE(log, t->mem != NULL, "%s.mem is NULL", r->name);
+    cl_context context = NULL;
+    size_t size = 0;
+    TRY_CL(log, clGetMemObjectInfo(t->mem, CL_MEM_CONTEXT, sizeof context, &context, NULL));
+    TRY_CL(log, clGetMemObjectInfo(t->mem, CL_MEM_SIZE, sizeof size, &size, NULL));
+    REQUIRE(log, context == plan->ctx->dev.context, "%s is a buffer of another context", r->name);
+    REQUIRE(log, t->offset % (uint64_t)info->unit == 0, "%s.offset = %llu is no multiple of %d", r->name,
+            (unsigned long long)t->offset, info->unit);
+    int64_t count = 0;
+    TRY(span(log, r, out, &count));
+    const uint64_t bytes = (uint64_t)ceil_div(count, info->block) * (uint64_t)info->bytes;
+    REQUIRE(log, t->offset <= size && bytes <= size - t->offset,
+            "%s needs %llu bytes from offset %llu on, its buffer has %zu", r->name, (unsigned long long)bytes,
+            (unsigned long long)t->offset, size);
+    uint64_t origin = 0;
+    TRY(find_parent(log, t->mem, &extent->parent, &origin));
+    extent->begin = origin + t->offset;
+    extent->end = extent->begin + bytes;
+    if (r->ndim == 2 && info->block == 1) {
+        extent->pitch = out->stride[0] * info->bytes;
+        extent->width = out->shape[1] * info->bytes;
+    }
+    out->mem = t->mem;
+    out->offset = t->offset / (uint64_t)info->unit;
+    return CLMOE_OK;
+}
+
+/* Two views of columns of one matrix interleave without touching. */
+static bool columns_apart(const struct extent *a, const struct extent *b) {
+    if (a->pitch <= 0 || a->pitch != b->pitch) return false;
+    const struct extent *const low = a->begin <= b->begin ? a : b, *const high = low == a ? b : a;
+    const int64_t gap = (int64_t)((high->begin - low->begin) % (uint64_t)a->pitch);
+    return gap >= low->width && gap + high->width <= a->pitch;
+}
+
+static bool overlap(const struct extent *a, const struct extent *b) {
+    return a->parent == b->parent && a->begin < b->end && b->begin < a->end && !columns_apart(a, b);
+}
+
+static bool same_view(const struct operand *a, const struct operand *b) {
+    return a->mem == b->mem && a->offset == b->offset && memcmp(a->stride, b->stride, sizeof a->stride) == 0;
+}
+
+static bool may_share(const struct operand_rule *r, const char *name) {
+    return (r->may_be[0] && strcmp(r->may_be[0], name) == 0) || (r->may_be[1] && strcmp(r->may_be[1], name) == 0);
+}
+
+static enum clmoe_status check_overlap(const struct log *log, const struct operand_rule *rules,
+                                       const struct operand *operands, const struct extent *extents, int n) {
+    for (int i = 0; i < n; i++) {
+        for (int j = 0; j < n; j++) {
+            if (i == j || rules[i].use != USE_WRITE || !extents[i].parent || !extents[j].parent) continue;
+            const bool shared = may_share(&rules[i], rules[j].name) && same_view(&operands[i], &operands[j]);
+            REQUIRE(log, shared || !overlap(&extents[i], &extents[j]), "%s overlaps %s", rules[i].name,
+                    rules[j].name);
+        }
+    }
+    return CLMOE_OK;
+}
+
+enum clmoe_status operands_check(const clmoe_plan *plan, const struct operand_rule *rules, int n) {
+    const struct log *const log = &plan->ctx->log;
+    struct operand operands[MAX_OPERANDS] = {{0}};
+    struct extent extents[MAX_OPERANDS] = {{0}};
+    REQUIRE(log, n <= MAX_OPERANDS, "%d operands in one call", n);
+    for (int i = 0; i < n; i++) {
+        const struct operand_rule *const r = &rules[i];
+        if (!r->wanted) {
+            REQUIRE(log, r->tensor->mem == NULL, "%s is given, but the plan was made without it", r->name);
+            continue;
+        }
+        int64_t elements = 0;
+        /* An operand that is empty by its rule may be left out altogether. */
+        bool empty = false;
+        for (int d = 0; d < r->ndim; d++) empty |= r->shape[d] == 0;
+        if (empty && r->tensor->mem == NULL) continue;
+        TRY(check_layout(log, r, &operands[i], &elements));
+        if (elements) TRY(check_buffer(plan, r, &operands[i], &extents[i]));
+    }
+    TRY(check_overlap(log, rules, operands, extents, n));
+    for (int i = 0; i < n; i++) *rules[i].out = operands[i];
+    return CLMOE_OK;
+}

@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: MIT
+ * Checks the tensors of one call against what the operation expects, and turns them into operands for kernels. */
+#ifndef CLMOE_OP_OPERANDS_H
+#define CLMOE_OP_OPERANDS_H
+
+#include "plan/plan.h"
+
+enum operand_use {
+    USE_READ = 0,
+    USE_WRITE,
+};
+
+/* One tensor of a call. `out` is filled when everything is right; an absent operand becomes {0}. */
+struct operand_rule {
+    const char *name;
+    const struct clmoe_tensor *tensor;
+    struct operand *out;
+    enum operand_use use;
+    bool wanted;             /* false: the tensor must be absent */
+    enum clmoe_dtype dtype;
+    int ndim;
+    int64_t shape[CLMOE_MAX_DIMS];
+    bool contiguous;         /* all strides must be those of a contiguous tensor; else only the last must be 1 */
+    const char *may_be[2];   /* USE_WRITE: names of inputs that may be exactly the same view */
+};
+
+/* Checks each rule: presence, dtype, shape, strides, offset, context and size of the buffer; then that no written
+ * operand overlaps another one. A tensor without elements may lack a buffer. */
+enum clmoe_status operands_check(const clmoe_plan *plan, const struct operand_rule *rules, int n);
+
+/* Rows of a tensor that decides the size of a call: its first dimension, between 0 and max. */
+enum clmoe_status operand_rows(const clmoe_plan *plan, const char *name, const struct clmoe_tensor *tensor,
+                               int64_t max, int64_t *rows);
+
+/* a * b <= limit, without overflow, for a, b >= 0. */
+bool product_fits(int64_t a, int64_t b, int64_t limit);
+
+/* First check of every plan function: sets *plan to NULL; needs ctx, params and plan. */
+enum clmoe_status plan_check_create(const clmoe_context *ctx, const void *params, clmoe_plan **plan);
+
+#endif

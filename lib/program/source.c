@@ -1,0 +1,91 @@
+/* SPDX-License-Identifier: MIT */
+#include "source.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define MAX_FILES 16 /* files of one program */
+
+struct assembly {
+    const struct log *log;
+    struct str *out;
+    char names[MAX_FILES][64];
+    int n_seen;
+};
+
+static enum clmoe_status read_file(const struct log *log, const char *dir, const char *path, struct str *text) {
+    struct str name = {0};
+    str_printf(&name, "%s/%s", dir, path);
+    FILE *const f = name.failed ? NULL : fopen(name.text, "rb");
+    str_free(&name);
+    if (!f) {
+        log_msg(log, CLMOE_LOG_ERROR, "cannot read \"%s\" in CLMOE_CL_DIR = \"%s\"", path, dir);
+        return CLMOE_E_BUILD;
+    }
+    char buffer[4096];
+    for (size_t n; (n = fread(buffer, 1, sizeof buffer, f)) > 0;) str_append(text, buffer, n);
+    const bool bad = ferror(f) || text->failed;
+    fclose(f);
+    return bad ? CLMOE_E_NO_MEMORY : CLMOE_OK;
+}
+
+static enum clmoe_status load_text(const struct log *log, const char *path, struct str *text) {
+    const char *const dir = getenv("CLMOE_CL_DIR");
+    if (dir && *dir) return read_file(log, dir, path, text);
+    for (const struct embedded_source *s = embedded_sources; s->path; s++) {
+        if (strcmp(s->path, path) != 0) continue;
+        str_append(text, s->text, strlen(s->text));
+        return text->failed ? CLMOE_E_NO_MEMORY : CLMOE_OK;
+    }
+    log_msg(log, CLMOE_LOG_ERROR, "no kernel file \"%s\"", path);
+    return CLMOE_E_BUILD;
+}
+
+static bool first_visit(struct assembly *a, const char *path) {
+    for (int i = 0; i < a->n_seen; i++)
+        if (strcmp(a->names[i], path) == 0) return false;
+    if (a->n_seen < MAX_FILES) snprintf(a->names[a->n_seen++], sizeof a->names[0], "%s", path);
+    return true;
+}
+
+/* `#include "path"` at the start of a line, path relative to cl/: copies the path out. */
+static bool parse_include(const char *line, size_t size, char path[64]) {
+    static const char word[] = "#include \"";
+    const size_t head = sizeof word - 1;
+    if (size <= head || memcmp(line, word, head) != 0) return false;
+    const char *const end = memchr(line + head, '"', size - head);
+    if (!end || (size_t)(end - line) - head >= 64) return false;
+    memcpy(path, line + head, (size_t)(end - line) - head);
+    path[end - line - (ptrdiff_t)head] = '\0';
+    return true;
+}
+
+static enum clmoe_status add_file(struct assembly *a, const char *path) {
+    if (!first_visit(a, path)) return CLMOE_OK;
+    struct str text = {0};
+    enum clmoe_status status = load_text(a->log, path, &text);
+    str_printf(a->out, "#line 1 \"%s\"\n", path);
+    int number = 1;
+    for (const char *p = text.text; status == CLMOE_OK && p && *p; number++) {
+        const char *const newline = strchr(p, '\n');
+        const size_t size = newline ? (size_t)(newline - p) : strlen(p);
+        char inner[64];
+        if (parse_include(p, size, inner)) {
+            status = add_file(a, inner);
+            str_printf(a->out, "#line %d \"%s\"\n", number + 1, path);
+        } else {
+            str_append(a->out, p, size);
+            str_append(a->out, "\n", 1);
+        }
+        p += size + (newline != NULL);
+    }
+    str_free(&text);
+    return status;
+}
+
+enum clmoe_status source_assemble(const struct log *log, const char *path, struct str *out) {
+    struct assembly a = {.log = log, .out = out};
+    TRY(add_file(&a, path));
+    return out->failed ? CLMOE_E_NO_MEMORY : CLMOE_OK;
+}

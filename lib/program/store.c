@@ -1,0 +1,197 @@
+/* SPDX-License-Identifier: MIT */
+#include "store.h"
+
+#include "base/hash.h"
+#include "base/str.h"
+#include "blob.h"
+#include "device/clerr.h"
+#include "source.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+struct stored_program {
+    struct stored_program *next;
+    char key[HASH_HEX];
+    cl_program program;
+};
+
+/* What a build needs, so that its steps share one argument. */
+struct build {
+    const struct device *dev;
+    const struct log *log;
+    const char *file, *source, *options;
+};
+
+void store_init(struct store *store, const struct clmoe_cache *cache) {
+    *store = (struct store){.cache = cache, .lock = LOCK_INIT};
+}
+
+void store_destroy(struct store *store) {
+    while (store->first) {
+        struct stored_program *const entry = store->first;
+        store->first = entry->next;
+        clReleaseProgram(entry->program);
+        free(entry);
+    }
+}
+
+static void program_key(const struct build *b, char key[HASH_HEX]) {
+    struct hash h;
+    uint8_t digest[HASH_BYTES];
+    hash_begin(&h);
+    hash_add_str(&h, "clmoe program 1");
+    hash_add_str(&h, b->source);
+    hash_add_str(&h, b->options);
+    hash_add_str(&h, b->dev->name);
+    hash_add_str(&h, b->dev->vendor);
+    hash_add_str(&h, b->dev->version);
+    hash_add_str(&h, b->dev->driver);
+    hash_add_str(&h, b->dev->platform);
+    hash_end(&h, digest);
+    hash_hex(digest, key);
+}
+
+/* Returns a retained program or NULL. */
+static cl_program find(struct store *store, const char key[HASH_HEX]) {
+    cl_program found = NULL;
+    lock_take(&store->lock);
+    for (struct stored_program *e = store->first; e && !found; e = e->next)
+        if (memcmp(e->key, key, HASH_HEX) == 0) found = e->program;
+    /* Retained under the lock: the list's own reference cannot go away meanwhile. */
+    if (found && clRetainProgram(found) != CL_SUCCESS) found = NULL;
+    lock_drop(&store->lock);
+    return found;
+}
+
+/* The list gets a reference of its own. Two threads that missed at once both insert: find takes either. */
+static enum clmoe_status insert(struct store *store, const char key[HASH_HEX], cl_program *program) {
+    struct stored_program *const entry = malloc(sizeof *entry);
+    if (!entry || clRetainProgram(*program) != CL_SUCCESS) {
+        free(entry);
+        clReleaseProgram(*program);
+        *program = NULL;
+        return CLMOE_E_NO_MEMORY;
+    }
+    memcpy(entry->key, key, HASH_HEX);
+    entry->program = *program;
+    lock_take(&store->lock);
+    entry->next = store->first;
+    store->first = entry;
+    lock_drop(&store->lock);
+    return CLMOE_OK;
+}
+
+static void report_build(const struct build *b, cl_program program, cl_int err) {
+    struct str text = {0};
+    str_printf(&text, "%s: %s does not build with \"%s\"\n", clerr_name(err), b->file, b->options);
+    size_t size = 0;
+    if (clGetProgramBuildInfo(program, b->dev->id, CL_PROGRAM_BUILD_LOG, 0, NULL, &size) == CL_SUCCESS && size) {
+        char *const build_log = calloc(size + 1, 1);
+        if (build_log && clGetProgramBuildInfo(program, b->dev->id, CL_PROGRAM_BUILD_LOG, size, build_log, NULL) ==
+                             CL_SUCCESS)
+            str_printf(&text, "%s\n", build_log);
+        free(build_log);
+    }
+    str_printf(&text, "---- source ----\n%s", b->source);
+    if (!text.failed) log_text(b->log, CLMOE_LOG_ERROR, text.text);
+    str_free(&text);
+}
+
+static enum clmoe_status build_source(const struct build *b, cl_program *program) {
+    cl_int err;
+    const char *const source = b->source;
+    *program = clCreateProgramWithSource(b->dev->context, 1, (const char **)&source, NULL, &err);
+    if (err != CL_SUCCESS) return clerr_report(b->log, err, "clCreateProgramWithSource");
+    err = clBuildProgram(*program, 1, &b->dev->id, b->options, NULL, NULL);
+    if (err == CL_SUCCESS) {
+        log_msg(b->log, CLMOE_LOG_INFO, "built %s %s", b->file, b->options);
+        return CLMOE_OK;
+    }
+    report_build(b, *program, err);
+    clReleaseProgram(*program);
+    *program = NULL;
+    return err == CL_BUILD_PROGRAM_FAILURE || err == CL_INVALID_BUILD_OPTIONS ? CLMOE_E_BUILD : CLMOE_E_OPENCL;
+}
+
+static bool build_binary(const struct build *b, const unsigned char *binary, size_t size, cl_program *program) {
+    cl_int err, binary_status = CL_SUCCESS;
+    *program = clCreateProgramWithBinary(b->dev->context, 1, &b->dev->id, &size, &binary, &binary_status, &err);
+    if (err != CL_SUCCESS) return false;
+    if (binary_status == CL_SUCCESS &&
+        clBuildProgram(*program, 1, &b->dev->id, b->options, NULL, NULL) == CL_SUCCESS)
+        return true;
+    clReleaseProgram(*program);
+    *program = NULL;
+    return false;
+}
+
+/* The index of our device among those of the program: a context may hold several. */
+static int device_index(const struct build *b, cl_program program, cl_uint n) {
+    cl_device_id *const ids = calloc(n, sizeof *ids);
+    int index = -1;
+    if (ids && clGetProgramInfo(program, CL_PROGRAM_DEVICES, n * sizeof *ids, ids, NULL) == CL_SUCCESS)
+        for (cl_uint i = 0; i < n && index < 0; i++)
+            if (ids[i] == b->dev->id) index = (int)i;
+    free(ids);
+    return index;
+}
+
+/* Failing to save is no failure: the next process builds from source again. */
+static void save_binary(const struct build *b, const struct clmoe_cache *cache, const char key[HASH_HEX],
+                        cl_program program) {
+    cl_uint n = 0;
+    if (clGetProgramInfo(program, CL_PROGRAM_NUM_DEVICES, sizeof n, &n, NULL) != CL_SUCCESS || n == 0) return;
+    const int mine = device_index(b, program, n);
+    size_t *const sizes = calloc(n, sizeof *sizes);
+    unsigned char **const binaries = calloc(n, sizeof *binaries);
+    if (mine >= 0 && sizes && binaries &&
+        clGetProgramInfo(program, CL_PROGRAM_BINARY_SIZES, n * sizeof *sizes, sizes, NULL) == CL_SUCCESS &&
+        sizes[mine]) {
+        binaries[mine] = malloc(sizes[mine]); /* the others stay NULL: not wanted */
+        if (binaries[mine] &&
+            clGetProgramInfo(program, CL_PROGRAM_BINARIES, n * sizeof *binaries, binaries, NULL) == CL_SUCCESS)
+            blob_set(cache, key, binaries[mine], sizes[mine]);
+        free(binaries[mine]);
+    }
+    free(binaries);
+    free(sizes);
+}
+
+static enum clmoe_status load_or_build(struct store *store, const struct build *b, const char key[HASH_HEX],
+                                       cl_program *program) {
+    void *memory = NULL;
+    const unsigned char *binary;
+    size_t size;
+    if (store->cache && blob_get(store->cache, b->log, key, &memory, &binary, &size)) {
+        const bool ok = build_binary(b, binary, size, program);
+        free(memory);
+        if (ok) return CLMOE_OK;
+        log_msg(b->log, CLMOE_LOG_WARN, "cache entry %s is refused by the driver: built again", key);
+    }
+    TRY(build_source(b, program));
+    if (store->cache) save_binary(b, store->cache, key, *program);
+    return CLMOE_OK;
+}
+
+enum clmoe_status store_get(struct store *store, const struct device *dev, const struct log *log, const char *file,
+                            const char *options, cl_program *program) {
+    *program = NULL;
+    struct str source = {0}, all_options = {0};
+    str_printf(&all_options, "-cl-std=CL1.2%s%s", *options ? " " : "", options);
+    enum clmoe_status status = source_assemble(log, file, &source);
+    if (status == CLMOE_OK && all_options.failed) status = CLMOE_E_NO_MEMORY;
+    if (status == CLMOE_OK) {
+        const struct build b = {dev, log, file, source.text, all_options.text};
+        char key[HASH_HEX];
+        program_key(&b, key);
+        *program = find(store, key);
+        if (!*program) {
+            status = load_or_build(store, &b, key, program);
+            if (status == CLMOE_OK) status = insert(store, key, program);
+        }
+    }
+    str_free(&all_options);
+    str_free(&source);
+    return status;
+}

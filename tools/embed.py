@@ -1,0 +1,26 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+"""Turns the .cl files into a C table: embed.py ROOT OUTPUT FILE..."""
+import os
+import sys
+
+
+def c_lines(text):
+    for line in text.splitlines(keepends=True):
+        escaped = line.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+        yield f'     "{escaped}"'
+
+
+def main(root, output, *files):
+    with open(output, "w", encoding="ascii") as out:
+        out.write('#include "program/source.h"\n\nconst struct embedded_source embedded_sources[] = {\n')
+        for name in sorted(files):
+            path = os.path.relpath(name, root).replace(os.sep, "/")
+            with open(name, encoding="ascii") as f:
+                body = "\n".join(c_lines(f.read()))
+            out.write(f'    {{"{path}",\n{body}}},\n')
+        out.write("    {NULL, NULL},\n};\n")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
