@@ -19,8 +19,8 @@
  * - A function that can fail returns `enum clmoe_status`. Its outputs come last and are NULL after a failure.
  * - Params and args structs are read during the call only. `{0}` gives the defaults.
  * - A destroy function takes the address of a handle, accepts a NULL handle and sets the handle to NULL.
- * - The library never prints, never exits, never waits for the device in an enqueue function, and never reads a
- *   buffer back to decide something. What it has to say goes to the log callback of the context.
+ * - The library never prints, never exits, never waits for the device in an enqueue function, and never reads
+ * a buffer back to decide something. What it has to say goes to the log callback of the context.
  * - Bad arguments are found before anything is enqueued; then no output byte has changed.
  */
 #ifndef CLMOE_CLMOE_H

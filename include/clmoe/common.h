@@ -33,15 +33,16 @@ extern "C" {
 #define CLMOE_API
 #endif
 
-/* What a fallible call returns. The log callback gets the details: the condition that failed with its values, the
- * name of the OpenCL error, or the build log with the source text. */
+/* What a fallible call returns. The log callback gets the details: the condition that failed with its values,
+ * the name of the OpenCL error, or the build log with the source text. */
 enum clmoe_status {
     CLMOE_OK = 0,
-    CLMOE_E_INVALID,     /* an argument breaks a rule of its header; nothing was enqueued                        */
-    CLMOE_E_UNSUPPORTED, /* legal, but no kernel for this problem on this device (see the reasons in the log)    */
-    CLMOE_E_NO_MEMORY,   /* out of host memory                                                                   */
-    CLMOE_E_OPENCL,      /* an OpenCL call failed, out of device memory included; the log has its name           */
-    CLMOE_E_BUILD,       /* a kernel did not compile; the log has the build log and the source                   */
+    CLMOE_E_INVALID,     /* an argument breaks a rule of its header; nothing was enqueued     */
+    CLMOE_E_UNSUPPORTED, /* legal, but no kernel for this problem on this device (see the reasons in the log)
+                          */
+    CLMOE_E_NO_MEMORY,   /* out of host memory   */
+    CLMOE_E_OPENCL, /* an OpenCL call failed, out of device memory included; the log has its name           */
+    CLMOE_E_BUILD,  /* a kernel did not compile; the log has the build log and the source                   */
 };
 
 /* The name of a status, as in "CLMOE_E_INVALID". Never NULL. Thread-safety: safe. */
@@ -54,12 +55,12 @@ enum clmoe_log_level {
     CLMOE_LOG_INFO,     /* which kernel a plan chose, what was compiled */
 };
 
-/* Receives one message, without a newline at its end. `message` lives only for the call. May be called from any
- * thread that calls the library, from several at once if several do. */
+/* Receives one message, without a newline at its end. `message` lives only for the call. May be called from
+ * any thread that calls the library, from several at once if several do. */
 typedef void (*clmoe_log_fn)(void *priv, enum clmoe_log_level level, const char *message);
 
-/* The library's version at run time: major * 10000 + minor * 100 + patch. The API changelog is a dictionary in
- * meson.build; its length is the API version and the soversion of the shared library. */
+/* The library's version at run time: major * 10000 + minor * 100 + patch. The API changelog is a dictionary
+ * in meson.build; its length is the API version and the soversion of the shared library. */
 CLMOE_API int clmoe_version(void);
 
 #ifdef __cplusplus

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: MIT
  *
- * A clmoe_context stands for one device inside the caller's cl_context. It holds what is known about the device, the
- * log callback and the cache of built programs.
+ * A clmoe_context stands for one device inside the caller's cl_context. It holds what is known about the
+ * device, the log callback and the cache of built programs.
  *
- * Thread-safety: safe. Any number of threads may use one context at the same time, except in clmoe_context_destroy.
+ * Thread-safety: safe. Any number of threads may use one context at the same time, except in
+ * clmoe_context_destroy.
  */
 #ifndef CLMOE_CONTEXT_H
 #define CLMOE_CONTEXT_H
@@ -16,20 +17,22 @@ extern "C" {
 
 typedef struct clmoe_context clmoe_context;
 
-/* What a device can do. Bits are set by probing (a few lines are compiled, run and checked), not by vendor. */
+/* What a device can do. Bits are set by probing (a few lines are compiled, run and checked), not by vendor.
+ */
 enum clmoe_feature {
-    CLMOE_FEATURE_CPU = 1 << 0,         /* the device is a CPU: work-items are loops, local memory is plain memory  */
-    CLMOE_FEATURE_FP16 = 1 << 1,        /* cl_khr_fp16 arithmetic                                                   */
-    CLMOE_FEATURE_FP64 = 1 << 2,        /* cl_khr_fp64 arithmetic                                                   */
-    CLMOE_FEATURE_INT64_ATOMICS = 1 << 3, /* cl_khr_int64_base_atomics                                              */
-    CLMOE_FEATURE_SUBGROUPS = 1 << 4,   /* cl_khr_subgroups or cl_intel_subgroups: reductions give the right sum    */
-    CLMOE_FEATURE_NV_PTX = 1 << 5,      /* inline PTX: shfl.sync across 32 lanes works                              */
+    CLMOE_FEATURE_CPU = 1 << 0, /* the device is a CPU: work-items are loops, local memory is plain memory  */
+    CLMOE_FEATURE_FP16 = 1 << 1,          /* cl_khr_fp16 arithmetic          */
+    CLMOE_FEATURE_FP64 = 1 << 2,          /* cl_khr_fp64 arithmetic          */
+    CLMOE_FEATURE_INT64_ATOMICS = 1 << 3, /* cl_khr_int64_base_atomics */
+    CLMOE_FEATURE_SUBGROUPS =
+        1 << 4, /* cl_khr_subgroups or cl_intel_subgroups: reductions give the right sum    */
+    CLMOE_FEATURE_NV_PTX = 1 << 5, /* inline PTX: shfl.sync across 32 lanes works */
 };
 #define CLMOE_FEATURES_ALL 0x3fu
 
-/* Limits that the kernel tables look at. Also used to force a device down, so that one machine can test the paths of
- * a smaller one: a zero field means "as the device says", `features_off` masks bits of enum clmoe_feature away.
- * Raising a limit is not possible: the smaller of this and the device's own wins. */
+/* Limits that the kernel tables look at. Also used to force a device down, so that one machine can test the
+ * paths of a smaller one: a zero field means "as the device says", `features_off` masks bits of enum
+ * clmoe_feature away. Raising a limit is not possible: the smaller of this and the device's own wins. */
 struct clmoe_caps {
     size_t max_work_group;  /* work-items in a work-group                     */
     uint64_t local_mem;     /* bytes of local memory for one work-group       */
@@ -38,22 +41,23 @@ struct clmoe_caps {
     uint32_t features_off;  /* mask of enum clmoe_feature                     */
 };
 
-/* Where built programs are kept between processes. Blobs are opaque; they carry clmoe's own header, length and
- * checksum, so a damaged, truncated or foreign blob is a miss and never reaches the driver.
+/* Where built programs are kept between processes. Blobs are opaque; they carry clmoe's own header, length
+ * and checksum, so a damaged, truncated or foreign blob is a miss and never reaches the driver.
  * Thread-safety: the callbacks may be called from several threads at once. */
 struct clmoe_cache {
-    /* Looks `key` (a string of hexadecimal digits, a valid file name) up. On a hit returns the size of the blob and,
-     * if it fits into `capacity`, copies it to `blob`; returns 0 on a miss. `blob` may be NULL with capacity 0. */
+    /* Looks `key` (a string of hexadecimal digits, a valid file name) up. On a hit returns the size of the
+     * blob and, if it fits into `capacity`, copies it to `blob`; returns 0 on a miss. `blob` may be NULL with
+     * capacity 0. */
     size_t (*get)(void *priv, const char *key, void *blob, size_t capacity);
     /* Stores a blob. Failing silently is fine. */
     void (*set)(void *priv, const char *key, const void *blob, size_t size);
     void *priv;
 };
 
-/* A ready-made clmoe_cache: one file per program in the directory `path`, which is created if its parent exists.
- * Files are written beside and renamed, so readers never see half of one. On success `*cache` owns memory that
- * clmoe_cache_dir_destroy releases; it must outlive every context that uses it.
- * CLMOE_E_INVALID: NULL or empty path, no such parent, not a writable directory. */
+/* A ready-made clmoe_cache: one file per program in the directory `path`, which is created if its parent
+ * exists. Files are written beside and renamed, so readers never see half of one. On success `*cache` owns
+ * memory that clmoe_cache_dir_destroy releases; it must outlive every context that uses it. CLMOE_E_INVALID:
+ * NULL or empty path, no such parent, not a writable directory. */
 CLMOE_API enum clmoe_status clmoe_cache_dir_create(const char *path, struct clmoe_cache **cache);
 CLMOE_API void clmoe_cache_dir_destroy(struct clmoe_cache **cache);
 
@@ -61,16 +65,18 @@ struct clmoe_context_params {
     clmoe_log_fn log; /* may be NULL */
     void *log_priv;
     enum clmoe_log_level log_level; /* most detailed level wanted; 0 with a callback means CLMOE_LOG_WARN */
-    const struct clmoe_cache *cache; /* may be NULL: memory only. The struct and its priv must outlive the context. */
-    struct clmoe_caps caps;          /* limits forced down; {0} for none */
+    const struct clmoe_cache
+        *cache;             /* may be NULL: memory only. The struct and its priv must outlive the context. */
+    struct clmoe_caps caps; /* limits forced down; {0} for none */
 };
 
-/* Makes a context for `device`, which must belong to `context`. Retains both OpenCL objects. This is the one call
- * that may wait for the device, on a queue of its own: it runs the probes. `params` may be NULL.
- * CLMOE_E_INVALID: NULL handles, a device that is not in the context, a device without a compiler or older than
- * OpenCL 1.2, unknown bits in caps.features_off. */
+/* Makes a context for `device`, which must belong to `context`. Retains both OpenCL objects. This is the one
+ * call that may wait for the device, on a queue of its own: it runs the probes. `params` may be NULL.
+ * CLMOE_E_INVALID: NULL handles, a device that is not in the context, a device without a compiler or older
+ * than OpenCL 1.2, unknown bits in caps.features_off. */
 CLMOE_API enum clmoe_status clmoe_context_create(cl_context context, cl_device_id device,
-                                                 const struct clmoe_context_params *params, clmoe_context **ctx);
+                                                 const struct clmoe_context_params *params,
+                                                 clmoe_context **ctx);
 
 /* Releases the context. Plans keep what they need of it: they may be destroyed before or after. */
 CLMOE_API void clmoe_context_destroy(clmoe_context **ctx);
@@ -83,7 +89,8 @@ struct clmoe_device_info {
 
 /* What the context knows of its device. Strings live as long as the context.
  * CLMOE_E_INVALID: NULL arguments. */
-CLMOE_API enum clmoe_status clmoe_context_device_info(const clmoe_context *ctx, struct clmoe_device_info *info);
+CLMOE_API enum clmoe_status clmoe_context_device_info(const clmoe_context *ctx,
+                                                      struct clmoe_device_info *info);
 
 /* The name of one feature bit, as in "fp16"; NULL for anything else. Thread-safety: safe. */
 CLMOE_API const char *clmoe_feature_name(enum clmoe_feature feature);

@@ -6,15 +6,16 @@
  *
  *   x [T, K], A [L, r, K], B [L, N, r], s [L]  ->  y [T, N]
  *
- * Adapters are experts without an activation: the layer is clmoe_route (for X-LoRA), clmoe_permute, two clmoe_matmul
- * and clmoe_combine. Ranks that differ between adapters: pad with zero rows to the largest. An id of -1 means no
- * adapter; a token with none gets base (or zeros).
+ * Adapters are experts without an activation: the layer is clmoe_route (for X-LoRA), clmoe_permute, two
+ * clmoe_matmul and clmoe_combine. Ranks that differ between adapters: pad with zero rows to the largest. An
+ * id of -1 means no adapter; a token with none gets base (or zeros).
  *
  * Multi-adapter (CLMOE_LORA_IDS): ids say which adapters a row uses, c their weights (all 1 if absent).
- * X-LoRA (CLMOE_LORA_SCALINGS): c comes from the classifier's output z [T, L]: score identity (z as it is) or softmax
- *   over the adapters, then the k largest without renormalisation (top_k_lora), zero for the rest. A selected zero stays
- *   selected; inf and NaN of a dropped adapter leave no trace. Softmax over the kept ones (enable_softmax_topk):
- *   route.score = softmax with route.renorm = sum, the same numbers. route.scale is global_scaling_weight.
+ * X-LoRA (CLMOE_LORA_SCALINGS): c comes from the classifier's output z [T, L]: score identity (z as it is) or
+ * softmax over the adapters, then the k largest without renormalisation (top_k_lora), zero for the rest. A
+ * selected zero stays selected; inf and NaN of a dropped adapter leave no trace. Softmax over the kept ones
+ * (enable_softmax_topk): route.score = softmax with route.renorm = sum, the same numbers. route.scale is
+ * global_scaling_weight.
  */
 #ifndef CLMOE_LORA_H
 #define CLMOE_LORA_H
@@ -32,23 +33,23 @@ enum clmoe_lora_source {
 
 struct clmoe_lora_params {
     struct clmoe_plan_options plan;
-    int64_t max_tokens;         /* 0 <= T of a call <= max_tokens                                              */
-    int32_t adapters;           /* 1 <= L <= 4096                                                              */
-    int32_t topk;               /* k: adapters of a token, 1 <= k <= min(L, 64) for SCALINGS, <= 4096 for IDS  */
-    int64_t rank, in, out;      /* r, K, N: limits as in matmul.h                                              */
-    enum clmoe_dtype x_dtype;   /* of x, base and y: CLMOE_F32, CLMOE_F16, CLMOE_BF16                          */
-    enum clmoe_dtype w_dtype;   /* of A and B: the same                                                        */
+    int64_t max_tokens;    /* 0 <= T of a call <= max_tokens                                              */
+    int32_t adapters;      /* 1 <= L <= 4096                                                              */
+    int32_t topk;          /* k: adapters of a token, 1 <= k <= min(L, 64) for SCALINGS, <= 4096 for IDS  */
+    int64_t rank, in, out; /* r, K, N: limits as in matmul.h                                              */
+    enum clmoe_dtype x_dtype; /* of x, base and y: CLMOE_F32, CLMOE_F16, CLMOE_BF16 */
+    enum clmoe_dtype w_dtype; /* of A and B: the same */
     enum clmoe_lora_source source;
-    struct clmoe_route_params route; /* SCALINGS: score, renorm, renorm_eps, scale; everything else 0          */
-    enum clmoe_dtype scalings_dtype; /* of z                                                                   */
-    int weights;                /* IDS: 1 if args.weights is given                                             */
-    int adapter_scale;          /* 1: args.adapter_scale is given                                              */
-    int base;                   /* 1: args.base is given                                                       */
-    float scale;                /* 0 means 1; finite                                                           */
+    struct clmoe_route_params route; /* SCALINGS: score, renorm, renorm_eps, scale; everything else 0 */
+    enum clmoe_dtype scalings_dtype; /* of z */
+    int weights;       /* IDS: 1 if args.weights is given                                             */
+    int adapter_scale; /* 1: args.adapter_scale is given                                              */
+    int base;          /* 1: args.base is given                                                       */
+    float scale;       /* 0 means 1; finite                                                           */
 };
 
-/* The last stride of every tensor must be 1. y may be the same view as base; apart from that it must not overlap an
- * input. */
+/* The last stride of every tensor must be 1. y may be the same view as base; apart from that it must not
+ * overlap an input. */
 struct clmoe_lora_args {
     struct clmoe_tensor x;             /* [T, K] x_dtype                                      */
     struct clmoe_tensor a;             /* [L, r, K] w_dtype                                   */

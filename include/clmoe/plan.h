@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: MIT
  *
- * A plan is an operation that is ready to run: arguments checked, kernels chosen and compiled, workspace known. Making
- * one may compile for seconds; enqueueing one allocates nothing, compiles nothing and looks nothing up.
+ * A plan is an operation that is ready to run: arguments checked, kernels chosen and compiled, workspace
+ * known. Making one may compile for seconds; enqueueing one allocates nothing, compiles nothing and looks
+ * nothing up.
  *
  * A plan is made for a maximum number of rows and runs any smaller number, zero included.
  *
- * Thread-safety: a plan belongs to one thread at a time (it owns cl_kernel objects, whose arguments are state).
- * A plan that needs a workspace must not run twice at the same time on the device either: chain the calls by an
- * in-order queue or by events, or make a second plan.
+ * Thread-safety: a plan belongs to one thread at a time (it owns cl_kernel objects, whose arguments are
+ * state). A plan that needs a workspace must not run twice at the same time on the device either: chain the
+ * calls by an in-order queue or by events, or make a second plan.
  */
 #ifndef CLMOE_PLAN_H
 #define CLMOE_PLAN_H
@@ -24,29 +25,33 @@ typedef struct clmoe_plan clmoe_plan;
 
 /* Common to all operations; `{0}` is right for most callers. */
 struct clmoe_plan_options {
-    /* NULL: the first row of the kernel table that fits. Otherwise the names of the rows that may be used, separated
-     * by commas, as clmoe_plan_describe prints them. In a layer a name restricts only the operation it belongs to.
-     * CLMOE_E_INVALID if no operation of the plan knows a name; CLMOE_E_UNSUPPORTED if no allowed row fits. */
+    /* NULL: the first row of the kernel table that fits. Otherwise the names of the rows that may be used,
+     * separated by commas, as clmoe_plan_describe prints them. In a layer a name restricts only the operation
+     * it belongs to. CLMOE_E_INVALID if no operation of the plan knows a name; CLMOE_E_UNSUPPORTED if no
+     * allowed row fits. */
     const char *kernel;
-    /* 0: the plan allocates its own workspace when it is made. 1: the caller gives one with clmoe_plan_set_workspace
-     * before the first enqueue, so that plans which never run at the same time can share it. */
+    /* 0: the plan allocates its own workspace when it is made. 1: the caller gives one with
+     * clmoe_plan_set_workspace before the first enqueue, so that plans which never run at the same time can
+     * share it. */
     int external_workspace;
 };
 
-/* Bytes of device memory the plan needs while it runs; 0 if none. What the bytes hold before a run does not matter. */
+/* Bytes of device memory the plan needs while it runs; 0 if none. What the bytes hold before a run does not
+ * matter. */
 CLMOE_API uint64_t clmoe_plan_workspace_size(const clmoe_plan *plan);
 
-/* Binds `mem`, from byte `offset` (a multiple of 256) on, as the workspace. The caller keeps ownership and keeps the
- * buffer alive until the last run is over. CLMOE_E_INVALID: NULL arguments, a plan with its own workspace, a buffer of
- * another context or too small, a misaligned offset. */
+/* Binds `mem`, from byte `offset` (a multiple of 256) on, as the workspace. The caller keeps ownership and
+ * keeps the buffer alive until the last run is over. CLMOE_E_INVALID: NULL arguments, a plan with its own
+ * workspace, a buffer of another context or too small, a misaligned offset. */
 CLMOE_API enum clmoe_status clmoe_plan_set_workspace(clmoe_plan *plan, cl_mem mem, uint64_t offset);
 
-/* One line for each operation of the plan: its name, the chosen kernel, and for each better row why it was refused, as
- * in "topk: topk_bitonic (topk_lanes: n = 4096 > 1024)". Lives as long as the plan. */
+/* One line for each operation of the plan: its name, the chosen kernel, and for each better row why it was
+ * refused, as in "topk: topk_bitonic (topk_lanes: n = 4096 > 1024)". Lives as long as the plan. */
 CLMOE_API const char *clmoe_plan_describe(const clmoe_plan *plan);
 
-/* The rows of the kernel table of one operation ("topk", "scatter", "route", "permute", "matmul", "combine", "quant"),
- * best first: returns the name of row `index`, NULL past the last or for an unknown operation. Thread-safety: safe. */
+/* The rows of the kernel table of one operation ("topk", "scatter", "route", "permute", "matmul", "combine",
+ * "quant"), best first: returns the name of row `index`, NULL past the last or for an unknown operation.
+ * Thread-safety: safe. */
 CLMOE_API const char *clmoe_kernel_name(const char *op, int index);
 
 /* Releases a plan. Kernels that were enqueued still run to their end. */
@@ -54,11 +59,12 @@ CLMOE_API void clmoe_plan_destroy(clmoe_plan **plan);
 
 /* About every enqueue function, said once:
  * - `queue` must be of the plan's context and device; in-order and out-of-order queues both work.
- * - The work starts after the `n_wait` events of `wait` (NULL with 0). `*event`, if `event` is not NULL, completes
- *   after the last kernel; the caller releases it. It is set also when there was nothing to do.
+ * - The work starts after the `n_wait` events of `wait` (NULL with 0). `*event`, if `event` is not NULL,
+ * completes after the last kernel; the caller releases it. It is set also when there was nothing to do.
  * - Buffers must stay alive until the work is over.
- * - CLMOE_E_INVALID: an argument breaks a rule; nothing was enqueued. CLMOE_E_OPENCL: a call failed on the way; kernels
- *   that were already enqueued may still run, and outputs are undefined. `*event` is NULL after any failure. */
+ * - CLMOE_E_INVALID: an argument breaks a rule; nothing was enqueued. CLMOE_E_OPENCL: a call failed on the
+ * way; kernels that were already enqueued may still run, and outputs are undefined. `*event` is NULL after
+ * any failure. */
 
 #ifdef __cplusplus
 }

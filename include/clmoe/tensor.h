@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * A tensor is a view of a buffer that the caller owns: cl_mem, byte offset, dtype, shape and strides. It owns nothing
- * and retains nothing; it is a plain value that can be built on the stack for each call.
+ * A tensor is a view of a buffer that the caller owns: cl_mem, byte offset, dtype, shape and strides. It owns
+ * nothing and retains nothing; it is a plain value that can be built on the stack for each call.
  *
  * `{0}` is the absent tensor: pass it for optional operands that are not used.
  */
@@ -21,17 +21,19 @@ enum clmoe_dtype {
     CLMOE_I32,
     CLMOE_U32,
     CLMOE_U8,
-    CLMOE_Q8_0, /* blocks of 32 elements along the last dimension: an f16 scale, 32 int8: 34 bytes; value = scale*q */
+    CLMOE_Q8_0, /* blocks of 32 elements along the last dimension: an f16 scale, 32 int8: 34 bytes; value =
+                   scale*q */
 };
 #define CLMOE_DTYPE_COUNT 7
 
 #define CLMOE_MAX_DIMS 4
 
 /* Element (i0, i1, ...) lies at byte `offset + size(dtype) * (i0*stride[0] + i1*stride[1] + ...)` of `mem`.
- * Shapes and strides count elements, also in block formats, where every stride but the last must be a multiple of the
- * block length. Strides of all zero mean "contiguous, last dimension fastest". Otherwise every stride must be >= 0;
- * the manual page of each operation says for which operands the last stride must be 1.
- * `offset` must be a multiple of the element size (2 for block formats). Sizes are 64 bits wide everywhere. */
+ * Shapes and strides count elements, also in block formats, where every stride but the last must be a
+ * multiple of the block length. Strides of all zero mean "contiguous, last dimension fastest". Otherwise
+ * every stride must be >= 0; the manual page of each operation says for which operands the last stride must
+ * be 1. `offset` must be a multiple of the element size (2 for block formats). Sizes are 64 bits wide
+ * everywhere. */
 struct clmoe_tensor {
     cl_mem mem;
     uint64_t offset;
@@ -46,7 +48,8 @@ static inline struct clmoe_tensor clmoe_tensor_1d(cl_mem mem, enum clmoe_dtype d
     struct clmoe_tensor t = {mem, 0, dtype, 1, {n, 0, 0, 0}, {0, 0, 0, 0}};
     return t;
 }
-static inline struct clmoe_tensor clmoe_tensor_2d(cl_mem mem, enum clmoe_dtype dtype, int64_t rows, int64_t n) {
+static inline struct clmoe_tensor clmoe_tensor_2d(cl_mem mem, enum clmoe_dtype dtype, int64_t rows,
+                                                  int64_t n) {
     struct clmoe_tensor t = {mem, 0, dtype, 2, {rows, n, 0, 0}, {0, 0, 0, 0}};
     return t;
 }
@@ -56,8 +59,8 @@ static inline struct clmoe_tensor clmoe_tensor_3d(cl_mem mem, enum clmoe_dtype d
     return t;
 }
 
-/* Bytes of a contiguous tensor of `count` elements; -1 if that overflows, `count` is negative, the dtype is unknown or
- * `count` is not a whole number of blocks. Thread-safety: safe. */
+/* Bytes of a contiguous tensor of `count` elements; -1 if that overflows, `count` is negative, the dtype is
+ * unknown or `count` is not a whole number of blocks. Thread-safety: safe. */
 CLMOE_API int64_t clmoe_dtype_bytes(enum clmoe_dtype dtype, int64_t count);
 
 /* "f32", "f16", "bf16", "i32", "u32", "u8", "q8_0"; NULL for anything else. Thread-safety: safe. */

@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 #include "clmoe/common.h"
 
-int clmoe_version(void) { return CLMOE_VERSION; }
+int clmoe_version(void) {
+    return CLMOE_VERSION;
+}
 
 const char *clmoe_status_name(enum clmoe_status status) {
     switch (status) {

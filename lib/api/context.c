@@ -13,7 +13,8 @@ static enum clmoe_status require_member(const struct log *log, cl_context contex
     if (!ids) return CLMOE_E_NO_MEMORY;
     const cl_int err = clGetContextInfo(context, CL_CONTEXT_DEVICES, n * sizeof *ids, ids, NULL);
     bool member = false;
-    for (cl_uint i = 0; i < n; i++) member |= ids[i] == device;
+    for (cl_uint i = 0; i < n; i++)
+        member |= ids[i] == device;
     free(ids);
     TRY_CL(log, err);
     REQUIRE(log, member, "the device is not one of the %u of the context", (unsigned)n);
@@ -23,7 +24,8 @@ static enum clmoe_status require_member(const struct log *log, cl_context contex
 static enum clmoe_status init(struct clmoe_context *ctx, cl_context context, cl_device_id device,
                               const struct clmoe_context_params *params) {
     TRY(require_member(&ctx->log, context, device));
-    REQUIRE(&ctx->log, !params->cache || (params->cache->get && params->cache->set), "a cache without get or set");
+    REQUIRE(&ctx->log, !params->cache || (params->cache->get && params->cache->set),
+            "a cache without get or set");
     return device_init(&ctx->dev, &ctx->log, context, device, &params->caps);
 }
 
@@ -33,7 +35,8 @@ enum clmoe_status clmoe_context_create(cl_context context, cl_device_id device,
     if (!params) params = &defaults;
     if (!out) return CLMOE_E_INVALID;
     *out = NULL;
-    const struct log log = {params->log, params->log_priv, params->log_level ? params->log_level : CLMOE_LOG_WARN};
+    const struct log log = {params->log, params->log_priv,
+                            params->log_level ? params->log_level : CLMOE_LOG_WARN};
     REQUIRE(&log, context != NULL, "context is NULL");
     REQUIRE(&log, device != NULL, "device is NULL");
     struct clmoe_context *const ctx = calloc(1, sizeof *ctx);

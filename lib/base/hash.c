@@ -15,7 +15,9 @@ static const uint32_t round_constants[64] = {
     0x748f82ee, 0x78a5636f, 0x84c87814, 0x8cc70208, 0x90befffa, 0xa4506ceb, 0xbef9a3f7, 0xc67178f2,
 };
 
-static uint32_t rotr(uint32_t x, int n) { return (x >> n) | (x << (32 - n)); }
+static uint32_t rotr(uint32_t x, int n) {
+    return (x >> n) | (x << (32 - n));
+}
 
 static void compress(uint32_t state[8], const uint8_t block[64]) {
     uint32_t w[64];
@@ -39,7 +41,8 @@ static void compress(uint32_t state[8], const uint8_t block[64]) {
         v[4] += t1;
         v[0] = t1 + s0 + majority;
     }
-    for (int i = 0; i < 8; i++) state[i] += v[i];
+    for (int i = 0; i < 8; i++)
+        state[i] += v[i];
 }
 
 void hash_begin(struct hash *h) {
@@ -62,17 +65,22 @@ void hash_add(struct hash *h, const void *data, size_t size) {
     }
 }
 
-void hash_add_str(struct hash *h, const char *text) { hash_add(h, text, strlen(text) + 1); }
+void hash_add_str(struct hash *h, const char *text) {
+    hash_add(h, text, strlen(text) + 1);
+}
 
 void hash_end(struct hash *h, uint8_t digest[HASH_BYTES]) {
     const uint64_t bits = h->total * 8;
     const uint8_t one = 0x80, zero = 0;
     hash_add(h, &one, 1);
-    while (h->total % 64 != 56) hash_add(h, &zero, 1);
+    while (h->total % 64 != 56)
+        hash_add(h, &zero, 1);
     uint8_t length[8];
-    for (int i = 0; i < 8; i++) length[i] = (uint8_t)(bits >> (56 - 8 * i));
+    for (int i = 0; i < 8; i++)
+        length[i] = (uint8_t)(bits >> (56 - 8 * i));
     hash_add(h, length, sizeof length);
-    for (int i = 0; i < HASH_BYTES; i++) digest[i] = (uint8_t)(h->state[i / 4] >> (24 - 8 * (i % 4)));
+    for (int i = 0; i < HASH_BYTES; i++)
+        digest[i] = (uint8_t)(h->state[i / 4] >> (24 - 8 * (i % 4)));
 }
 
 void hash_hex(const uint8_t digest[HASH_BYTES], char text[HASH_HEX]) {

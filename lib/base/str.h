@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
- * A growing string. A failed allocation is remembered in `failed` and makes later appends do nothing, so that only the
- * end of a long assembly has to be checked. `{0}` is an empty string. */
+ * A growing string. A failed allocation is remembered in `failed` and makes later appends do nothing, so that
+ * only the end of a long assembly has to be checked. `{0}` is an empty string. */
 #ifndef CLMOE_BASE_STR_H
 #define CLMOE_BASE_STR_H
 

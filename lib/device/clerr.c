@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 #include "clerr.h"
 
-#define NAME(code) {code, #code}
+#define NAME(code)                                                                                           \
+    { code, #code }
 static const struct {
     cl_int code;
     const char *name;

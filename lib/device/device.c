@@ -8,8 +8,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Device strings may be longer than we keep: a cut name is still a name, so ask for the size and copy the head. */
-static enum clmoe_status device_string(const struct log *log, cl_device_id id, cl_device_info what, char *text) {
+/* Device strings may be longer than we keep: a cut name is still a name, so ask for the size and copy the
+ * head. */
+static enum clmoe_status device_string(const struct log *log, cl_device_id id, cl_device_info what,
+                                       char *text) {
     size_t size = 0;
     text[0] = '\0';
     TRY_CL(log, clGetDeviceInfo(id, what, 0, NULL, &size));
@@ -63,12 +65,15 @@ static enum clmoe_status read_limits(struct device *dev, const struct log *log) 
     return CLMOE_OK;
 }
 
-static uint64_t lower(uint64_t own, uint64_t forced) { return forced && forced < own ? forced : own; }
+static uint64_t lower(uint64_t own, uint64_t forced) {
+    return forced && forced < own ? forced : own;
+}
 
 enum clmoe_status device_init(struct device *dev, const struct log *log, cl_context context, cl_device_id id,
                               const struct clmoe_caps *forced) {
     *dev = (struct device){.context = context, .id = id};
-    REQUIRE(log, !(forced->features_off & ~CLMOE_FEATURES_ALL), "features_off = 0x%x", (unsigned)forced->features_off);
+    REQUIRE(log, !(forced->features_off & ~CLMOE_FEATURES_ALL), "features_off = 0x%x",
+            (unsigned)forced->features_off);
     TRY(read_names(dev, log));
     TRY(read_limits(dev, log));
     TRY(probe_features(dev, log, ~forced->features_off, &dev->features));

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
- * What is known of the device: limits and capability bits. The only place that looks at vendors or extensions; the
- * rest of the library sees limits and bits. */
+ * What is known of the device: limits and capability bits. The only place that looks at vendors or
+ * extensions; the rest of the library sees limits and bits. */
 #ifndef CLMOE_DEVICE_DEVICE_H
 #define CLMOE_DEVICE_DEVICE_H
 
@@ -12,7 +12,8 @@
 struct device {
     cl_context context;
     cl_device_id id;
-    char name[DEVICE_TEXT], vendor[DEVICE_TEXT], driver[DEVICE_TEXT], platform[DEVICE_TEXT], version[DEVICE_TEXT];
+    char name[DEVICE_TEXT], vendor[DEVICE_TEXT], driver[DEVICE_TEXT], platform[DEVICE_TEXT],
+        version[DEVICE_TEXT];
     struct clmoe_caps caps; /* limits in force: the device's own, lowered by the caller */
     uint32_t features;      /* mask of enum clmoe_feature, the caller's mask removed */
 };

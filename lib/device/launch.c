@@ -5,8 +5,8 @@
 
 #include <assert.h>
 
-enum clmoe_status launch_begin(struct launch *l, const struct log *log, cl_command_queue queue, cl_uint n_wait,
-                               const cl_event *wait, cl_event *event) {
+enum clmoe_status launch_begin(struct launch *l, const struct log *log, cl_command_queue queue,
+                               cl_uint n_wait, const cl_event *wait, cl_event *event) {
     *l = (struct launch){.log = log, .queue = queue, .n_wait = n_wait, .wait = wait, .event = event};
     cl_command_queue_properties properties = 0;
     TRY_CL(log, clGetCommandQueueInfo(queue, CL_QUEUE_PROPERTIES, sizeof properties, &properties, NULL));
@@ -33,7 +33,8 @@ enum clmoe_status launch_kernel(struct launch *l, cl_kernel kernel, uint64_t gro
 
 enum clmoe_status launch_end(struct launch *l, enum clmoe_status status) {
     if (status == CLMOE_OK && l->event && !l->previous) {
-        const cl_int err = clEnqueueMarkerWithWaitList(l->queue, l->n_wait, l->n_wait ? l->wait : NULL, &l->previous);
+        const cl_int err =
+            clEnqueueMarkerWithWaitList(l->queue, l->n_wait, l->n_wait ? l->wait : NULL, &l->previous);
         if (err != CL_SUCCESS) status = clerr_report(l->log, err, "clEnqueueMarkerWithWaitList");
     }
     if (status == CLMOE_OK && l->event)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
- * A chain of kernel launches on the caller's queue: each kernel runs after the one before it. On an in-order queue the
- * queue sees to that; on an out-of-order one, events do. The first kernel waits for the caller's events, the last one's
- * event is the caller's. */
+ * A chain of kernel launches on the caller's queue: each kernel runs after the one before it. On an in-order
+ * queue the queue sees to that; on an out-of-order one, events do. The first kernel waits for the caller's
+ * events, the last one's event is the caller's. */
 #ifndef CLMOE_DEVICE_LAUNCH_H
 #define CLMOE_DEVICE_LAUNCH_H
 
@@ -12,24 +12,25 @@ struct launch {
     cl_command_queue queue;
     cl_uint n_wait;
     const cl_event *wait;
-    cl_event *event;   /* the caller's; may be NULL */
+    cl_event *event; /* the caller's; may be NULL */
     bool out_of_order;
     cl_event previous; /* event of the last kernel, if somebody needs it */
     bool started;
 };
 
-enum clmoe_status launch_begin(struct launch *l, const struct log *log, cl_command_queue queue, cl_uint n_wait,
-                               const cl_event *wait, cl_event *event);
+enum clmoe_status launch_begin(struct launch *l, const struct log *log, cl_command_queue queue,
+                               cl_uint n_wait, const cl_event *wait, cl_event *event);
 
 /* `groups` work-groups of `local` work-items each, one-dimensional. No groups: nothing is launched. */
 enum clmoe_status launch_kernel(struct launch *l, cl_kernel kernel, uint64_t groups, size_t local);
 
-/* Hands the last event to the caller and releases the rest; on failure the caller's event is NULL. Returns `status`, or
- * the failure of the marker that stands in when nothing was launched. */
+/* Hands the last event to the caller and releases the rest; on failure the caller's event is NULL. Returns
+ * `status`, or the failure of the marker that stands in when nothing was launched. */
 enum clmoe_status launch_end(struct launch *l, enum clmoe_status status);
 
-/* Binds the arguments of a kernel in order. The first error is kept, and bind_end reports it. A buffer that is NULL
- * (an operand this variant does not use) is replaced by `spare`, since not every driver takes a NULL buffer. */
+/* Binds the arguments of a kernel in order. The first error is kept, and bind_end reports it. A buffer that
+ * is NULL (an operand this variant does not use) is replaced by `spare`, since not every driver takes a NULL
+ * buffer. */
 struct bind {
     cl_kernel kernel;
     cl_mem spare;

@@ -8,8 +8,9 @@
 
 #define PROBE_ITEMS 32
 
-/* One probe: 32 work-items of one work-group write one uint each; item i must have written i * step + first. It is tried
- * only where the extension is announced, because the compilers of some drivers crash on what they do not know. */
+/* One probe: 32 work-items of one work-group write one uint each; item i must have written i * step + first.
+ * It is tried only where the extension is announced, because the compilers of some drivers crash on what they
+ * do not know. */
 struct probe {
     enum clmoe_feature feature;
     const char *extension;
@@ -84,11 +85,13 @@ static bool right(const struct probe *probe, const cl_uint *out) {
     return true;
 }
 
-static bool run_probe(const struct probe *probe, const struct device *dev, cl_command_queue queue, cl_mem buffer) {
+static bool run_probe(const struct probe *probe, const struct device *dev, cl_command_queue queue,
+                      cl_mem buffer) {
     cl_int err;
     bool ok = false;
     cl_kernel kernel = NULL;
-    const cl_program program = clCreateProgramWithSource(dev->context, 1, (const char **)&probe->source, NULL, &err);
+    const cl_program program =
+        clCreateProgramWithSource(dev->context, 1, (const char **)&probe->source, NULL, &err);
     if (err != CL_SUCCESS) return false;
     if (clBuildProgram(program, 1, &dev->id, probe->options, NULL, NULL) != CL_SUCCESS) goto done;
     kernel = clCreateKernel(program, "probe", &err);
@@ -97,9 +100,11 @@ static bool run_probe(const struct probe *probe, const struct device *dev, cl_co
     const size_t size = PROBE_ITEMS;
     cl_uint out[PROBE_ITEMS];
     memset(out, 0xff, sizeof out);
-    if (clEnqueueWriteBuffer(queue, buffer, CL_TRUE, 0, sizeof out, out, 0, NULL, NULL) != CL_SUCCESS) goto done;
+    if (clEnqueueWriteBuffer(queue, buffer, CL_TRUE, 0, sizeof out, out, 0, NULL, NULL) != CL_SUCCESS)
+        goto done;
     if (clEnqueueNDRangeKernel(queue, kernel, 1, NULL, &size, &size, 0, NULL, NULL) != CL_SUCCESS) goto done;
-    if (clEnqueueReadBuffer(queue, buffer, CL_TRUE, 0, sizeof out, out, 0, NULL, NULL) != CL_SUCCESS) goto done;
+    if (clEnqueueReadBuffer(queue, buffer, CL_TRUE, 0, sizeof out, out, 0, NULL, NULL) != CL_SUCCESS)
+        goto done;
     ok = right(probe, out);
 done:
     if (kernel) clReleaseKernel(kernel);
@@ -110,7 +115,8 @@ done:
 static enum clmoe_status run_all(const struct device *dev, const struct log *log, uint32_t wanted,
                                  const char *extensions, uint32_t *features) {
     cl_int err;
-    const cl_mem buffer = clCreateBuffer(dev->context, CL_MEM_READ_WRITE, PROBE_ITEMS * sizeof(cl_uint), NULL, &err);
+    const cl_mem buffer =
+        clCreateBuffer(dev->context, CL_MEM_READ_WRITE, PROBE_ITEMS * sizeof(cl_uint), NULL, &err);
     TRY_CL(log, err);
     const cl_command_queue queue = clCreateCommandQueue(dev->context, dev->id, 0, &err);
     if (err != CL_SUCCESS) {
@@ -119,11 +125,13 @@ static enum clmoe_status run_all(const struct device *dev, const struct log *log
     }
     for (size_t i = 0; i < sizeof probes / sizeof *probes; i++) {
         const struct probe *const p = &probes[i];
-        if (!(wanted & p->feature) || (*features & p->feature) || !announced(extensions, p->extension)) continue;
+        if (!(wanted & p->feature) || (*features & p->feature) || !announced(extensions, p->extension))
+            continue;
         if (run_probe(p, dev, queue, buffer))
             *features |= p->feature;
         else
-            log_msg(log, CLMOE_LOG_WARN, "device \"%s\" announces %s, but its probe fails", dev->name, p->extension);
+            log_msg(log, CLMOE_LOG_WARN, "device \"%s\" announces %s, but its probe fails", dev->name,
+                    p->extension);
     }
     clReleaseCommandQueue(queue);
     clReleaseMemObject(buffer);

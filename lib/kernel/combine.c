@@ -8,7 +8,8 @@ static bool rows_fits(const struct device *dev, const void *problem, struct reas
 
 static void rows_prepare(const struct device *dev, const void *problem, struct recipe *recipe) {
     const struct combine_problem *const p = problem;
-    const int64_t local = dev->caps.max_work_group < 128 ? floor_pow2((int64_t)dev->caps.max_work_group) : 128;
+    const int64_t local =
+        dev->caps.max_work_group < 128 ? floor_pow2((int64_t)dev->caps.max_work_group) : 128;
     struct kernel_spec *const spec = recipe_add(recipe, "combine/rows.cl", "combine_rows", (size_t)local);
     spec_define(spec, "X_T", "%s", dtype_info(p->x_dtype)->name);
     spec_define(spec, "Y_T", "%s", dtype_info(p->y_dtype)->name);

@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: MIT
- * Kernel tables. Each operation has one: const rows, best first, the last one a reference kernel that always fits. The
- * first row that fits a problem on a device runs it.
+ * Kernel tables. Each operation has one: const rows, best first, the last one a reference kernel that always
+ * fits. The first row that fits a problem on a device runs it.
  *
  * A row works on two structs of its operation (kernel/<op>.h):
  *   the problem  what a plan is made for: sizes, dtypes, options, with defaults filled in
  *   the call     what one enqueue brings: operands and the number of rows
  * and answers three questions:
  *   fits     may it run this problem on this device? If not, why?
- *   prepare  which kernels with which -D options does it need (what changes the code's shape), how much workspace?
- *   run      bind the arguments (sizes, strides) and launch
+ *   prepare  which kernels with which -D options does it need (what changes the code's shape), how much
+ * workspace? run      bind the arguments (sizes, strides) and launch
  */
 #ifndef CLMOE_KERNEL_ROW_H
 #define CLMOE_KERNEL_ROW_H
@@ -61,7 +61,7 @@ struct run {
     const void *problem, *call;
     const cl_kernel *kernels; /* in the order of the recipe */
     const size_t *local;
-    cl_mem workspace;         /* NULL if the recipe wanted none */
+    cl_mem workspace;          /* NULL if the recipe wanted none */
     uint64_t workspace_offset; /* bytes, a multiple of 256 */
     struct launch *launch;
 };
@@ -83,19 +83,23 @@ struct kernel_table {
 extern const struct kernel_table *const kernel_tables[];
 
 /* Shared arithmetic of the tables. */
-static inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+static inline int64_t ceil_div(int64_t a, int64_t b) {
+    return (a + b - 1) / b;
+}
 
 /* Smallest power of two >= n, for n >= 1. */
 static inline int64_t ceil_pow2(int64_t n) {
     int64_t p = 1;
-    while (p < n) p *= 2;
+    while (p < n)
+        p *= 2;
     return p;
 }
 
 /* Largest power of two <= n, for n >= 1. */
 static inline int64_t floor_pow2(int64_t n) {
     int64_t p = 1;
-    while (p <= n / 2) p *= 2;
+    while (p <= n / 2)
+        p *= 2;
     return p;
 }
 

@@ -15,7 +15,8 @@ static enum clmoe_status normalise(const struct log *log, const struct clmoe_com
     REQUIRE(log, p->hidden >= 1 && p->hidden <= INT32_MAX, "hidden = %lld", (long long)p->hidden);
     REQUIRE(log, dtype_is_float(p->x_dtype), "x_dtype = %d", (int)p->x_dtype);
     REQUIRE(log, dtype_is_float(p->y_dtype), "y_dtype = %d", (int)p->y_dtype);
-    REQUIRE(log, p->x_rows == CLMOE_ROWS_PAIR || p->x_rows == CLMOE_ROWS_SORTED, "x_rows = %d", (int)p->x_rows);
+    REQUIRE(log, p->x_rows == CLMOE_ROWS_PAIR || p->x_rows == CLMOE_ROWS_SORTED, "x_rows = %d",
+            (int)p->x_rows);
     REQUIRE(log, isfinite(p->scale), "scale = %g", (double)p->scale);
     *problem = (struct combine_problem){
         .max_tokens = p->max_tokens,
@@ -61,14 +62,22 @@ enum clmoe_status combine_check(const clmoe_plan *plan, const struct clmoe_combi
         {"gamma", &args->gamma, &call->gamma, USE_READ, p->gamma, CLMOE_F32, 2, {t, p->topk}},
         {"residual", &args->residual, &call->residual, USE_READ, p->residual, p->y_dtype, 2, {t, p->hidden}},
         {"shared", &args->shared, &call->shared, USE_READ, p->shared, p->y_dtype, 2, {t, p->hidden}},
-        {"y", &args->y, &call->y, USE_WRITE, true, p->y_dtype, 2, {t, p->hidden}, .may_be = {"residual", "shared"}},
+        {"y",
+         &args->y,
+         &call->y,
+         USE_WRITE,
+         true,
+         p->y_dtype,
+         2,
+         {t, p->hidden},
+         .may_be = {"residual", "shared"}},
     };
     return operands_check(plan, rules, sizeof rules / sizeof *rules);
 }
 
 enum clmoe_status clmoe_combine_enqueue(clmoe_plan *plan, cl_command_queue queue,
-                                        const struct clmoe_combine_args *args, cl_uint n_wait, const cl_event *wait,
-                                        cl_event *event) {
+                                        const struct clmoe_combine_args *args, cl_uint n_wait,
+                                        const cl_event *wait, cl_event *event) {
     TRY(plan_check_enqueue(plan, "combine", queue, args, n_wait, wait, event));
     struct combine_call call;
     TRY(combine_check(plan, args, &call));

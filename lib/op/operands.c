@@ -10,11 +10,13 @@
 /* The bytes an operand touches, in its parent buffer. */
 struct extent {
     cl_mem parent;
-    uint64_t begin, end;   /* bytes; begin == end if it has no elements */
-    int64_t pitch, width;  /* bytes between and of rows, for two-dimensional views; pitch 0 for others */
+    uint64_t begin, end;  /* bytes; begin == end if it has no elements */
+    int64_t pitch, width; /* bytes between and of rows, for two-dimensional views; pitch 0 for others */
 };
 
-bool product_fits(int64_t a, int64_t b, int64_t limit) { return b == 0 || a <= limit / b; }
+bool product_fits(int64_t a, int64_t b, int64_t limit) {
+    return b == 0 || a <= limit / b;
+}
 
 enum clmoe_status plan_check_create(const clmoe_context *ctx, const void *params, clmoe_plan **plan) {
     if (!plan) return CLMOE_E_INVALID;
@@ -27,7 +29,8 @@ enum clmoe_status plan_check_create(const clmoe_context *ctx, const void *params
 enum clmoe_status operand_rows(const clmoe_plan *plan, const char *name, const struct clmoe_tensor *tensor,
                                int64_t max, int64_t *rows) {
     const struct log *const log = &plan->ctx->log;
-    REQUIRE(log, tensor->ndim >= 1 && tensor->ndim <= CLMOE_MAX_DIMS, "%s.ndim = %d", name, (int)tensor->ndim);
+    REQUIRE(log, tensor->ndim >= 1 && tensor->ndim <= CLMOE_MAX_DIMS, "%s.ndim = %d", name,
+            (int)tensor->ndim);
     *rows = tensor->shape[0];
     REQUIRE(log, *rows >= 0 && *rows <= max, "%s has %lld rows, the plan is for at most %lld", name,
             (long long)*rows, (long long)max);
@@ -41,8 +44,8 @@ static bool all_zero(const struct clmoe_tensor *t) {
 }
 
 /* Shape and strides; fills out->shape and out->stride. */
-static enum clmoe_status check_layout(const struct log *log, const struct operand_rule *r, struct operand *out,
-                                      int64_t *elements) {
+static enum clmoe_status check_layout(const struct log *log, const struct operand_rule *r,
+                                      struct operand *out, int64_t *elements) {
     const struct clmoe_tensor *const t = r->tensor;
     const int block = dtype_info(r->dtype)->block;
     REQUIRE(log, t->dtype == r->dtype, "%s.dtype is %d (%s), expected %s", r->name, (int)t->dtype,
@@ -54,23 +57,24 @@ static enum clmoe_status check_layout(const struct log *log, const struct operan
     for (int d = t->ndim - 1; d >= 0; d--) {
         REQUIRE(log, t->shape[d] == r->shape[d], "%s.shape[%d] = %lld, expected %lld", r->name, d,
                 (long long)t->shape[d], (long long)r->shape[d]);
-        REQUIRE(log, product_fits(*elements, t->shape[d], INT64_MAX / 64), "%s: the number of elements overflows",
-                r->name);
+        REQUIRE(log, product_fits(*elements, t->shape[d], INT64_MAX / 64),
+                "%s: the number of elements overflows", r->name);
         *elements *= t->shape[d];
         const int64_t stride = dense ? contiguous : t->stride[d];
         REQUIRE(log, stride >= 0, "%s.stride[%d] = %lld", r->name, d, (long long)stride);
         if (d == t->ndim - 1)
-            REQUIRE(log, stride == 1 || t->shape[d] <= 1, "%s.stride[%d] = %lld, the last must be 1", r->name, d,
-                    (long long)stride);
+            REQUIRE(log, stride == 1 || t->shape[d] <= 1, "%s.stride[%d] = %lld, the last must be 1", r->name,
+                    d, (long long)stride);
         else
-            REQUIRE(log, stride % block == 0, "%s.stride[%d] = %lld is no multiple of the block of %d", r->name, d,
-                    (long long)stride, block);
+            REQUIRE(log, stride % block == 0, "%s.stride[%d] = %lld is no multiple of the block of %d",
+                    r->name, d, (long long)stride, block);
         if (r->use == USE_WRITE && d < t->ndim - 1)
             REQUIRE(log, stride >= t->shape[d + 1] * out->stride[d + 1] || t->shape[d] <= 1,
                     "%s.stride[%d] = %lld: rows of an output overlap", r->name, d, (long long)stride);
         if (r->contiguous)
-            REQUIRE(log, stride == contiguous || t->shape[d] <= 1, "%s.stride[%d] = %lld, must be contiguous (%lld)",
-                    r->name, d, (long long)stride, (long long)contiguous);
+            REQUIRE(log, stride == contiguous || t->shape[d] <= 1,
+                    "%s.stride[%d] = %lld, must be contiguous (%lld)", r->name, d, (long long)stride,
+                    (long long)contiguous);
         out->shape[d] = t->shape[d];
         out->stride[d] = stride;
         contiguous *= t->shape[d];
@@ -104,8 +108,8 @@ static enum clmoe_status find_parent(const struct log *log, cl_mem mem, cl_mem *
     return CLMOE_OK;
 }
 
-static enum clmoe_status check_buffer(const clmoe_plan *plan, const struct operand_rule *r, struct operand *out,
-                                      struct extent *extent) {
+static enum clmoe_status check_buffer(const clmoe_plan *plan, const struct operand_rule *r,
+                                      struct operand *out, struct extent *extent) {
     const struct log *const log = &plan->ctx->log;
     const struct clmoe_tensor *const t = r->tensor;
     const struct dtype_info *const info = dtype_info(r->dtype);
@@ -153,7 +157,8 @@ static bool same_view(const struct operand *a, const struct operand *b) {
 }
 
 static bool may_share(const struct operand_rule *r, const char *name) {
-    return (r->may_be[0] && strcmp(r->may_be[0], name) == 0) || (r->may_be[1] && strcmp(r->may_be[1], name) == 0);
+    return (r->may_be[0] && strcmp(r->may_be[0], name) == 0) ||
+           (r->may_be[1] && strcmp(r->may_be[1], name) == 0);
 }
 
 static enum clmoe_status check_overlap(const struct log *log, const struct operand_rule *rules,
@@ -183,12 +188,14 @@ enum clmoe_status operands_check(const clmoe_plan *plan, const struct operand_ru
         int64_t elements = 0;
         /* An operand that is empty by its rule may be left out altogether. */
         bool empty = false;
-        for (int d = 0; d < r->ndim; d++) empty |= r->shape[d] == 0;
+        for (int d = 0; d < r->ndim; d++)
+            empty |= r->shape[d] == 0;
         if (empty && r->tensor->mem == NULL) continue;
         TRY(check_layout(log, r, &operands[i], &elements));
         if (elements) TRY(check_buffer(plan, r, &operands[i], &extents[i]));
     }
     TRY(check_overlap(log, rules, operands, extents, n));
-    for (int i = 0; i < n; i++) *rules[i].out = operands[i];
+    for (int i = 0; i < n; i++)
+        *rules[i].out = operands[i];
     return CLMOE_OK;
 }

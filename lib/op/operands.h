@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT
- * Checks the tensors of one call against what the operation expects, and turns them into operands for kernels. */
+ * Checks the tensors of one call against what the operation expects, and turns them into operands for
+ * kernels. */
 #ifndef CLMOE_OP_OPERANDS_H
 #define CLMOE_OP_OPERANDS_H
 
@@ -16,16 +17,16 @@ struct operand_rule {
     const struct clmoe_tensor *tensor;
     struct operand *out;
     enum operand_use use;
-    bool wanted;             /* false: the tensor must be absent */
+    bool wanted; /* false: the tensor must be absent */
     enum clmoe_dtype dtype;
     int ndim;
     int64_t shape[CLMOE_MAX_DIMS];
-    bool contiguous;         /* all strides must be those of a contiguous tensor; else only the last must be 1 */
-    const char *may_be[2];   /* USE_WRITE: names of inputs that may be exactly the same view */
+    bool contiguous; /* all strides must be those of a contiguous tensor; else only the last must be 1 */
+    const char *may_be[2]; /* USE_WRITE: names of inputs that may be exactly the same view */
 };
 
-/* Checks each rule: presence, dtype, shape, strides, offset, context and size of the buffer; then that no written
- * operand overlaps another one. A tensor without elements may lack a buffer. */
+/* Checks each rule: presence, dtype, shape, strides, offset, context and size of the buffer; then that no
+ * written operand overlaps another one. A tensor without elements may lack a buffer. */
 enum clmoe_status operands_check(const clmoe_plan *plan, const struct operand_rule *rules, int n);
 
 /* Rows of a tensor that decides the size of a call: its first dimension, between 0 and max. */

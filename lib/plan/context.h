@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT
- * What a clmoe_context is inside. Plans share it: it lives until the last of them and the caller have let go. */
+ * What a clmoe_context is inside. Plans share it: it lives until the last of them and the caller have let go.
+ */
 #ifndef CLMOE_PLAN_CONTEXT_H
 #define CLMOE_PLAN_CONTEXT_H
 

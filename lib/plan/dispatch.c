@@ -46,7 +46,8 @@ enum clmoe_status dispatch_check_names(const struct log *log, const char *names)
     size_t size;
     for (const char *list = names, *name; list && (name = next_name(&list, &size));) {
         bool known = false;
-        for (int t = 0; kernel_tables[t] && !known; t++) known = in_table(kernel_tables[t], name, size);
+        for (int t = 0; kernel_tables[t] && !known; t++)
+            known = in_table(kernel_tables[t], name, size);
         REQUIRE(log, known, "no kernel is called \"%.*s\"", (int)size, name);
     }
     return CLMOE_OK;
@@ -66,12 +67,13 @@ static enum clmoe_status build_kernel(clmoe_plan *plan, const struct kernel_spec
 }
 
 static void drop_kernels(clmoe_plan *plan) {
-    while (plan->n_kernels) clReleaseKernel(plan->kernels[--plan->n_kernels]);
+    while (plan->n_kernels)
+        clReleaseKernel(plan->kernels[--plan->n_kernels]);
 }
 
-/* The compiler has the last word on how large a work-group a kernel may have and how much local memory it takes.
- * rusticl reports 32 for kernels whose size is fixed by an attribute and then runs them all the same, but its own
- * maximum is never below what our rows ask for, so a refusal there only costs a better row. */
+/* The compiler has the last word on how large a work-group a kernel may have and how much local memory it
+ * takes. rusticl reports 32 for kernels whose size is fixed by an attribute and then runs them all the same,
+ * but its own maximum is never below what our rows ask for, so a refusal there only costs a better row. */
 static enum clmoe_status check_limits(const clmoe_plan *plan, int index, struct reason *why, bool *fits) {
     const struct device *const dev = &plan->ctx->dev;
     size_t group = 0;
@@ -89,7 +91,8 @@ static enum clmoe_status check_limits(const clmoe_plan *plan, int index, struct 
 }
 
 /* Tries one row. CLMOE_OK with *fits = false means: refused, see why. */
-static enum clmoe_status try_row(clmoe_plan *plan, const struct kernel_row *row, struct reason *why, bool *fits) {
+static enum clmoe_status try_row(clmoe_plan *plan, const struct kernel_row *row, struct reason *why,
+                                 bool *fits) {
     const struct device *const dev = &plan->ctx->dev;
     *fits = row->fits(dev, plan->problem, why);
     if (!*fits) return CLMOE_OK;
@@ -110,11 +113,13 @@ static enum clmoe_status require_own_names(const struct log *log, const struct k
                                            const char *names) {
     size_t size;
     for (const char *list = names, *name; list && (name = next_name(&list, &size));)
-        REQUIRE(log, in_table(table, name, size), "%s has no kernel called \"%.*s\"", table->op, (int)size, name);
+        REQUIRE(log, in_table(table, name, size), "%s has no kernel called \"%.*s\"", table->op, (int)size,
+                name);
     return CLMOE_OK;
 }
 
-enum clmoe_status dispatch(clmoe_plan *plan, const struct kernel_table *table, const char *names, bool stage) {
+enum clmoe_status dispatch(clmoe_plan *plan, const struct kernel_table *table, const char *names,
+                           bool stage) {
     const struct log *const log = &plan->ctx->log;
     if (!stage) TRY(require_own_names(log, table, names));
     struct str refusals = {0};
@@ -137,7 +142,8 @@ enum clmoe_status dispatch(clmoe_plan *plan, const struct kernel_table *table, c
         if (refusals.size) str_printf(&plan->description, " (%s)", refusals.text);
         log_msg(log, CLMOE_LOG_INFO, "%s", clmoe_plan_describe(plan));
     } else {
-        log_msg(log, CLMOE_LOG_ERROR, "%s: no kernel: %s", table->op, refusals.size ? refusals.text : "see above");
+        log_msg(log, CLMOE_LOG_ERROR, "%s: no kernel: %s", table->op,
+                refusals.size ? refusals.text : "see above");
     }
     const bool failed = refusals.failed || plan->description.failed;
     str_free(&refusals);

@@ -14,8 +14,10 @@
 void clmoe_plan_destroy(clmoe_plan **handle) {
     if (!handle || !*handle) return;
     clmoe_plan *const plan = *handle;
-    for (int i = 0; i < plan->n_stages; i++) clmoe_plan_destroy(&plan->stages[i]);
-    for (int i = 0; i < plan->n_kernels; i++) clReleaseKernel(plan->kernels[i]);
+    for (int i = 0; i < plan->n_stages; i++)
+        clmoe_plan_destroy(&plan->stages[i]);
+    for (int i = 0; i < plan->n_kernels; i++)
+        clReleaseKernel(plan->kernels[i]);
     if (plan->workspace && !plan->workspace_external) clReleaseMemObject(plan->workspace);
     str_free(&plan->description);
     context_release(plan->ctx);
@@ -24,7 +26,9 @@ void clmoe_plan_destroy(clmoe_plan **handle) {
     *handle = NULL;
 }
 
-uint64_t clmoe_plan_workspace_size(const clmoe_plan *plan) { return plan ? plan->workspace_size : 0; }
+uint64_t clmoe_plan_workspace_size(const clmoe_plan *plan) {
+    return plan ? plan->workspace_size : 0;
+}
 
 const char *clmoe_plan_describe(const clmoe_plan *plan) {
     return plan && plan->description.text ? plan->description.text : "";
@@ -34,7 +38,8 @@ const char *clmoe_plan_describe(const clmoe_plan *plan) {
 static void bind_workspace(clmoe_plan *plan, cl_mem mem, uint64_t offset) {
     plan->workspace = mem;
     plan->workspace_offset = offset;
-    for (int i = 0; i < plan->n_stages; i++) bind_workspace(plan->stages[i], mem, offset + plan->own_bytes);
+    for (int i = 0; i < plan->n_stages; i++)
+        bind_workspace(plan->stages[i], mem, offset + plan->own_bytes);
 }
 
 enum clmoe_status clmoe_plan_set_workspace(clmoe_plan *plan, cl_mem mem, uint64_t offset) {
@@ -49,8 +54,8 @@ enum clmoe_status clmoe_plan_set_workspace(clmoe_plan *plan, cl_mem mem, uint64_
     TRY_CL(log, clGetMemObjectInfo(mem, CL_MEM_SIZE, sizeof size, &size, NULL));
     REQUIRE(log, context == plan->ctx->dev.context, "the buffer belongs to another context");
     REQUIRE(log, offset <= size && plan->workspace_size <= size - offset,
-            "workspace_size = %llu, offset = %llu, buffer of %zu bytes", (unsigned long long)plan->workspace_size,
-            (unsigned long long)offset, size);
+            "workspace_size = %llu, offset = %llu, buffer of %zu bytes",
+            (unsigned long long)plan->workspace_size, (unsigned long long)offset, size);
     bind_workspace(plan, mem, offset);
     return CLMOE_OK;
 }
@@ -130,16 +135,19 @@ enum clmoe_status plan_finish_layer(clmoe_plan *layer, uint64_t own_bytes) {
     return allocate_workspace(layer);
 }
 
-enum clmoe_status plan_check_enqueue(const clmoe_plan *plan, const char *op, cl_command_queue queue, const void *args,
-                                     cl_uint n_wait, const cl_event *wait, cl_event *event) {
+enum clmoe_status plan_check_enqueue(const clmoe_plan *plan, const char *op, cl_command_queue queue,
+                                     const void *args, cl_uint n_wait, const cl_event *wait,
+                                     cl_event *event) {
     if (event) *event = NULL;
     if (!plan) return CLMOE_E_INVALID;
     const struct log *const log = &plan->ctx->log;
     REQUIRE(log, strcmp(plan->op, op) == 0, "the plan is for %s, not %s", plan->op, op);
     REQUIRE(log, queue != NULL, "queue is NULL");
     REQUIRE(log, args != NULL, "args is NULL");
-    REQUIRE(log, (n_wait == 0) == (wait == NULL), "n_wait = %u, wait = %p", (unsigned)n_wait, (const void *)wait);
-    for (cl_uint i = 0; i < n_wait; i++) REQUIRE(log, wait[i] != NULL, "wait[%u] is NULL", (unsigned)i);
+    REQUIRE(log, (n_wait == 0) == (wait == NULL), "n_wait = %u, wait = %p", (unsigned)n_wait,
+            (const void *)wait);
+    for (cl_uint i = 0; i < n_wait; i++)
+        REQUIRE(log, wait[i] != NULL, "wait[%u] is NULL", (unsigned)i);
     cl_context context = NULL;
     cl_device_id device = NULL;
     TRY_CL(log, clGetCommandQueueInfo(queue, CL_QUEUE_CONTEXT, sizeof context, &context, NULL));
@@ -166,8 +174,8 @@ enum clmoe_status plan_launch(const clmoe_plan *plan, const void *call, struct l
     return plan->row->run(&run);
 }
 
-enum clmoe_status plan_enqueue(const clmoe_plan *plan, const void *call, cl_command_queue queue, cl_uint n_wait,
-                               const cl_event *wait, cl_event *event) {
+enum clmoe_status plan_enqueue(const clmoe_plan *plan, const void *call, cl_command_queue queue,
+                               cl_uint n_wait, const cl_event *wait, cl_event *event) {
     struct launch launch;
     TRY(launch_begin(&launch, &plan->ctx->log, queue, n_wait, wait, event));
     return launch_end(&launch, plan_launch(plan, call, &launch));

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
- * The plan object. Two kinds: a plan of one operation has a row of its kernel table and that row's kernels; a layer has
- * stages, which are plans that share its workspace. */
+ * The plan object. Two kinds: a plan of one operation has a row of its kernel table and that row's kernels; a
+ * layer has stages, which are plans that share its workspace. */
 #ifndef CLMOE_PLAN_PLAN_H
 #define CLMOE_PLAN_PLAN_H
 
@@ -32,9 +32,9 @@ struct clmoe_plan {
     uint64_t workspace_offset;
 };
 
-/* Makes a plan of one operation: copies the problem, takes the first row of `table` that fits and is allowed, builds its
- * kernels, allocates the workspace unless the options say otherwise. `stage` says that the plan is part of a layer, so
- * that names of other operations in options->kernel are no error. */
+/* Makes a plan of one operation: copies the problem, takes the first row of `table` that fits and is allowed,
+ * builds its kernels, allocates the workspace unless the options say otherwise. `stage` says that the plan is
+ * part of a layer, so that names of other operations in options->kernel are no error. */
 enum clmoe_status plan_make(struct clmoe_context *ctx, const struct kernel_table *table, const void *problem,
                             size_t problem_size, const struct clmoe_plan_options *options, bool stage,
                             clmoe_plan **plan);
@@ -44,7 +44,8 @@ struct clmoe_plan_options plan_stage_options(const struct clmoe_plan_options *op
 
 /* Makes a layer without stages. */
 enum clmoe_status plan_make_layer(struct clmoe_context *ctx, const char *op, const void *problem,
-                                  size_t problem_size, const struct clmoe_plan_options *options, clmoe_plan **plan);
+                                  size_t problem_size, const struct clmoe_plan_options *options,
+                                  clmoe_plan **plan);
 
 /* The layer takes the stage over. */
 void plan_add_stage(clmoe_plan *layer, clmoe_plan *stage);
@@ -52,15 +53,16 @@ void plan_add_stage(clmoe_plan *layer, clmoe_plan *stage);
 /* After the last stage: the workspace is `own_bytes` of the layer, then the largest workspace of a stage. */
 enum clmoe_status plan_finish_layer(clmoe_plan *layer, uint64_t own_bytes);
 
-/* Checks that come before an operation looks at its own args: handles, kind of plan, queue, wait list, workspace. */
-enum clmoe_status plan_check_enqueue(const clmoe_plan *plan, const char *op, cl_command_queue queue, const void *args,
-                                     cl_uint n_wait, const cl_event *wait, cl_event *event);
+/* Checks that come before an operation looks at its own args: handles, kind of plan, queue, wait list,
+ * workspace. */
+enum clmoe_status plan_check_enqueue(const clmoe_plan *plan, const char *op, cl_command_queue queue,
+                                     const void *args, cl_uint n_wait, const cl_event *wait, cl_event *event);
 
 /* Runs the kernels of a one-operation plan inside a chain of launches. */
 enum clmoe_status plan_launch(const clmoe_plan *plan, const void *call, struct launch *launch);
 
 /* Runs a one-operation plan as a chain of its own. */
-enum clmoe_status plan_enqueue(const clmoe_plan *plan, const void *call, cl_command_queue queue, cl_uint n_wait,
-                               const cl_event *wait, cl_event *event);
+enum clmoe_status plan_enqueue(const clmoe_plan *plan, const void *call, cl_command_queue queue,
+                               cl_uint n_wait, const cl_event *wait, cl_event *event);
 
 #endif

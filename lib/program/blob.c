@@ -21,7 +21,8 @@ static bool intact(const unsigned char *blob, size_t size, const char key[HASH_H
     if (size <= HEAD_SIZE || memcmp(blob, MAGIC, MAGIC_SIZE) != 0) return false;
     if (memcmp(blob + MAGIC_SIZE, key, KEY_SIZE) != 0) return false;
     uint64_t length = 0;
-    for (int i = 0; i < 8; i++) length |= (uint64_t)blob[MAGIC_SIZE + KEY_SIZE + i] << (8 * i);
+    for (int i = 0; i < 8; i++)
+        length |= (uint64_t)blob[MAGIC_SIZE + KEY_SIZE + i] << (8 * i);
     if (length != size - HEAD_SIZE) return false;
     uint8_t digest[HASH_BYTES];
     checksum(blob + HEAD_SIZE, size - HEAD_SIZE, digest);
@@ -46,12 +47,14 @@ bool blob_get(const struct clmoe_cache *cache, const struct log *log, const char
     return true;
 }
 
-void blob_set(const struct clmoe_cache *cache, const char key[HASH_HEX], const unsigned char *binary, size_t size) {
+void blob_set(const struct clmoe_cache *cache, const char key[HASH_HEX], const unsigned char *binary,
+              size_t size) {
     unsigned char *const blob = malloc(HEAD_SIZE + size);
     if (!blob) return;
     memcpy(blob, MAGIC, MAGIC_SIZE);
     memcpy(blob + MAGIC_SIZE, key, KEY_SIZE);
-    for (int i = 0; i < 8; i++) blob[MAGIC_SIZE + KEY_SIZE + i] = (unsigned char)((uint64_t)size >> (8 * i));
+    for (int i = 0; i < 8; i++)
+        blob[MAGIC_SIZE + KEY_SIZE + i] = (unsigned char)((uint64_t)size >> (8 * i));
     checksum(binary, size, blob + MAGIC_SIZE + KEY_SIZE + 8);
     memcpy(blob + HEAD_SIZE, binary, size);
     cache->set(cache->priv, key, blob, HEAD_SIZE + size);

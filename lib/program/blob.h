@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
- * Cached programs: the driver's binary behind a header of our own. Drivers crash on damaged binaries (PoCL, rusticl and
- * oclgrind do), so nothing reaches one that does not carry the right key, length and checksum. */
+ * Cached programs: the driver's binary behind a header of our own. Drivers crash on damaged binaries (PoCL,
+ * rusticl and oclgrind do), so nothing reaches one that does not carry the right key, length and checksum. */
 #ifndef CLMOE_PROGRAM_BLOB_H
 #define CLMOE_PROGRAM_BLOB_H
 
@@ -12,6 +12,7 @@
 bool blob_get(const struct clmoe_cache *cache, const struct log *log, const char key[HASH_HEX], void **memory,
               const unsigned char **binary, size_t *size);
 
-void blob_set(const struct clmoe_cache *cache, const char key[HASH_HEX], const unsigned char *binary, size_t size);
+void blob_set(const struct clmoe_cache *cache, const char key[HASH_HEX], const unsigned char *binary,
+              size_t size);
 
 #endif

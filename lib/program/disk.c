@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * The directory cache: one file per program. The only file of lib/ that goes beyond ISO C: creating a directory and
- * naming a temporary file for this process differ between POSIX and Windows. */
+ * The directory cache: one file per program. The only file of lib/ that goes beyond ISO C: creating a
+ * directory and naming a temporary file for this process differ between POSIX and Windows. */
 #ifndef _WIN32
 #define _POSIX_C_SOURCE 200809L
 #endif

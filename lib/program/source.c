@@ -14,7 +14,8 @@ struct assembly {
     int n_seen;
 };
 
-static enum clmoe_status read_file(const struct log *log, const char *dir, const char *path, struct str *text) {
+static enum clmoe_status read_file(const struct log *log, const char *dir, const char *path,
+                                   struct str *text) {
     struct str name = {0};
     str_printf(&name, "%s/%s", dir, path);
     FILE *const f = name.failed ? NULL : fopen(name.text, "rb");
@@ -24,7 +25,8 @@ static enum clmoe_status read_file(const struct log *log, const char *dir, const
         return CLMOE_E_BUILD;
     }
     char buffer[4096];
-    for (size_t n; (n = fread(buffer, 1, sizeof buffer, f)) > 0;) str_append(text, buffer, n);
+    for (size_t n; (n = fread(buffer, 1, sizeof buffer, f)) > 0;)
+        str_append(text, buffer, n);
     const bool bad = ferror(f) || text->failed;
     fclose(f);
     return bad ? CLMOE_E_NO_MEMORY : CLMOE_OK;

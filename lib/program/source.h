@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT
- * The text of a kernel file with its includes put in, each once, and #line marks so that build logs name file and line.
- * Text comes from the table that tools/embed.py made of cl/, or from disk if the environment has CLMOE_CL_DIR. */
+ * The text of a kernel file with its includes put in, each once, and #line marks so that build logs name file
+ * and line. Text comes from the table that tools/embed.py made of cl/, or from disk if the environment has
+ * CLMOE_CL_DIR. */
 #ifndef CLMOE_PROGRAM_SOURCE_H
 #define CLMOE_PROGRAM_SOURCE_H
 

@@ -86,10 +86,11 @@ static void report_build(const struct build *b, cl_program program, cl_int err) 
     struct str text = {0};
     str_printf(&text, "%s: %s does not build with \"%s\"\n", clerr_name(err), b->file, b->options);
     size_t size = 0;
-    if (clGetProgramBuildInfo(program, b->dev->id, CL_PROGRAM_BUILD_LOG, 0, NULL, &size) == CL_SUCCESS && size) {
+    if (clGetProgramBuildInfo(program, b->dev->id, CL_PROGRAM_BUILD_LOG, 0, NULL, &size) == CL_SUCCESS &&
+        size) {
         char *const build_log = calloc(size + 1, 1);
-        if (build_log && clGetProgramBuildInfo(program, b->dev->id, CL_PROGRAM_BUILD_LOG, size, build_log, NULL) ==
-                             CL_SUCCESS)
+        if (build_log && clGetProgramBuildInfo(program, b->dev->id, CL_PROGRAM_BUILD_LOG, size, build_log,
+                                               NULL) == CL_SUCCESS)
             str_printf(&text, "%s\n", build_log);
         free(build_log);
     }
@@ -111,12 +112,15 @@ static enum clmoe_status build_source(const struct build *b, cl_program *program
     report_build(b, *program, err);
     clReleaseProgram(*program);
     *program = NULL;
-    return err == CL_BUILD_PROGRAM_FAILURE || err == CL_INVALID_BUILD_OPTIONS ? CLMOE_E_BUILD : CLMOE_E_OPENCL;
+    return err == CL_BUILD_PROGRAM_FAILURE || err == CL_INVALID_BUILD_OPTIONS ? CLMOE_E_BUILD
+                                                                              : CLMOE_E_OPENCL;
 }
 
-static bool build_binary(const struct build *b, const unsigned char *binary, size_t size, cl_program *program) {
+static bool build_binary(const struct build *b, const unsigned char *binary, size_t size,
+                         cl_program *program) {
     cl_int err, binary_status = CL_SUCCESS;
-    *program = clCreateProgramWithBinary(b->dev->context, 1, &b->dev->id, &size, &binary, &binary_status, &err);
+    *program =
+        clCreateProgramWithBinary(b->dev->context, 1, &b->dev->id, &size, &binary, &binary_status, &err);
     if (err != CL_SUCCESS) return false;
     if (binary_status == CL_SUCCESS &&
         clBuildProgram(*program, 1, &b->dev->id, b->options, NULL, NULL) == CL_SUCCESS)
@@ -149,8 +153,8 @@ static void save_binary(const struct build *b, const struct clmoe_cache *cache, 
         clGetProgramInfo(program, CL_PROGRAM_BINARY_SIZES, n * sizeof *sizes, sizes, NULL) == CL_SUCCESS &&
         sizes[mine]) {
         binaries[mine] = malloc(sizes[mine]); /* the others stay NULL: not wanted */
-        if (binaries[mine] &&
-            clGetProgramInfo(program, CL_PROGRAM_BINARIES, n * sizeof *binaries, binaries, NULL) == CL_SUCCESS)
+        if (binaries[mine] && clGetProgramInfo(program, CL_PROGRAM_BINARIES, n * sizeof *binaries, binaries,
+                                               NULL) == CL_SUCCESS)
             blob_set(cache, key, binaries[mine], sizes[mine]);
         free(binaries[mine]);
     }
@@ -174,8 +178,8 @@ static enum clmoe_status load_or_build(struct store *store, const struct build *
     return CLMOE_OK;
 }
 
-enum clmoe_status store_get(struct store *store, const struct device *dev, const struct log *log, const char *file,
-                            const char *options, cl_program *program) {
+enum clmoe_status store_get(struct store *store, const struct device *dev, const struct log *log,
+                            const char *file, const char *options, cl_program *program) {
     *program = NULL;
     struct str source = {0}, all_options = {0};
     str_printf(&all_options, "-cl-std=CL1.2%s%s", *options ? " " : "", options);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
- * Built programs of one context: source text + options + device -> cl_program, kept in memory and, through the caller's
- * callbacks, between processes. */
+ * Built programs of one context: source text + options + device -> cl_program, kept in memory and, through
+ * the caller's callbacks, between processes. */
 #ifndef CLMOE_PROGRAM_STORE_H
 #define CLMOE_PROGRAM_STORE_H
 
@@ -19,9 +19,9 @@ struct store {
 void store_init(struct store *store, const struct clmoe_cache *cache);
 void store_destroy(struct store *store);
 
-/* Finds or builds cl/`file` with `options` ("-DA=1 -DB=2"; -cl-std=CL1.2 is added). The caller gets a reference of its
- * own. Safe from several threads; two that miss at once both build. */
-enum clmoe_status store_get(struct store *store, const struct device *dev, const struct log *log, const char *file,
-                            const char *options, cl_program *program);
+/* Finds or builds cl/`file` with `options` ("-DA=1 -DB=2"; -cl-std=CL1.2 is added). The caller gets a
+ * reference of its own. Safe from several threads; two that miss at once both build. */
+enum clmoe_status store_get(struct store *store, const struct device *dev, const struct log *log,
+                            const char *file, const char *options, cl_program *program);
 
 #endif

@@ -1,0 +1,237 @@
+/* SPDX-License-Identifier: MIT
+ * Random data, guarded buffers, comparison. */
+#include "harness.h"
+
+#include "ref/convert.h"
+
+#include <float.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define GUARD 256
+#define POISON 0xa5
+
+/* splitmix64 */
+static uint64_t next(struct rng *rng) {
+    uint64_t z = rng->state += 0x9e3779b97f4a7c15u;
+    z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9u;
+    z = (z ^ z >> 27) * 0x94d049bb133111ebu;
+    return z ^ z >> 31;
+}
+
+struct rng rng_for(uint64_t test_case) {
+    struct rng rng = {rng_seed() * 0x2545f4914f6cdd1du + test_case};
+    next(&rng);
+    return rng;
+}
+
+uint32_t rng_u32(struct rng *rng) {
+    return (uint32_t)(next(rng) >> 32);
+}
+
+int64_t rng_below(struct rng *rng, int64_t n) {
+    return (int64_t)(next(rng) % (uint64_t)n);
+}
+
+float rng_float(struct rng *rng) {
+    double sum = 0;
+    for (int i = 0; i < 12; i++)
+        sum += (double)rng_u32(rng) / 4294967296.0;
+    return (float)(sum - 6.0);
+}
+
+const char *fill_name(enum fill fill) {
+    static const char *const names[FILL_COUNT] = {"random", "ties", "extremes", "nan_inf"};
+    return names[fill];
+}
+
+static float extreme(struct rng *rng) {
+    static const float values[] = {0.0f, -0.0f, FLT_MAX,  -FLT_MAX,  FLT_MIN, -FLT_MIN, 1e-40f,     -1e-40f,
+                                   1.0f, -1.0f, 65504.0f, -65504.0f, 6e-8f,   -6e-8f,   1.0000001f, 3e38f};
+    return values[rng_below(rng, sizeof values / sizeof *values)];
+}
+
+static float special(struct rng *rng) {
+    static const uint32_t bits[] = {0x7fc00000u, 0xffc00000u, 0x7fc12300u,
+                                    0xff812345u, 0x7f800000u, 0xff800000u};
+    float v;
+    memcpy(&v, &bits[rng_below(rng, sizeof bits / sizeof *bits)], sizeof v);
+    return v;
+}
+
+void fill_floats(struct rng *rng, enum fill fill, float *v, int64_t n) {
+    for (int64_t i = 0; i < n; i++) {
+        switch (fill) {
+        case FILL_TIES: v[i] = (float)(rng_below(rng, 4) - 2) * 0.5f; break;
+        case FILL_EXTREMES: v[i] = extreme(rng); break;
+        case FILL_NAN_INF: v[i] = rng_below(rng, 4) ? rng_float(rng) : special(rng); break;
+        default: v[i] = rng_float(rng); break;
+        }
+    }
+}
+
+static void distinct_ids(struct rng *rng, int32_t *ids, int k, int experts) {
+    for (int j = 0; j < k; j++) {
+        bool taken;
+        do {
+            ids[j] = (int32_t)rng_below(rng, experts);
+            taken = false;
+            for (int i = 0; i < j; i++)
+                taken |= ids[i] == ids[j];
+        } while (taken && k <= experts);
+    }
+}
+
+void fill_ids(struct rng *rng, enum routing_fill fill, int32_t *ids, int64_t tokens, int k, int experts) {
+    const int32_t one = (int32_t)rng_below(rng, experts);
+    for (int64_t t = 0; t < tokens; t++) {
+        int32_t *const row = ids + t * k;
+        if (fill == ROUTING_RANDOM) distinct_ids(rng, row, k, experts);
+        if (fill == ROUTING_ONE_EXPERT)
+            for (int j = 0; j < k; j++)
+                row[j] = one;
+        if (fill == ROUTING_SKIPS)
+            for (int j = 0; j < k; j++)
+                row[j] = (int32_t)rng_below(rng, experts + 2) - 1;
+    }
+}
+
+/* ---- guarded buffers ---- */
+
+static int element_bytes(enum clmoe_dtype dtype) {
+    return dtype == CLMOE_Q8_0 ? 34 : (int)clmoe_dtype_bytes(dtype, 1);
+}
+
+static unsigned char *view_row(const struct guarded *g, unsigned char *base, int64_t row) {
+    return base + g->tensor.offset + (size_t)(row * g->tensor.stride[0] * element_bytes(g->tensor.dtype));
+}
+
+static struct guarded guarded_new(struct rng *rng, enum clmoe_dtype dtype, int64_t rows, int64_t n,
+                                  bool pad) {
+    const int64_t stride = n + (pad ? rng_below(rng, 4) : 0);
+    const int size = element_bytes(dtype);
+    struct guarded g = {0};
+    g.tensor.dtype = dtype;
+    g.tensor.ndim = 2;
+    g.tensor.shape[0] = rows;
+    g.tensor.shape[1] = n;
+    g.tensor.stride[0] = stride ? stride : 1;
+    g.tensor.stride[1] = 1;
+    g.tensor.offset = GUARD + (uint64_t)(rng_below(rng, 8) * (dtype == CLMOE_Q8_0 ? 2 : size));
+    g.bytes = (size_t)(g.tensor.offset + (uint64_t)(rows * stride * size) + GUARD);
+    g.image = malloc(g.bytes);
+    if (!g.image) abort();
+    memset(g.image, POISON, g.bytes);
+    return g;
+}
+
+static void guarded_upload(struct guarded *g) {
+    cl_int err;
+    g->mem =
+        clCreateBuffer(tester()->context, CL_MEM_READ_WRITE | CL_MEM_COPY_HOST_PTR, g->bytes, g->image, &err);
+    case_require(err == CL_SUCCESS, "clCreateBuffer of %zu bytes: %d", g->bytes, (int)err);
+    g->tensor.mem = g->mem;
+}
+
+struct guarded guarded_floats(struct rng *rng, enum clmoe_dtype dtype, int64_t rows, int64_t n,
+                              const float *values) {
+    struct guarded g = guarded_new(rng, dtype, rows, n, true);
+    for (int64_t r = 0; values && r < rows; r++)
+        for (int64_t i = 0; i < n; i++)
+            ref_store(dtype, view_row(&g, g.image, r), i, values[r * n + i]);
+    guarded_upload(&g);
+    return g;
+}
+
+struct guarded guarded_ints(struct rng *rng, enum clmoe_dtype dtype, int64_t rows, int64_t n,
+                            const void *values) {
+    struct guarded g = guarded_new(rng, dtype, rows, n, true);
+    const size_t row = (size_t)(n * element_bytes(dtype));
+    for (int64_t r = 0; values && r < rows; r++)
+        if (row) memcpy(view_row(&g, g.image, r), (const char *)values + (size_t)r * row, row);
+    guarded_upload(&g);
+    return g;
+}
+
+struct guarded guarded_bytes(struct rng *rng, enum clmoe_dtype dtype, int ndim, const int64_t *shape,
+                             const void *bytes) {
+    int64_t count = 1;
+    for (int d = 0; d < ndim; d++)
+        count *= shape[d];
+    const int64_t size = clmoe_dtype_bytes(dtype, count);
+    struct guarded g = guarded_new(rng, dtype, 1, dtype == CLMOE_Q8_0 ? count / 32 : count, false);
+    if (bytes && size) memcpy(view_row(&g, g.image, 0), bytes, (size_t)size);
+    guarded_upload(&g);
+    g.tensor.ndim = ndim;
+    memset(g.tensor.stride, 0, sizeof g.tensor.stride);
+    for (int d = 0; d < ndim; d++)
+        g.tensor.shape[d] = shape[d];
+    return g;
+}
+
+struct clmoe_tensor as_1d(const struct guarded *g) {
+    struct clmoe_tensor t = g->tensor;
+    t.ndim = 1;
+    t.shape[0] = g->tensor.shape[g->tensor.ndim - 1] * (g->tensor.ndim == 2 ? g->tensor.shape[0] : 1);
+    memset(t.stride, 0, sizeof t.stride);
+    return t;
+}
+
+void guarded_read(const struct guarded *g, void *out) {
+    unsigned char *const now = malloc(g->bytes);
+    if (!now) abort();
+    const cl_int err = clEnqueueReadBuffer(tester()->queue, g->mem, CL_TRUE, 0, g->bytes, now, 0, NULL, NULL);
+    const bool flat = g->tensor.stride[0] == 0; /* made by guarded_bytes */
+    int64_t count = 1;
+    for (int d = 0; d < g->tensor.ndim; d++)
+        count *= g->tensor.shape[d];
+    const int64_t rows = flat ? 1 : g->tensor.shape[0];
+    const size_t row = (size_t)clmoe_dtype_bytes(g->tensor.dtype, flat ? count : g->tensor.shape[1]);
+    for (int64_t r = 0; err == CL_SUCCESS && r < rows; r++) {
+        unsigned char *const at = flat ? now + g->tensor.offset : view_row(g, now, r);
+        if (out && row) memcpy((char *)out + (size_t)r * row, at, row);
+        memcpy(at, g->image + (at - now), row); /* what is left may only differ outside of the view */
+    }
+    size_t bad = 0;
+    while (bad < g->bytes && now[bad] == g->image[bad])
+        bad++;
+    free(now);
+    case_require(err == CL_SUCCESS, "clEnqueueReadBuffer: %d", (int)err);
+    case_require(bad == g->bytes, "byte %zu of %zu, outside of the view (offset %llu), was written", bad,
+                 g->bytes, (unsigned long long)g->tensor.offset);
+}
+
+void guarded_read_floats(const struct guarded *g, float *out) {
+    const int64_t count = g->tensor.shape[0] * g->tensor.shape[1];
+    void *const raw = malloc((size_t)(count * element_bytes(g->tensor.dtype)) + 1);
+    if (!raw) abort();
+    guarded_read(g, raw);
+    for (int64_t i = 0; i < count; i++)
+        out[i] = ref_load(g->tensor.dtype, raw, i);
+    free(raw);
+}
+
+void guarded_free(struct guarded *g) {
+    if (g->mem) clReleaseMemObject(g->mem);
+    free(g->image);
+    *g = (struct guarded){0};
+}
+
+void case_close(enum clmoe_dtype dtype, const float *got, const double *want, const double *magnitude,
+                int64_t n, double tolerance, const char *what) {
+    const double unit = dtype == CLMOE_BF16 ? 0x1p-8 : dtype == CLMOE_F16 ? 0x1p-11 : 0x1p-24;
+    const double largest = dtype == CLMOE_F16 ? 65504.0 : FLT_MAX,
+                 tiny = dtype == CLMOE_F16 ? 0x1p-24 : FLT_MIN;
+    for (int64_t i = 0; i < n; i++) {
+        const double g = (double)got[i], w = want[i];
+        if (isnan(w) ? isnan(g) : g == w) continue;
+        /* Partial sums (before a scale) may overflow fp32 where the exact sum does not: then anything goes.
+         */
+        if (magnitude && !(magnitude[i] <= FLT_MAX / 16)) continue;
+        if (fabs(w) > largest * (1 - tolerance) && isinf(g) && (g > 0) == (w > 0)) continue;
+        const double bound = tolerance * (magnitude ? magnitude[i] : fabs(w)) + 1.01 * unit * fabs(w) + tiny;
+        case_require(fabs(g - w) <= bound, "%s[%lld] = %.9g, expected %.9g (error %.3g, allowed %.3g)", what,
+                     (long long)i, g, w, fabs(g - w), bound);
+    }
+}

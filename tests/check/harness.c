@@ -1,0 +1,182 @@
+/* SPDX-License-Identifier: MIT
+ * Device, contexts, the running case, main. */
+#include "harness.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#define MAX_ROWS 16
+
+static struct {
+    char text[512], log[2048];
+    uint64_t seed;
+    int ran[8][MAX_ROWS];
+} run;
+
+static const char *const op_names[] = {"topk", "scatter", "route", "permute", "matmul", "combine", "quant"};
+
+static void die(const char *message) {
+    fprintf(stderr, "check: %s\n", message);
+    exit(1);
+}
+
+static bool pick_device(struct tester *t, const char *wanted) {
+    cl_platform_id platforms[16];
+    cl_uint n_platforms = 0;
+    if (clGetPlatformIDs(16, platforms, &n_platforms) != CL_SUCCESS) return false;
+    for (cl_uint p = 0; p < n_platforms && p < 16; p++) {
+        cl_device_id devices[16];
+        cl_uint n_devices = 0;
+        if (clGetDeviceIDs(platforms[p], CL_DEVICE_TYPE_ALL, 16, devices, &n_devices) != CL_SUCCESS) continue;
+        for (cl_uint d = 0; d < n_devices && d < 16; d++) {
+            char platform[250] = "", device[250] = "";
+            clGetPlatformInfo(platforms[p], CL_PLATFORM_NAME, sizeof platform, platform, NULL);
+            clGetDeviceInfo(devices[d], CL_DEVICE_NAME, sizeof device, device, NULL);
+            snprintf(t->name, sizeof t->name, "%s / %s", platform, device);
+            t->platform = platforms[p];
+            t->device = devices[d];
+            if (!wanted || strstr(t->name, wanted)) return true;
+        }
+    }
+    return false;
+}
+
+const struct tester *tester(void) {
+    static struct tester t;
+    if (t.context) return &t;
+    if (!pick_device(&t, getenv("CLMOE_TEST_DEVICE"))) die("no OpenCL device (CLMOE_TEST_DEVICE)");
+    cl_int err;
+    t.context = clCreateContext(NULL, 1, &t.device, NULL, NULL, &err);
+    if (err != CL_SUCCESS) die("clCreateContext fails");
+    t.queue = clCreateCommandQueue(t.context, t.device, CL_QUEUE_PROFILING_ENABLE, &err);
+    if (err != CL_SUCCESS) die("clCreateCommandQueue fails");
+    t.ooo_queue = clCreateCommandQueue(t.context, t.device, CL_QUEUE_OUT_OF_ORDER_EXEC_MODE_ENABLE, &err);
+    if (err != CL_SUCCESS) t.ooo_queue = t.queue;
+    const char *const small = getenv("CLMOE_TEST_SMALL");
+    t.small = small && *small == '1';
+    return &t;
+}
+
+static void keep_log(void *priv, enum clmoe_log_level level, const char *message) {
+    (void)priv;
+    if (level == CLMOE_LOG_ERROR) snprintf(run.log, sizeof run.log, "%s", message);
+}
+
+const char *tester_log(void) {
+    static char last[sizeof run.log];
+    memcpy(last, run.log, sizeof last);
+    run.log[0] = '\0';
+    return last;
+}
+
+clmoe_context *tester_context(enum forced_caps caps) {
+    static clmoe_context *contexts[CAPS_COUNT];
+    if (contexts[caps]) return contexts[caps];
+    struct clmoe_context_params params = {.log = keep_log, .log_level = CLMOE_LOG_ERROR};
+    switch (caps) {
+    case CAPS_GROUP_64: params.caps.max_work_group = 64; break;
+    case CAPS_LOCAL_16K: params.caps.local_mem = 16384; break;
+    case CAPS_PLAIN: params.caps.features_off = CLMOE_FEATURES_ALL; break;
+    default: break;
+    }
+    if (clmoe_context_create(tester()->context, tester()->device, &params, &contexts[caps]) != CLMOE_OK)
+        die(run.log);
+    return contexts[caps];
+}
+
+const char *caps_name(enum forced_caps caps) {
+    static const char *const names[CAPS_COUNT] = {"own", "group64", "local16k", "plain"};
+    return names[caps];
+}
+
+uint64_t rng_seed(void) {
+    if (run.seed) return run.seed;
+    const char *const text = getenv("CLMOE_TEST_SEED");
+    run.seed = text ? strtoull(text, NULL, 0) : (uint64_t)time(NULL);
+    if (run.seed == 0) run.seed = 1;
+    return run.seed;
+}
+
+void case_begin(const char *fmt, ...) {
+    va_list args;
+    va_start(args, fmt);
+    vsnprintf(run.text, sizeof run.text, fmt, args);
+    va_end(args);
+    run.log[0] = '\0';
+}
+
+const char *case_text(void) {
+    return run.text;
+}
+
+void case_fail_at(const char *file, int line, const char *fmt, ...) {
+    char text[1024];
+    va_list args;
+    va_start(args, fmt);
+    vsnprintf(text, sizeof text, fmt, args);
+    va_end(args);
+    ck_abort_msg("%s:%d: case {%s}, CLMOE_TEST_SEED=%llu: %s", file, line, run.text,
+                 (unsigned long long)rng_seed(), text);
+}
+
+static int op_index(const char *op) {
+    for (size_t i = 0; i < sizeof op_names / sizeof *op_names; i++)
+        if (strcmp(op_names[i], op) == 0) return (int)i;
+    die("unknown operation");
+    return 0;
+}
+
+bool row_fits(const char *op, int row, enum clmoe_status status) {
+    if (status == CLMOE_E_UNSUPPORTED) return false;
+    case_require(status == CLMOE_OK, "%s: %s: %s", clmoe_kernel_name(op, row), clmoe_status_name(status),
+                 tester_log());
+    if (row < MAX_ROWS) run.ran[op_index(op)][row]++;
+    return true;
+}
+
+/* A row that no case reached was not tested: that is a failure of the suite. */
+START_TEST(every_row_ran) {
+    const char *const ops = case_text();
+    char idle[512] = "";
+    for (size_t i = 0; i < sizeof op_names / sizeof *op_names; i++) {
+        if (!strstr(ops, op_names[i])) continue;
+        const char *name;
+        for (int row = 0; row < MAX_ROWS && (name = clmoe_kernel_name(op_names[i], row)); row++) {
+            printf("  %-28s ran %d times\n", name, run.ran[i][row]);
+            if (run.ran[i][row] == 0) snprintf(idle + strlen(idle), sizeof idle - strlen(idle), " %s", name);
+        }
+    }
+    ck_assert_msg(!idle[0], "rows that never ran:%s", idle);
+}
+END_TEST
+
+static const char *suite_ops;
+static void restore_ops(void) {
+    case_begin("%s", suite_ops);
+}
+
+int harness_main(const char *suite, const char *ops, void (*add_tests)(TCase *)) {
+    setvbuf(stdout, NULL, _IOLBF, 0);
+    printf("%s on %s, CLMOE_TEST_SEED=%llu\n", suite, tester()->name, (unsigned long long)rng_seed());
+    Suite *const s = suite_create(suite);
+    TCase *const cases = tcase_create(suite), *const last = tcase_create("rows");
+    tcase_set_timeout(cases, 0);
+    add_tests(cases);
+    suite_add_tcase(s, cases);
+    if (*ops && !getenv("CK_RUN_CASE")) {
+        suite_ops = ops;
+        tcase_add_checked_fixture(last, restore_ops, NULL);
+        tcase_add_test(last, every_row_ran);
+        suite_add_tcase(s, last);
+    }
+    SRunner *const runner = srunner_create(s);
+    srunner_set_fork_status(runner, CK_NOFORK); /* one OpenCL platform for all tests */
+    srunner_run_all(runner, CK_NORMAL);
+    const int failed = srunner_ntests_failed(runner), ran = srunner_ntests_run(runner);
+    srunner_free(runner);
+    if (ran == 0) fprintf(stderr, "%s: nothing ran\n", suite);
+    return failed != 0 || ran == 0;
+}
