@@ -38,7 +38,8 @@ enum clmoe_rows {
  * enough. */
 enum clmoe_routing {
     CLMOE_ROUTING_IDS = 0, /* args.ids */
-    CLMOE_ROUTING_SORTED,  /* args.ids, args.offsets and args.order, as clmoe_permute makes them from ids  */
+    CLMOE_ROUTING_SORTED,  /* args.ids, args.offsets and args.order, as clmoe_permute makes them from ids */
+    CLMOE_ROUTING_DENSE,   /* none: one expert and one slot, every row is its; x_rows and y_rows PAIR */
 };
 
 /* Memory order of the weights. R below is N, or 2N with a GLU layout other than APART. */
@@ -122,7 +123,7 @@ struct clmoe_matmul_args {
     struct clmoe_tensor y; /* [T*k, N] y_dtype; last stride 1; must not overlap an input            */
 };
 
-/* T is taken from args.ids. Errors: CLMOE_E_INVALID for a size outside the ranges above, another dtype, a
+/* T is taken from args.ids, with ROUTING_DENSE from args.y. Errors: CLMOE_E_INVALID for a size outside the ranges above, another dtype, a
  * combination that the comments exclude, limits that are negative or NaN. */
 CLMOE_API enum clmoe_status clmoe_matmul_plan(clmoe_context *ctx, const struct clmoe_matmul_params *params,
                                               clmoe_plan **plan);
