@@ -7,7 +7,8 @@ import sys
 
 def c_lines(text):
     for line in text.splitlines(keepends=True):
-        escaped = line.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+        # ISO C knows trigraphs, so a question mark is written as an escape too.
+        escaped = line.replace("\\", "\\\\").replace('"', '\\"').replace("?", "\\?").replace("\n", "\\n")
         yield f'     "{escaped}"'
 
 

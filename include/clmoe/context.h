@@ -62,7 +62,7 @@ CLMOE_API enum clmoe_status clmoe_cache_dir_create(const char *path, struct clmo
 CLMOE_API void clmoe_cache_dir_destroy(struct clmoe_cache **cache);
 
 struct clmoe_context_params {
-    clmoe_log_fn log; /* may be NULL */
+    clmoe_log_fn log; /* may be NULL; must outlive the plans of the context as well */
     void *log_priv;
     enum clmoe_log_level log_level; /* most detailed level wanted; 0 with a callback means CLMOE_LOG_WARN */
     const struct clmoe_cache

@@ -33,7 +33,8 @@ enum clmoe_dtype {
  * multiple of the block length. Strides of all zero mean "contiguous, last dimension fastest". Otherwise
  * every stride must be >= 0; the manual page of each operation says for which operands the last stride must
  * be 1. `offset` must be a multiple of the element size (2 for block formats). Sizes are 64 bits wide
- * everywhere. */
+ * everywhere. `mem` must be a buffer (or sub-buffer); one made with CL_MEM_READ_ONLY cannot be an output, one
+ * made with CL_MEM_WRITE_ONLY not an input. */
 struct clmoe_tensor {
     cl_mem mem;
     uint64_t offset;

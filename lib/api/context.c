@@ -16,7 +16,7 @@ static enum clmoe_status require_member(const struct log *log, cl_context contex
     for (cl_uint i = 0; i < n; i++)
         member |= ids[i] == device;
     free(ids);
-    TRY_CL(log, err);
+    if (err != CL_SUCCESS) return clerr_report(log, err, "clGetContextInfo");
     REQUIRE(log, member, "the device is not one of the %u of the context", (unsigned)n);
     return CLMOE_OK;
 }

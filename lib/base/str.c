@@ -33,6 +33,7 @@ void str_printf(struct str *s, const char *fmt, ...) {
     va_start(args, fmt);
     const int size = vsnprintf(NULL, 0, fmt, args);
     va_end(args);
+    if (size < 0) s->failed = true;
     if (size < 0 || !reserve(s, (size_t)size)) return;
     va_start(args, fmt);
     vsnprintf(s->text + s->size, (size_t)size + 1, fmt, args);

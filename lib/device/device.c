@@ -20,8 +20,19 @@ static enum clmoe_status device_string(const struct log *log, cl_device_id id, c
     const cl_int err = clGetDeviceInfo(id, what, size, all, NULL);
     snprintf(text, DEVICE_TEXT, "%s", all);
     free(all);
-    TRY_CL(log, err);
-    return CLMOE_OK;
+    return err == CL_SUCCESS ? CLMOE_OK : clerr_report(log, err, "clGetDeviceInfo");
+}
+
+static enum clmoe_status platform_string(const struct log *log, cl_platform_id id, char *text) {
+    size_t size = 0;
+    text[0] = '\0';
+    TRY_CL(log, clGetPlatformInfo(id, CL_PLATFORM_VERSION, 0, NULL, &size));
+    char *const all = calloc(size + 1, 1);
+    if (!all) return CLMOE_E_NO_MEMORY;
+    const cl_int err = clGetPlatformInfo(id, CL_PLATFORM_VERSION, size, all, NULL);
+    snprintf(text, DEVICE_TEXT, "%s", all);
+    free(all);
+    return err == CL_SUCCESS ? CLMOE_OK : clerr_report(log, err, "clGetPlatformInfo");
 }
 
 static enum clmoe_status read_names(struct device *dev, const struct log *log) {
@@ -31,7 +42,7 @@ static enum clmoe_status read_names(struct device *dev, const struct log *log) {
     TRY(device_string(log, dev->id, CL_DEVICE_VERSION, dev->version));
     cl_platform_id platform;
     TRY_CL(log, clGetDeviceInfo(dev->id, CL_DEVICE_PLATFORM, sizeof platform, &platform, NULL));
-    TRY_CL(log, clGetPlatformInfo(platform, CL_PLATFORM_VERSION, sizeof dev->platform, dev->platform, NULL));
+    TRY(platform_string(log, platform, dev->platform));
     int major = 0, minor = 0;
     const int n = sscanf(dev->version, "OpenCL %d.%d", &major, &minor);
     REQUIRE(log, n == 2 && (major > 1 || minor >= 2), "device is \"%s\", needs OpenCL 1.2", dev->version);
@@ -61,8 +72,7 @@ static enum clmoe_status read_limits(struct device *dev, const struct log *log) 
         .compute_units = units,
     };
     free(items);
-    TRY_CL(log, err);
-    return CLMOE_OK;
+    return err == CL_SUCCESS ? CLMOE_OK : clerr_report(log, err, "clGetDeviceInfo");
 }
 
 static uint64_t lower(uint64_t own, uint64_t forced) {

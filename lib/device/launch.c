@@ -32,7 +32,10 @@ enum clmoe_status launch_kernel(struct launch *l, cl_kernel kernel, uint64_t gro
 }
 
 enum clmoe_status launch_end(struct launch *l, enum clmoe_status status) {
-    if (status == CLMOE_OK && l->event && !l->previous) {
+    /* Nothing was launched: a marker stands in. On an in-order queue also for the wait list alone, since what
+     * the caller enqueues next expects to run after it. */
+    const bool ordered_wait = l->n_wait && !l->out_of_order && !l->started;
+    if (status == CLMOE_OK && !l->previous && (l->event || ordered_wait)) {
         const cl_int err =
             clEnqueueMarkerWithWaitList(l->queue, l->n_wait, l->n_wait ? l->wait : NULL, &l->previous);
         if (err != CL_SUCCESS) status = clerr_report(l->log, err, "clEnqueueMarkerWithWaitList");

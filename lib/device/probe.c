@@ -117,7 +117,7 @@ static enum clmoe_status run_all(const struct device *dev, const struct log *log
     cl_int err;
     const cl_mem buffer =
         clCreateBuffer(dev->context, CL_MEM_READ_WRITE, PROBE_ITEMS * sizeof(cl_uint), NULL, &err);
-    TRY_CL(log, err);
+    if (err != CL_SUCCESS) return clerr_report(log, err, "clCreateBuffer");
     const cl_command_queue queue = clCreateCommandQueue(dev->context, dev->id, 0, &err);
     if (err != CL_SUCCESS) {
         clReleaseMemObject(buffer);

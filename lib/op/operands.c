@@ -3,6 +3,7 @@
 
 #include "device/clerr.h"
 
+#include <assert.h>
 #include <string.h>
 
 #define MAX_OPERANDS 24
@@ -69,14 +70,14 @@ static enum clmoe_status check_layout(const struct log *log, const struct operan
             REQUIRE(log, stride % block == 0, "%s.stride[%d] = %lld is no multiple of the block of %d",
                     r->name, d, (long long)stride, block);
         if (r->use == USE_WRITE && d < t->ndim - 1)
-            REQUIRE(log, stride >= t->shape[d + 1] * out->stride[d + 1] || t->shape[d] <= 1,
+            REQUIRE(log, product_fits(t->shape[d + 1], out->stride[d + 1], stride) || t->shape[d] <= 1,
                     "%s.stride[%d] = %lld: rows of an output overlap", r->name, d, (long long)stride);
         if (r->contiguous)
             REQUIRE(log, stride == contiguous || t->shape[d] <= 1,
                     "%s.stride[%d] = %lld, must be contiguous (%lld)", r->name, d, (long long)stride,
                     (long long)contiguous);
         out->shape[d] = t->shape[d];
-        out->stride[d] = stride;
+        out->stride[d] = d == t->ndim - 1 ? 1 : stride; /* of a single column any stride is given */
         contiguous *= t->shape[d];
     }
     return CLMOE_OK;
@@ -115,10 +116,19 @@ static enum clmoe_status check_buffer(const clmoe_plan *plan, const struct opera
     const struct dtype_info *const info = dtype_info(r->dtype);
     REQUIRE(log, t->mem != NULL, "%s.mem is NULL", r->name);
     cl_context context = NULL;
+    cl_mem_object_type type = 0;
+    cl_mem_flags flags = 0;
     size_t size = 0;
+    TRY_CL(log, clGetMemObjectInfo(t->mem, CL_MEM_TYPE, sizeof type, &type, NULL));
+    TRY_CL(log, clGetMemObjectInfo(t->mem, CL_MEM_FLAGS, sizeof flags, &flags, NULL));
     TRY_CL(log, clGetMemObjectInfo(t->mem, CL_MEM_CONTEXT, sizeof context, &context, NULL));
     TRY_CL(log, clGetMemObjectInfo(t->mem, CL_MEM_SIZE, sizeof size, &size, NULL));
     REQUIRE(log, context == plan->ctx->dev.context, "%s is a buffer of another context", r->name);
+    REQUIRE(log, type == CL_MEM_OBJECT_BUFFER, "%s is no buffer but an object of type 0x%x", r->name,
+            (unsigned)type);
+    REQUIRE(log, !(flags & (r->use == USE_WRITE ? CL_MEM_READ_ONLY : CL_MEM_WRITE_ONLY)),
+            "%s is %s, its buffer has flags 0x%llx", r->name, r->use == USE_WRITE ? "written" : "read",
+            (unsigned long long)flags);
     REQUIRE(log, t->offset % (uint64_t)info->unit == 0, "%s.offset = %llu is no multiple of %d", r->name,
             (unsigned long long)t->offset, info->unit);
     int64_t count = 0;
@@ -131,7 +141,8 @@ static enum clmoe_status check_buffer(const clmoe_plan *plan, const struct opera
     TRY(find_parent(log, t->mem, &extent->parent, &origin));
     extent->begin = origin + t->offset;
     extent->end = extent->begin + bytes;
-    if (r->ndim == 2 && info->block == 1) {
+    /* The stride of a single row may be any number. */
+    if (r->ndim == 2 && info->block == 1 && product_fits(out->stride[0], info->bytes, INT64_MAX)) {
         extent->pitch = out->stride[0] * info->bytes;
         extent->width = out->shape[1] * info->bytes;
     }
@@ -153,7 +164,10 @@ static bool overlap(const struct extent *a, const struct extent *b) {
 }
 
 static bool same_view(const struct operand *a, const struct operand *b) {
-    return a->mem == b->mem && a->offset == b->offset && memcmp(a->stride, b->stride, sizeof a->stride) == 0;
+    bool same = a->mem == b->mem && a->offset == b->offset;
+    for (int d = 0; d < CLMOE_MAX_DIMS; d++)
+        same &= a->shape[d] == b->shape[d] && (a->stride[d] == b->stride[d] || a->shape[d] <= 1);
+    return same;
 }
 
 static bool may_share(const struct operand_rule *r, const char *name) {
@@ -178,7 +192,7 @@ enum clmoe_status operands_check(const clmoe_plan *plan, const struct operand_ru
     const struct log *const log = &plan->ctx->log;
     struct operand operands[MAX_OPERANDS] = {{0}};
     struct extent extents[MAX_OPERANDS] = {{0}};
-    REQUIRE(log, n <= MAX_OPERANDS, "%d operands in one call", n);
+    assert(n <= MAX_OPERANDS);
     for (int i = 0; i < n; i++) {
         const struct operand_rule *const r = &rules[i];
         if (!r->wanted) {

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "source.h"
 
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -27,9 +28,11 @@ static enum clmoe_status read_file(const struct log *log, const char *dir, const
     char buffer[4096];
     for (size_t n; (n = fread(buffer, 1, sizeof buffer, f)) > 0;)
         str_append(text, buffer, n);
-    const bool bad = ferror(f) || text->failed;
+    const bool unreadable = ferror(f);
     fclose(f);
-    return bad ? CLMOE_E_NO_MEMORY : CLMOE_OK;
+    if (!unreadable) return text->failed ? CLMOE_E_NO_MEMORY : CLMOE_OK;
+    log_msg(log, CLMOE_LOG_ERROR, "cannot read \"%s\" in CLMOE_CL_DIR = \"%s\"", path, dir);
+    return CLMOE_E_BUILD;
 }
 
 static enum clmoe_status load_text(const struct log *log, const char *path, struct str *text) {
@@ -44,11 +47,10 @@ static enum clmoe_status load_text(const struct log *log, const char *path, stru
     return CLMOE_E_BUILD;
 }
 
-static bool first_visit(struct assembly *a, const char *path) {
+static bool visited(const struct assembly *a, const char *path) {
     for (int i = 0; i < a->n_seen; i++)
-        if (strcmp(a->names[i], path) == 0) return false;
-    if (a->n_seen < MAX_FILES) snprintf(a->names[a->n_seen++], sizeof a->names[0], "%s", path);
-    return true;
+        if (strcmp(a->names[i], path) == 0) return true;
+    return false;
 }
 
 /* `#include "path"` at the start of a line, path relative to cl/: copies the path out. */
@@ -64,7 +66,13 @@ static bool parse_include(const char *line, size_t size, char path[64]) {
 }
 
 static enum clmoe_status add_file(struct assembly *a, const char *path) {
-    if (!first_visit(a, path)) return CLMOE_OK;
+    if (visited(a, path)) return CLMOE_OK;
+    if (a->n_seen == MAX_FILES || strlen(path) >= sizeof a->names[0]) {
+        log_msg(a->log, CLMOE_LOG_ERROR, "\"%s\": a program has at most %d files with names below %zu bytes",
+                path, MAX_FILES, sizeof a->names[0]);
+        return CLMOE_E_BUILD;
+    }
+    strcpy(a->names[a->n_seen++], path);
     struct str text = {0};
     enum clmoe_status status = load_text(a->log, path, &text);
     str_printf(a->out, "#line 1 \"%s\"\n", path);

@@ -65,13 +65,15 @@ static cl_program find(struct store *store, const char key[HASH_HEX]) {
 }
 
 /* The list gets a reference of its own. Two threads that missed at once both insert: find takes either. */
-static enum clmoe_status insert(struct store *store, const char key[HASH_HEX], cl_program *program) {
+static enum clmoe_status insert(struct store *store, const struct log *log, const char key[HASH_HEX],
+                                cl_program *program) {
     struct stored_program *const entry = malloc(sizeof *entry);
-    if (!entry || clRetainProgram(*program) != CL_SUCCESS) {
+    const cl_int err = entry ? clRetainProgram(*program) : CL_SUCCESS;
+    if (!entry || err != CL_SUCCESS) {
         free(entry);
         clReleaseProgram(*program);
         *program = NULL;
-        return CLMOE_E_NO_MEMORY;
+        return entry ? clerr_report(log, err, "clRetainProgram") : CLMOE_E_NO_MEMORY;
     }
     memcpy(entry->key, key, HASH_HEX);
     entry->program = *program;
@@ -95,7 +97,10 @@ static void report_build(const struct build *b, cl_program program, cl_int err) 
         free(build_log);
     }
     str_printf(&text, "---- source ----\n%s", b->source);
-    if (!text.failed) log_text(b->log, CLMOE_LOG_ERROR, text.text);
+    if (text.failed)
+        log_msg(b->log, CLMOE_LOG_ERROR, "%s: %s does not build", clerr_name(err), b->file);
+    else
+        log_text(b->log, CLMOE_LOG_ERROR, text.text);
     str_free(&text);
 }
 
@@ -170,7 +175,10 @@ static enum clmoe_status load_or_build(struct store *store, const struct build *
     if (store->cache && blob_get(store->cache, b->log, key, &memory, &binary, &size)) {
         const bool ok = build_binary(b, binary, size, program);
         free(memory);
-        if (ok) return CLMOE_OK;
+        if (ok) {
+            log_msg(b->log, CLMOE_LOG_INFO, "loaded %s %s from the cache", b->file, b->options);
+            return CLMOE_OK;
+        }
         log_msg(b->log, CLMOE_LOG_WARN, "cache entry %s is refused by the driver: built again", key);
     }
     TRY(build_source(b, program));
@@ -192,7 +200,7 @@ enum clmoe_status store_get(struct store *store, const struct device *dev, const
         *program = find(store, key);
         if (!*program) {
             status = load_or_build(store, &b, key, program);
-            if (status == CLMOE_OK) status = insert(store, key, program);
+            if (status == CLMOE_OK) status = insert(store, log, key, program);
         }
     }
     str_free(&all_options);
