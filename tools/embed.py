@@ -1,6 +1,8 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
-"""Turns the .cl files into a C table: embed.py ROOT OUTPUT FILE..."""
+"""Turns .cl files into a C table of {path, text} rows that ends with NULLs: embed.py HEADER TYPE TABLE ROOT OUTPUT FILE...
+
+HEADER declares TYPE and TABLE; paths are relative to ROOT."""
 import os
 import sys
 
@@ -12,9 +14,9 @@ def c_lines(text):
         yield f'     "{escaped}"'
 
 
-def main(root, output, *files):
+def main(header, row_type, table, root, output, *files):
     with open(output, "w", encoding="ascii") as out:
-        out.write('#include "program/source.h"\n\nconst struct embedded_source embedded_sources[] = {\n')
+        out.write(f'#include "{header}"\n\nconst struct {row_type} {table}[] = {{\n')
         for name in sorted(files):
             path = os.path.relpath(name, root).replace(os.sep, "/")
             with open(name, encoding="ascii") as f:
