@@ -23,7 +23,7 @@ kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) void combine_rows
     long hidden, float scale) {
     const long column_groups = (hidden + LOCAL_SIZE - 1) / LOCAL_SIZE;
     const long t = (long)get_group_id(0) / column_groups;
-    const long h = ((long)get_group_id(0) % column_groups) * LOCAL_SIZE + get_local_id(0);
+    const long h = ((long)get_group_id(0) - t * column_groups) * LOCAL_SIZE + get_local_id(0);
     if (h >= hidden) return;
 
     float sum = 0.0f;
