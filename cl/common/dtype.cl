@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: MIT
 // Element types as parameters. A kernel is compiled with, say, -DX_T=bf16 and writes
-//   const global ELEM(X_T) *x;   LOAD(X_T, x, i) -> float;   STORE(X_T, y, i, value)
+//   const global ELEM(X_T) *x;   LOAD(X_T, x, i) -> float;   STORE(X_T, y, i, value);   ROUND(X_T, value) -> ELEM(X_T)
 // Storage types need no extension: halves go through vload_half, bf16 through integer shifts.
 #define CAT_(a, b) a##b
 #define CAT(a, b) CAT_(a, b)
 #define ELEM(T) CAT(elem_, T)
 #define LOAD(T, p, i) CAT(load_, T)(p, i)
 #define STORE(T, p, i, v) CAT(store_, T)(p, i, v)
+#define ROUND(T, v) CAT(round_, T)(v)
 
 typedef float elem_f32;
 typedef ushort elem_f16;
@@ -14,17 +15,24 @@ typedef ushort elem_bf16;
 typedef ushort elem_q8_0; // blocks of 17: an f16 scale, then 32 int8 in pairs
 
 inline float load_f32(const global float *p, ulong i) { return p[i]; }
+inline float round_f32(float v) { return v; }
 inline void store_f32(global float *p, ulong i, float v) { p[i] = v; }
 
 inline float load_f16(const global ushort *p, ulong i) { return vload_half(i, (const global half *)p); }
+inline ushort round_f16(float v) {
+    ushort h;
+    vstore_half_rte(v, 0, (half *)&h);
+    return h;
+}
 inline void store_f16(global ushort *p, ulong i, float v) { vstore_half_rte(v, i, (global half *)p); }
 
 inline float load_bf16(const global ushort *p, ulong i) { return as_float((uint)p[i] << 16); }
-inline void store_bf16(global ushort *p, ulong i, float v) {
+inline ushort round_bf16(float v) {
     const uint u = as_uint(v);
     const uint rounded = (u + 0x7fffu + ((u >> 16) & 1u)) >> 16; // to nearest, ties to even
-    p[i] = (ushort)((u & 0x7fffffffu) > 0x7f800000u ? (u >> 16) | 0x40u : rounded);
+    return (ushort)((u & 0x7fffffffu) > 0x7f800000u ? (u >> 16) | 0x40u : rounded);
 }
+inline void store_bf16(global ushort *p, ulong i, float v) { p[i] = round_bf16(v); }
 
 // i counts elements; rows are whole blocks
 inline float load_q8_0(const global ushort *p, ulong i) {
