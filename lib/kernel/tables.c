@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 #include "combine.h"
+#include "scatter.h"
 
 const struct kernel_table *const kernel_tables[] = {
     &combine_table,
+    &scatter_table,
     NULL,
 };
