@@ -1,0 +1,223 @@
+/* SPDX-License-Identifier: MIT */
+#include "sample.h"
+
+#include "check/harness.h"
+#include "ref/convert.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#define POISON 0xa5
+
+struct sample_op {
+    const char *name;
+    void (*open)(struct sample *s, int64_t tokens);
+    enum clmoe_status (*plan)(clmoe_context *ctx, const void *params, clmoe_plan **plan);
+    enum clmoe_status (*enqueue)(clmoe_plan *plan, cl_command_queue queue, const void *args, cl_uint n_wait,
+                                 const cl_event *wait, cl_event *event);
+};
+
+enum { EXPERTS = 4, TOPK = 2, WIDTH = 33 };
+
+/* ---- building blocks ---- */
+
+static void add(struct sample *s, const char *name, struct clmoe_tensor *tensor, struct clmoe_tensor view,
+                const void *data, bool written) {
+    int64_t count = 1;
+    for (int d = 0; d < view.ndim; d++)
+        count *= view.shape[d];
+    const size_t bytes = (size_t)clmoe_dtype_bytes(view.dtype, count) + 64; /* never empty */
+    unsigned char *const image = malloc(bytes);
+    if (!image || s->n_tensors == SAMPLE_BUFFERS) abort();
+    memset(image, POISON, bytes);
+    if (data) memcpy(image, data, bytes - 64);
+    cl_int err;
+    view.mem = clCreateBuffer(s->context, CL_MEM_READ_WRITE | CL_MEM_COPY_HOST_PTR, bytes, image, &err);
+    free(image);
+    if (err != CL_SUCCESS) abort();
+    *tensor = view;
+    s->tensors[s->n_tensors++] = (struct sample_tensor){name, tensor, view.mem, bytes, written};
+}
+
+static struct clmoe_tensor shape2(enum clmoe_dtype dtype, int64_t rows, int64_t n) {
+    return clmoe_tensor_2d(NULL, dtype, rows, n);
+}
+
+static struct clmoe_tensor shape1(enum clmoe_dtype dtype, int64_t n) {
+    return clmoe_tensor_1d(NULL, dtype, n);
+}
+
+static int64_t elements(struct clmoe_tensor view) {
+    int64_t count = 1;
+    for (int d = 0; d < view.ndim; d++)
+        count *= view.shape[d];
+    return count;
+}
+
+/* Values in -2 .. 2 in steps of 1/64, exact in every dtype used here; no ties in a row of up to 256. */
+static void floats(struct sample *s, const char *name, struct clmoe_tensor *tensor,
+                   struct clmoe_tensor view) {
+    const int64_t count = elements(view);
+    char *const data = malloc((size_t)count * 4 + 4);
+    if (!data) abort();
+    for (int64_t i = 0; i < count; i++)
+        ref_store(view.dtype, data, i, (float)((i * 37 + s->n_tensors * 11) % 257 - 128) / 64.0f);
+    add(s, name, tensor, view, data, false);
+    free(data);
+}
+
+/* `below`: exclusive upper bound; `step` apart. */
+static void ints(struct sample *s, const char *name, struct clmoe_tensor *tensor, struct clmoe_tensor view,
+                 int step, int below) {
+    const int64_t count = elements(view);
+    int32_t *const data = malloc((size_t)count * sizeof *data + 4);
+    if (!data) abort();
+    for (int64_t i = 0; i < count; i++)
+        data[i] = (int32_t)(i * step % below);
+    add(s, name, tensor, view, data, false);
+    free(data);
+}
+
+static void output(struct sample *s, const char *name, struct clmoe_tensor *tensor,
+                   struct clmoe_tensor view) {
+    add(s, name, tensor, view, NULL, true);
+}
+
+/* Wrappers, so that the table holds functions of one type. */
+#define CALLS(op)                                                                                            \
+    static enum clmoe_status op##_plan(clmoe_context *ctx, const void *params, clmoe_plan **plan) {          \
+        return clmoe_##op##_plan(ctx, params, plan);                                                         \
+    }                                                                                                        \
+    static enum clmoe_status op##_enqueue(clmoe_plan *plan, cl_command_queue queue, const void *args,        \
+                                          cl_uint n_wait, const cl_event *wait, cl_event *event) {           \
+        return clmoe_##op##_enqueue(plan, queue, args, n_wait, wait, event);                                 \
+    }
+
+/* ---- operations ---- */
+
+CALLS(combine)
+static void combine_open(struct sample *s, int64_t t) {
+    struct clmoe_combine_args *const a = &s->args.combine;
+    s->params.combine = (struct clmoe_combine_params){
+        .max_tokens = SAMPLE_TOKENS,
+        .topk = TOPK,
+        .experts = EXPERTS,
+        .hidden = WIDTH,
+        .x_rows = CLMOE_ROWS_SORTED,
+        .ids = 1,
+        .gamma = 1,
+        .residual = 1,
+        .shared = 1,
+    };
+    s->options = &s->params.combine.plan;
+    floats(s, "x", &a->x, shape2(CLMOE_F32, t * TOPK, WIDTH));
+    ints(s, "ids", &a->ids, shape2(CLMOE_I32, t, TOPK), 1, EXPERTS);
+    ints(s, "inverse", &a->inverse, shape1(CLMOE_I32, t * TOPK), 1, SAMPLE_TOKENS * TOPK);
+    floats(s, "gamma", &a->gamma, shape2(CLMOE_F32, t, TOPK));
+    floats(s, "residual", &a->residual, shape2(CLMOE_F32, t, WIDTH));
+    floats(s, "shared", &a->shared, shape2(CLMOE_F32, t, WIDTH));
+    output(s, "y", &a->y, shape2(CLMOE_F32, t, WIDTH));
+}
+
+static const struct sample_op ops[] = {
+    {"combine", combine_open, combine_plan, combine_enqueue},
+};
+
+/* ---- interface ---- */
+
+int sample_count(void) {
+    return sizeof ops / sizeof *ops;
+}
+
+const char *sample_name(int index) {
+    return ops[index].name;
+}
+
+void sample_open(struct sample *s, int index, cl_context context, int64_t tokens) {
+    memset(s, 0, sizeof *s);
+    s->op = &ops[index];
+    s->context = context;
+    s->op->open(s, tokens);
+}
+
+void sample_close(struct sample *s) {
+    for (int i = 0; i < s->n_tensors; i++)
+        clReleaseMemObject(s->tensors[i].mem);
+    memset(s, 0, sizeof *s);
+}
+
+enum clmoe_status sample_plan_raw(int index, clmoe_context *ctx, const void *params, clmoe_plan **plan) {
+    return ops[index].plan(ctx, params, plan);
+}
+
+enum clmoe_status sample_enqueue_raw(int index, clmoe_plan *plan, cl_command_queue queue, const void *args,
+                                     cl_uint n_wait, const cl_event *wait, cl_event *event) {
+    return ops[index].enqueue(plan, queue, args, n_wait, wait, event);
+}
+
+enum clmoe_status sample_plan(const struct sample *s, clmoe_context *ctx, clmoe_plan **plan) {
+    return s->op->plan(ctx, &s->params, plan);
+}
+
+enum clmoe_status sample_enqueue(const struct sample *s, clmoe_plan *plan, cl_command_queue queue,
+                                 cl_uint n_wait, const cl_event *wait, cl_event *event) {
+    return s->op->enqueue(plan, queue, &s->args, n_wait, wait, event);
+}
+
+/* FNV-1a */
+static uint64_t mix(uint64_t hash, const unsigned char *data, size_t size) {
+    for (size_t i = 0; i < size; i++)
+        hash = (hash ^ data[i]) * 0x100000001b3u;
+    return hash;
+}
+
+uint64_t sample_outputs(const struct sample *s, cl_command_queue queue) {
+    uint64_t hash = 0xcbf29ce484222325u;
+    for (int i = 0; i < s->n_tensors; i++) {
+        const struct sample_tensor *const t = &s->tensors[i];
+        if (!t->written) continue;
+        unsigned char *const data = malloc(t->bytes);
+        if (!data || clFinish(queue) != CL_SUCCESS ||
+            clEnqueueReadBuffer(queue, t->mem, CL_TRUE, 0, t->bytes, data, 0, NULL, NULL) != CL_SUCCESS)
+            abort();
+        hash = mix(hash, data, t->bytes);
+        free(data);
+    }
+    return hash;
+}
+
+void sample_reset(const struct sample *s, cl_command_queue queue) {
+    for (int i = 0; i < s->n_tensors; i++) {
+        const struct sample_tensor *const t = &s->tensors[i];
+        if (!t->written) continue;
+        unsigned char *const data = malloc(t->bytes);
+        if (!data) abort();
+        memset(data, POISON, t->bytes);
+        if (clEnqueueWriteBuffer(queue, t->mem, CL_TRUE, 0, t->bytes, data, 0, NULL, NULL) != CL_SUCCESS)
+            abort();
+        free(data);
+    }
+}
+
+uint64_t sample_poison(int index) {
+    struct sample s;
+    sample_open(&s, index, tester()->context, SAMPLE_TOKENS);
+    const uint64_t hash = sample_outputs(&s, tester()->queue);
+    sample_close(&s);
+    return hash;
+}
+
+uint64_t sample_result(int index) {
+    static uint64_t results[sizeof ops / sizeof *ops];
+    if (results[index]) return results[index];
+    struct sample s;
+    clmoe_plan *plan = NULL;
+    sample_open(&s, index, tester()->context, SAMPLE_TOKENS);
+    case_ok(sample_plan(&s, tester_context(CAPS_OWN), &plan));
+    case_ok(sample_enqueue(&s, plan, tester()->queue, 0, NULL, NULL));
+    const uint64_t hash = sample_outputs(&s, tester()->queue);
+    case_require(hash != sample_poison(index), "%s: no output was written", sample_name(index));
+    clmoe_plan_destroy(&plan);
+    sample_close(&s);
+    return results[index] = hash;
+}
