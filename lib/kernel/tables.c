@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 #include "combine.h"
+#include "matmul.h"
 #include "scatter.h"
 
 const struct kernel_table *const kernel_tables[] = {
     &combine_table,
+    &matmul_table,
     &scatter_table,
     NULL,
 };

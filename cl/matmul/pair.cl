@@ -1,0 +1,77 @@
+// SPDX-License-Identifier: MIT
+// What all kernels of the product share: their arguments, and which rows belong to which pair.
+//
+// Position i runs over all pairs; with sorted routing it is the pair order[i], else pair i. Row of x and of y:
+//   x: token p / k (X_TOKEN), i (X_SORTED) or p          y: i (Y_SORTED) or p
+//
+// Weights come as two sources of columns, gate (w) and up (v, only with GLU), whatever their layout was:
+//   element (expert e, column n of y, k) = skip + e*expert + column_at(n) + k*depth
+// where packed weights have panels of 2^panel columns side by side; panel is 0 for all others.
+#include "common/dtype.cl"
+
+#ifndef LOCAL_SIZE
+#error "LOCAL_SIZE: work-items of a work-group"
+#endif
+#if !defined(X_T) || !defined(Y_T) || !defined(BIAS_T)
+#error "X_T, Y_T, BIAS_T: f32, f16 or bf16"
+#endif
+#ifndef W_T
+#error "W_T: f32, f16, bf16 or q8_0"
+#endif
+#ifndef GLU
+#error "GLU: 1 if there are up rows, else 0"
+#endif
+
+// Bits of `flags`; the same list is in lib/kernel/matmul.c.
+#define X_TOKEN 1
+#define X_SORTED 2
+#define Y_SORTED 4
+#define SORTED 8
+#define HAS_BIAS 16
+#define HAS_EXPERT_SCALE 32
+#define GAMMA_OUTPUT 64
+#define GAMMA_INPUT 128
+#define K_FASTEST 256 // neighbours in w are neighbours in k
+
+// experts: E; first, count: the experts that w holds; offsets of w, v count its own experts
+#define MATMUL_ARGS                                                                                                    \
+    const global ELEM(X_T) *x, ulong x_skip, long x_stride, const global ELEM(W_T) *w, ulong w_skip, long w_expert,   \
+        long w_column, long w_depth, const global ELEM(W_T) *v, ulong v_skip, long v_expert, long v_column,           \
+        long v_depth, const global ELEM(BIAS_T) *bias, ulong bias_skip, long bias_expert, long bias_column,           \
+        const global ELEM(BIAS_T) *bias_up, ulong bias_up_skip, long bias_up_expert, long bias_up_column,             \
+        const global float *expert_scale, ulong expert_scale_skip, const global float *gamma, ulong gamma_skip,       \
+        long gamma_stride, const global int *ids, ulong ids_skip, long ids_stride, const global int *offsets,         \
+        ulong offsets_skip, const global int *order, ulong order_skip, global ELEM(Y_T) *y, ulong y_skip,             \
+        long y_stride, long pairs, int k, int experts, int first, int count, long depth, long columns, int panel, float alpha,   \
+        float gate_max, float up_max, float up_add, int flags
+
+static inline ulong column_at(long n, long stride, int panel) {
+    return (n >> panel) * stride + (n & ((1 << panel) - 1));
+}
+
+// Element of pair p in an array [T, k]
+static inline ulong pair_element(long p, long token, int k, long stride) {
+    return token * stride + (p - token * k);
+}
+
+static inline long pair_at(long i, const global int *order, int flags) {
+    return flags & SORTED ? order[i] : i;
+}
+
+static inline ulong x_row(long i, long p, long token, int flags) {
+    return flags & X_SORTED ? i : flags & X_TOKEN ? token : p;
+}
+
+static inline ulong y_row(long i, long p, int flags) {
+    return flags & Y_SORTED ? i : p;
+}
+
+// What one launch has to do for a pair of expert e. Rows of skipped pairs become zero in the launch of the first part.
+#define PAIR_NOTHING 0
+#define PAIR_ZERO 1
+#define PAIR_COMPUTE 2
+
+static inline int pair_task(int e, int experts, int first, int count) {
+    if (e < 0 || e >= experts) return first == 0 ? PAIR_ZERO : PAIR_NOTHING;
+    return e >= first && e - first < count ? PAIR_COMPUTE : PAIR_NOTHING;
+}

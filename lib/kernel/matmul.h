@@ -1,0 +1,32 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef CLMOE_KERNEL_MATMUL_H
+#define CLMOE_KERNEL_MATMUL_H
+
+#include "row.h"
+
+#include "clmoe/matmul.h"
+
+struct matmul_problem {
+    int64_t max_tokens, in, out; /* in: K, out: N */
+    int32_t topk, experts;
+    enum clmoe_dtype x_dtype, w_dtype, y_dtype, bias_dtype; /* bias_dtype: f32 without bias */
+    enum clmoe_w_order w_order;
+    enum clmoe_glu glu;
+    struct clmoe_activation act; /* alpha is 1 by default */
+    enum clmoe_rows x_rows, y_rows;
+    enum clmoe_gamma gamma;
+    bool sorted, bias, expert_scale;
+};
+
+/* The weights stay in the caller's array, which lives during the call: there may be one tensor for each
+ * expert. n_w is at least 1. */
+struct matmul_call {
+    int64_t tokens;
+    struct operand x, bias, bias_up, gamma, expert_scale, ids, offsets, order, y;
+    const struct clmoe_tensor *w, *w_up;
+    int32_t n_w;
+};
+
+extern const struct kernel_table matmul_table;
+
+#endif

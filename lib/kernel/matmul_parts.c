@@ -1,0 +1,83 @@
+/* SPDX-License-Identifier: MIT */
+#include "matmul_parts.h"
+
+/* Strides of a checked tensor; all zero means contiguous. */
+static void tensor_strides(const struct clmoe_tensor *t, int64_t stride[CLMOE_MAX_DIMS]) {
+    bool dense = true;
+    for (int d = 0; d < t->ndim; d++)
+        dense &= t->stride[d] == 0;
+    int64_t contiguous = 1;
+    for (int d = t->ndim - 1; d >= 0; d--) {
+        stride[d] = dense ? contiguous : t->stride[d];
+        contiguous *= t->shape[d];
+    }
+}
+
+/* Elements (whole blocks of them) as the units that pointers in kernels count in. */
+static uint64_t units(const struct dtype_info *info, int64_t elements) {
+    return (uint64_t)(elements / info->block * (info->bytes / info->unit));
+}
+
+/* Splits rows that lie `row` apart into gate and up; for one tensor that holds both. */
+static void split_rows(const struct matmul_problem *p, const struct dtype_info *info, int64_t row,
+                       struct columns *gate, struct columns *up) {
+    gate->column = row;
+    if (p->glu == CLMOE_GLU_NONE || p->glu == CLMOE_GLU_APART) return;
+    const bool interleaved = p->glu == CLMOE_GLU_INTERLEAVED;
+    const uint64_t second = units(info, interleaved ? row : p->out * row);
+    gate->column = interleaved ? 2 * row : row;
+    *up = *gate;
+    *(p->glu == CLMOE_GLU_UP_GATE ? &gate->skip : &up->skip) += second;
+}
+
+static struct columns tensor_columns(const struct matmul_problem *p, const struct clmoe_tensor *t,
+                                     int64_t *row) {
+    int64_t stride[CLMOE_MAX_DIMS];
+    tensor_strides(t, stride);
+    const bool by_column = p->w_order == CLMOE_W_EKN;
+    *row = stride[by_column ? 2 : 1];
+    if (by_column) *row = 1; /* also where the only column leaves the stride open */
+    return (struct columns){
+        .mem = t->mem,
+        .skip = t->offset / (uint64_t)dtype_info(t->dtype)->unit,
+        .expert = stride[0],
+        .column = *row,
+        .depth = by_column ? stride[1] : 1,
+    };
+}
+
+struct matmul_part matmul_part_at(const struct matmul_problem *p, const struct clmoe_tensor *w,
+                                  const struct clmoe_tensor *w_up, int32_t index, int32_t first) {
+    const struct dtype_info *const info = dtype_info(p->w_dtype);
+    struct matmul_part part = {.first = first, .count = (int32_t)w[index].shape[0]};
+    if (p->w_order == CLMOE_W_PACKED) {
+        const int64_t panel = p->in * MATMUL_PANEL;
+        part.gate = (struct columns){
+            .mem = w[index].mem,
+            .skip = w[index].offset / (uint64_t)info->unit,
+            .expert = matmul_panels(p) * panel,
+            .column = panel,
+            .depth = MATMUL_PANEL,
+        };
+        if (p->glu == CLMOE_GLU_NONE) return part;
+        part.up = part.gate;
+        part.up.skip += MATMUL_PANEL / 2;
+        return part;
+    }
+    int64_t row;
+    part.gate = tensor_columns(p, &w[index], &row);
+    split_rows(p, info, row, &part.gate, &part.up);
+    if (p->glu == CLMOE_GLU_APART) part.up = tensor_columns(p, &w_up[index], &row);
+    return part;
+}
+
+void matmul_bias_columns(const struct matmul_problem *p, const struct matmul_call *c, struct columns *gate,
+                         struct columns *up) {
+    *gate = *up = (struct columns){0};
+    if (!p->bias) return;
+    *gate = (struct columns){.mem = c->bias.mem, .skip = c->bias.offset, .expert = c->bias.stride[0]};
+    split_rows(p, dtype_info(p->bias_dtype), 1, gate, up);
+    if (p->glu == CLMOE_GLU_APART)
+        *up = (struct columns){
+            .mem = c->bias_up.mem, .skip = c->bias_up.offset, .expert = c->bias_up.stride[0], .column = 1};
+}

@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: MIT
+ * Every order of weights (and of biases) as two sources of columns, gate and up, that differ only in strides,
+ * so that kernels know nothing of layouts. */
+#ifndef CLMOE_KERNEL_MATMUL_PARTS_H
+#define CLMOE_KERNEL_MATMUL_PARTS_H
+
+#include "matmul.h"
+
+/* What column n of y is made from, for expert e of the part: element skip + e*expert + n*column + k*depth. In
+ * packed weights n*column becomes (n / lanes)*column + n % lanes. */
+struct columns {
+    cl_mem mem;    /* NULL: absent */
+    uint64_t skip; /* in the units of dtype_info */
+    int64_t expert, column, depth;
+};
+
+/* One buffer of weights: experts first .. first + count - 1. */
+struct matmul_part {
+    struct columns gate, up; /* up is absent without GLU */
+    int32_t first, count;
+};
+
+/* The part at `index` of an array of tensors that operands_check has seen; `first` is the sum of the counts
+ * before it. */
+struct matmul_part matmul_part_at(const struct matmul_problem *p, const struct clmoe_tensor *w,
+                                  const struct clmoe_tensor *w_up, int32_t index, int32_t first);
+
+/* The biases; depth is unused. */
+void matmul_bias_columns(const struct matmul_problem *p, const struct matmul_call *c, struct columns *gate,
+                         struct columns *up);
+
+/* Rows of the weights of one expert: N, or 2N where gate and up share a tensor. */
+static inline int64_t matmul_w_rows(const struct matmul_problem *p) {
+    return p->glu == CLMOE_GLU_NONE || p->glu == CLMOE_GLU_APART ? p->out : 2 * p->out;
+}
+
+/* Columns of y in one panel of packed weights, and panels of one expert. */
+#define MATMUL_PANEL 32
+static inline int64_t matmul_panel_lanes(const struct matmul_problem *p) {
+    return p->glu == CLMOE_GLU_NONE ? MATMUL_PANEL : MATMUL_PANEL / 2;
+}
+static inline int64_t matmul_panels(const struct matmul_problem *p) {
+    return ceil_div(p->out, matmul_panel_lanes(p));
+}
+
+#endif

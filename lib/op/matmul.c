@@ -1,0 +1,224 @@
+/* SPDX-License-Identifier: MIT */
+#include "matmul.h"
+
+#include "kernel/matmul_parts.h"
+
+#include <stdio.h>
+
+static enum clmoe_status check_sizes(const struct log *log, const struct clmoe_matmul_params *p) {
+    REQUIRE(log, p->max_tokens >= 0, "max_tokens = %lld", (long long)p->max_tokens);
+    REQUIRE(log, p->topk >= 1 && p->topk <= 4096, "topk = %d", (int)p->topk);
+    REQUIRE(log, product_fits(p->max_tokens, p->topk, INT32_MAX), "max_tokens = %lld, topk = %d",
+            (long long)p->max_tokens, (int)p->topk);
+    REQUIRE(log, p->experts >= 1 && p->experts <= 4096, "experts = %d", (int)p->experts);
+    REQUIRE(log, p->in >= 1 && p->in <= INT32_MAX, "in = %lld", (long long)p->in);
+    REQUIRE(log, p->out >= 1 && p->out < INT32_MAX / 2 + 1, "out = %lld", (long long)p->out);
+    return CLMOE_OK;
+}
+
+static enum clmoe_status check_dtypes(const struct log *log, const struct clmoe_matmul_params *p) {
+    const bool blocks = p->w_dtype == CLMOE_Q8_0;
+    REQUIRE(log, dtype_is_float(p->x_dtype), "x_dtype = %d", (int)p->x_dtype);
+    REQUIRE(log, dtype_is_float(p->y_dtype), "y_dtype = %d", (int)p->y_dtype);
+    REQUIRE(log, dtype_is_float(p->w_dtype) || blocks, "w_dtype = %d", (int)p->w_dtype);
+    REQUIRE(log, dtype_is_float(p->bias_dtype) || !p->bias, "bias_dtype = %d", (int)p->bias_dtype);
+    REQUIRE(log, !blocks || p->w_order == CLMOE_W_ENK, "w_dtype = q8_0 with w_order = %d", (int)p->w_order);
+    REQUIRE(log, !blocks || p->in % dtype_info(CLMOE_Q8_0)->block == 0, "w_dtype = q8_0, in = %lld",
+            (long long)p->in);
+    return CLMOE_OK;
+}
+
+static enum clmoe_status check_options(const struct log *log, const struct clmoe_matmul_params *p) {
+    REQUIRE(log, p->w_order >= CLMOE_W_ENK && p->w_order <= CLMOE_W_PACKED, "w_order = %d", (int)p->w_order);
+    REQUIRE(log, p->glu >= CLMOE_GLU_NONE && p->glu <= CLMOE_GLU_APART, "glu = %d", (int)p->glu);
+    REQUIRE(log, p->act.kind >= CLMOE_ACT_NONE && p->act.kind <= CLMOE_ACT_RELU2, "act.kind = %d",
+            (int)p->act.kind);
+    REQUIRE(log, p->act.gate_max >= 0, "act.gate_max = %g", (double)p->act.gate_max);
+    REQUIRE(log, p->act.up_max >= 0, "act.up_max = %g", (double)p->act.up_max);
+    REQUIRE(log, p->gamma >= CLMOE_GAMMA_NONE && p->gamma <= CLMOE_GAMMA_INPUT, "gamma = %d", (int)p->gamma);
+    REQUIRE(log, p->routing == CLMOE_ROUTING_IDS || p->routing == CLMOE_ROUTING_SORTED, "routing = %d",
+            (int)p->routing);
+    const bool sorted = p->routing == CLMOE_ROUTING_SORTED;
+    REQUIRE(log, p->x_rows >= CLMOE_ROWS_PAIR && p->x_rows <= CLMOE_ROWS_SORTED, "x_rows = %d",
+            (int)p->x_rows);
+    REQUIRE(log, p->y_rows == CLMOE_ROWS_PAIR || p->y_rows == CLMOE_ROWS_SORTED, "y_rows = %d",
+            (int)p->y_rows);
+    REQUIRE(log, sorted || p->x_rows != CLMOE_ROWS_SORTED, "x_rows = SORTED without sorted routing (%d)",
+            (int)p->routing);
+    REQUIRE(log, sorted || p->y_rows != CLMOE_ROWS_SORTED, "y_rows = SORTED without sorted routing (%d)",
+            (int)p->routing);
+    return CLMOE_OK;
+}
+
+enum clmoe_status matmul_normalise(const struct log *log, const struct clmoe_matmul_params *p,
+                                   struct matmul_problem *problem) {
+    TRY(check_sizes(log, p));
+    TRY(check_options(log, p));
+    TRY(check_dtypes(log, p));
+    *problem = (struct matmul_problem){
+        .max_tokens = p->max_tokens,
+        .in = p->in,
+        .out = p->out,
+        .topk = p->topk,
+        .experts = p->experts,
+        .x_dtype = p->x_dtype,
+        .w_dtype = p->w_dtype,
+        .y_dtype = p->y_dtype,
+        .bias_dtype = p->bias ? p->bias_dtype : CLMOE_F32,
+        .w_order = p->w_order,
+        .glu = p->glu,
+        .act = p->act,
+        .x_rows = p->x_rows,
+        .y_rows = p->y_rows,
+        .gamma = p->gamma,
+        .sorted = p->routing == CLMOE_ROUTING_SORTED,
+        .bias = p->bias,
+        .expert_scale = p->expert_scale,
+    };
+    if (problem->act.alpha == 0.0f) problem->act.alpha = 1.0f;
+    return CLMOE_OK;
+}
+
+enum clmoe_status matmul_stage(clmoe_context *ctx, const struct clmoe_matmul_params *params, bool stage,
+                               clmoe_plan **plan) {
+    struct matmul_problem problem;
+    TRY(matmul_normalise(&ctx->log, params, &problem));
+    return plan_make(ctx, &matmul_table, &problem, sizeof problem, &params->plan, stage, plan);
+}
+
+enum clmoe_status clmoe_matmul_plan(clmoe_context *ctx, const struct clmoe_matmul_params *params,
+                                    clmoe_plan **plan) {
+    TRY(plan_check_create(ctx, params, plan));
+    return matmul_stage(ctx, params, false, plan);
+}
+
+enum clmoe_status matmul_check_parts(const clmoe_plan *plan, const struct clmoe_tensor *w, int32_t *n_w) {
+    const struct log *const log = &plan->ctx->log;
+    const struct matmul_problem *const p = plan->problem;
+    REQUIRE(log, w != NULL, "w is NULL");
+    REQUIRE(log, *n_w >= 0 && *n_w <= p->experts, "n_w = %d, experts = %d", (int)*n_w, (int)p->experts);
+    if (*n_w == 0) *n_w = 1;
+    int64_t experts = 0;
+    for (int32_t i = 0; i < *n_w; i++) {
+        REQUIRE(log, w[i].shape[0] >= 1 && w[i].shape[0] <= p->experts - experts,
+                "w[%d] has %lld experts, those before it %lld, of %d", (int)i, (long long)w[i].shape[0],
+                (long long)experts, (int)p->experts);
+        experts += w[i].shape[0];
+    }
+    REQUIRE(log, experts == p->experts, "the parts of w have %lld experts of %d", (long long)experts,
+            (int)p->experts);
+    return CLMOE_OK;
+}
+
+struct operand_rule matmul_w_rule(const struct matmul_problem *p, const char *name,
+                                  const struct clmoe_tensor *tensor, struct operand *out) {
+    struct operand_rule rule = {name, tensor, out, USE_READ, true, p->w_dtype, 3, {tensor->shape[0]}};
+    const int64_t rows = matmul_w_rows(p);
+    const bool by_column = p->w_order == CLMOE_W_EKN;
+    rule.shape[1] = by_column ? p->in : rows;
+    rule.shape[2] = by_column ? rows : p->in;
+    if (p->w_order == CLMOE_W_PACKED) {
+        rule.ndim = 4;
+        rule.contiguous = true;
+        rule.shape[1] = matmul_panels(p);
+        rule.shape[2] = p->in;
+        rule.shape[3] = MATMUL_PANEL;
+    }
+    return rule;
+}
+
+/* Each part against its rule, and against y, which must not overlap it. */
+static enum clmoe_status check_weights(const clmoe_plan *plan, const struct clmoe_matmul_args *args,
+                                       const struct operand_rule *y, struct matmul_call *call) {
+    const struct log *const log = &plan->ctx->log;
+    const struct matmul_problem *const p = plan->problem;
+    call->w = args->w;
+    call->w_up = args->w_up;
+    call->n_w = args->n_w;
+    TRY(matmul_check_parts(plan, args->w, &call->n_w));
+    const bool apart = p->glu == CLMOE_GLU_APART && p->w_order != CLMOE_W_PACKED;
+    REQUIRE(log, !apart || args->w_up, "w_up is NULL with glu = APART");
+    REQUIRE(log, apart || !args->w_up, "w_up is given, glu = %d, w_order = %d", (int)p->glu, (int)p->w_order);
+    for (int32_t i = 0; i < call->n_w; i++) {
+        struct operand w, w_up, out;
+        char names[2][24];
+        snprintf(names[0], sizeof names[0], "w[%d]", (int)i);
+        snprintf(names[1], sizeof names[1], "w_up[%d]", (int)i);
+        struct operand_rule rules[3] = {*y, matmul_w_rule(p, names[0], &args->w[i], &w)};
+        rules[0].out = &out;
+        if (apart) {
+            rules[2] = matmul_w_rule(p, names[1], &args->w_up[i], &w_up);
+            rules[2].shape[0] = args->w[i].shape[0];
+        }
+        TRY(operands_check(plan, rules, apart ? 3 : 2));
+    }
+    return CLMOE_OK;
+}
+
+enum clmoe_status matmul_check(const clmoe_plan *plan, const struct clmoe_matmul_args *args,
+                               struct matmul_call *call) {
+    const struct matmul_problem *const p = plan->problem;
+    const bool apart = p->glu == CLMOE_GLU_APART;
+    int64_t t;
+    TRY(operand_rows(plan, "ids", &args->ids, p->max_tokens, &t));
+    call->tokens = t;
+    const int64_t pairs = t * p->topk, x_rows = p->x_rows == CLMOE_ROWS_TOKEN ? t : pairs;
+    const struct operand_rule rules[] = {
+        {"y", &args->y, &call->y, USE_WRITE, true, p->y_dtype, 2, {pairs, p->out}},
+        {"x", &args->x, &call->x, USE_READ, true, p->x_dtype, 2, {x_rows, p->in}},
+        {"bias",
+         &args->bias,
+         &call->bias,
+         USE_READ,
+         p->bias,
+         p->bias_dtype,
+         2,
+         {p->experts, matmul_w_rows(p)}},
+        {"bias_up",
+         &args->bias_up,
+         &call->bias_up,
+         USE_READ,
+         p->bias && apart,
+         p->bias_dtype,
+         2,
+         {p->experts, p->out}},
+        {"gamma",
+         &args->gamma,
+         &call->gamma,
+         USE_READ,
+         p->gamma != CLMOE_GAMMA_NONE,
+         CLMOE_F32,
+         2,
+         {t, p->topk}},
+        {"expert_scale",
+         &args->expert_scale,
+         &call->expert_scale,
+         USE_READ,
+         p->expert_scale,
+         CLMOE_F32,
+         1,
+         {p->experts}},
+        {"ids", &args->ids, &call->ids, USE_READ, true, CLMOE_I32, 2, {t, p->topk}},
+        {"offsets",
+         &args->offsets,
+         &call->offsets,
+         USE_READ,
+         p->sorted,
+         CLMOE_I32,
+         1,
+         {p->experts + 1},
+         .contiguous = true},
+        {"order", &args->order, &call->order, USE_READ, p->sorted, CLMOE_I32, 1, {pairs}, .contiguous = true},
+    };
+    TRY(operands_check(plan, rules, sizeof rules / sizeof *rules));
+    return check_weights(plan, args, &rules[0], call);
+}
+
+enum clmoe_status clmoe_matmul_enqueue(clmoe_plan *plan, cl_command_queue queue,
+                                       const struct clmoe_matmul_args *args, cl_uint n_wait,
+                                       const cl_event *wait, cl_event *event) {
+    TRY(plan_check_enqueue(plan, "matmul", queue, args, n_wait, wait, event));
+    struct matmul_call call;
+    TRY(matmul_check(plan, args, &call));
+    return plan_enqueue(plan, &call, queue, n_wait, wait, event);
+}

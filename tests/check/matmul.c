@@ -1,0 +1,92 @@
+/* SPDX-License-Identifier: MIT
+ * matmul: every row of its table against ref_matmul, over shapes, layouts and options that cover each other
+ * in pairs. */
+#include "matmul_case.h"
+
+#include <stdlib.h>
+
+/* What decides which programs are compiled: kept few. */
+static const struct {
+    enum clmoe_dtype x, w, y, bias;
+    bool gated;
+    struct clmoe_activation act;
+} variants[] = {
+    {CLMOE_F32, CLMOE_F32, CLMOE_F32, CLMOE_F32, true, {CLMOE_ACT_SILU}},
+    {CLMOE_F32, CLMOE_F32, CLMOE_F32, CLMOE_F32, false, {CLMOE_ACT_NONE}},
+    {CLMOE_F16, CLMOE_F16, CLMOE_F16, CLMOE_F16, true, {CLMOE_ACT_SILU, 1.702f, 0.7f, 0.8f, 1.0f}},
+    {CLMOE_BF16, CLMOE_BF16, CLMOE_BF16, CLMOE_BF16, false, {CLMOE_ACT_NONE, 0, 0.5f, 0, 0}},
+    {CLMOE_BF16, CLMOE_BF16, CLMOE_F32, CLMOE_BF16, true, {CLMOE_ACT_GELU_TANH}},
+    {CLMOE_F32, CLMOE_Q8_0, CLMOE_F32, CLMOE_F32, true, {CLMOE_ACT_SILU}},
+    {CLMOE_F16, CLMOE_Q8_0, CLMOE_BF16, CLMOE_F32, false, {CLMOE_ACT_GELU_ERF}},
+    {CLMOE_F32, CLMOE_BF16, CLMOE_F16, CLMOE_F32, false, {CLMOE_ACT_RELU2}},
+    {CLMOE_BF16, CLMOE_F32, CLMOE_F32, CLMOE_F16, true, {CLMOE_ACT_RELU, 0, 0, 1.0f, 0}},
+    {CLMOE_F32, CLMOE_F16, CLMOE_F32, CLMOE_F32, true, {CLMOE_ACT_GELU_ERF}},
+};
+enum { N_VARIANTS = sizeof variants / sizeof *variants, N_CASES = 240, N_SMALL = 10 };
+
+static const int64_t token_counts[] = {1, 7, 33, 65, 129};
+static const int expert_counts[] = {1, 8, 60};
+static const int topks[] = {1, 2, 8};
+static const int64_t widths[] = {1, 3, 31, 32, 64, 65, 127, 160};
+
+#define PICK(rng, array) (array)[rng_below(rng, sizeof(array) / sizeof *(array))]
+
+/* The structure of case `i`: the same for every seed of the data. */
+static struct clmoe_matmul_params pick_params(struct rng *rng, int i, int64_t *tokens) {
+    const int v = i % N_VARIANTS;
+    const bool blocks = variants[v].w == CLMOE_Q8_0;
+    struct clmoe_matmul_params p = {
+        .topk = PICK(rng, topks),
+        .experts = PICK(rng, expert_counts),
+        .in = PICK(rng, widths),
+        .out = PICK(rng, widths),
+        .x_dtype = variants[v].x,
+        .w_dtype = variants[v].w,
+        .y_dtype = variants[v].y,
+        .bias_dtype = variants[v].bias,
+        .w_order = blocks ? CLMOE_W_ENK : (enum clmoe_w_order)(i / N_VARIANTS % 3),
+        .glu = variants[v].gated ? (enum clmoe_glu)(1 + i / N_VARIANTS % 4) : CLMOE_GLU_NONE,
+        .act = variants[v].act,
+        .routing = rng_below(rng, 4) ? CLMOE_ROUTING_SORTED : CLMOE_ROUTING_IDS,
+        .gamma = (enum clmoe_gamma)rng_below(rng, 3),
+        .bias = variants[v].bias != CLMOE_F32 || rng_below(rng, 2),
+        .expert_scale = (int)rng_below(rng, 2),
+    };
+    *tokens = PICK(rng, token_counts);
+    if (blocks) p.in = 32 * (1 + rng_below(rng, 5));
+    p.x_rows = (enum clmoe_rows)rng_below(rng, p.routing == CLMOE_ROUTING_SORTED ? 3 : 2);
+    if (p.routing == CLMOE_ROUTING_SORTED && rng_below(rng, 2)) p.y_rows = CLMOE_ROWS_SORTED;
+    if (tester()->small) {
+        *tokens = 1 + *tokens % 5;
+        p.topk = 1 + p.topk % 2, p.experts = 1 + p.experts % 4;
+        p.in = blocks ? 32 : 1 + p.in % 37, p.out = 1 + p.out % 41;
+    }
+    while (*tokens * p.topk * p.in * p.out > 6000000)
+        *tokens /= 2;
+    p.max_tokens = *tokens + rng_below(rng, 2);
+    return p;
+}
+
+START_TEST(against_reference) {
+    struct rng structure = {(uint64_t)_i * 0x9e3779b97f4a7c15u}, rng = rng_for((uint64_t)_i);
+    int64_t tokens;
+    const struct clmoe_matmul_params params = pick_params(&structure, _i, &tokens);
+    const enum forced_caps caps = (enum forced_caps)rng_below(&structure, CAPS_COUNT);
+    const int part_counts[] = {1, 1, params.experts > 1 ? 2 : 1, params.experts};
+    const int parts = PICK(&structure, part_counts);
+    const enum routing_fill fill = (enum routing_fill)rng_below(&structure, ROUTING_COUNT);
+    struct matmul_sample s = matmul_sample_make(&rng, &params, tokens, fill, parts);
+    matmul_sample_solve(&s);
+    for (int row = 0; clmoe_kernel_name("matmul", row); row++)
+        matmul_run_row(&rng, &s, caps, row);
+    matmul_sample_free(&s);
+}
+END_TEST
+
+static void add_tests(TCase *cases) {
+    tcase_add_loop_test(cases, against_reference, 0, tester()->small ? N_SMALL : N_CASES);
+}
+
+int main(void) {
+    return harness_main("matmul", "matmul", add_tests);
+}

@@ -1,0 +1,345 @@
+/* SPDX-License-Identifier: MIT */
+#include "matmul_case.h"
+
+#include "ref/convert.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+void *matmul_room(int64_t count, size_t size) {
+    void *const p = calloc((size_t)count + 1, size);
+    if (!p) abort();
+    return p;
+}
+
+static float *random_floats(struct rng *rng, enum clmoe_dtype dtype, int64_t n, float factor) {
+    float *const v = matmul_room(n, sizeof *v);
+    for (int64_t i = 0; i < n; i++)
+        v[i] = ref_round(dtype, factor * rng_float(rng));
+    return v;
+}
+
+/* Rows of q8_0 blocks, and their values. */
+static unsigned char *random_blocks(struct rng *rng, int64_t n, float *values) {
+    unsigned char *const raw = matmul_room(n / 32 * 34, 1);
+    for (int64_t b = 0; b < n / 32; b++) {
+        const uint16_t scale = ref_f16_from_f32(0.02f * rng_float(rng));
+        memcpy(raw + b * 34, &scale, sizeof scale);
+        for (int i = 0; i < 32; i++)
+            raw[b * 34 + 2 + i] = (unsigned char)rng_u32(rng);
+    }
+    for (int64_t i = 0; i < n; i++)
+        values[i] = ref_load(CLMOE_Q8_0, raw, i);
+    return raw;
+}
+
+/* What must not be read is NaN. */
+static void poison_unused(struct matmul_sample *s) {
+    const struct clmoe_matmul_params *const p = &s->params;
+    const int64_t per_expert = p->out * p->in, blocks = per_expert / 32;
+    const uint16_t nan16 = 0x7e00;
+    for (int e = 0; e < p->experts; e++) {
+        bool used = false;
+        for (int64_t i = 0; i < s->pairs; i++)
+            used |= s->ids[i] == e;
+        for (int64_t i = 0; !used && i < per_expert; i++) {
+            s->gate[e * per_expert + i] = NAN;
+            if (s->up) s->up[e * per_expert + i] = NAN;
+        }
+        for (int64_t b = e * blocks; !used && s->raw_gate && b < (e + 1) * blocks; b++) {
+            memcpy(s->raw_gate + b * 34, &nan16, sizeof nan16);
+            if (s->up) memcpy(s->raw_up + b * 34, &nan16, sizeof nan16);
+        }
+    }
+    for (int64_t i = 0; p->x_rows != CLMOE_ROWS_TOKEN && i < s->pairs; i++)
+        if (s->ids[i] < 0 || s->ids[i] >= p->experts)
+            for (int64_t c = 0; c < p->in; c++)
+                s->x[i * p->in + c] = NAN;
+}
+
+struct matmul_sample matmul_sample_make(struct rng *rng, const struct clmoe_matmul_params *params,
+                                        int64_t tokens, enum routing_fill fill, int parts) {
+    struct matmul_sample s = {.params = *params, .pairs = tokens * params->topk, .parts = parts};
+    const bool blocks = params->w_dtype == CLMOE_Q8_0, gated = params->glu != CLMOE_GLU_NONE;
+    const int64_t x_rows = params->x_rows == CLMOE_ROWS_TOKEN ? tokens : s.pairs;
+    const int64_t cells = (int64_t)params->experts * params->out, weights = cells * params->in;
+    const float size = 1.0f / sqrtf((float)params->in);
+    s.x = random_floats(rng, params->x_dtype, x_rows * params->in, 1.0f);
+    s.gate = random_floats(rng, blocks ? CLMOE_F32 : params->w_dtype, weights, 2 * size);
+    if (blocks) s.raw_gate = random_blocks(rng, weights, s.gate);
+    if (gated) s.up = random_floats(rng, blocks ? CLMOE_F32 : params->w_dtype, weights, 2 * size);
+    if (gated && blocks) s.raw_up = random_blocks(rng, weights, s.up);
+    if (params->bias) s.bias_gate = random_floats(rng, params->bias_dtype, cells, 1.0f);
+    if (params->bias && gated) s.bias_up = random_floats(rng, params->bias_dtype, cells, 1.0f);
+    if (params->expert_scale) s.expert_scale = random_floats(rng, CLMOE_F32, params->experts, 1.0f);
+    if (params->gamma) s.gamma = random_floats(rng, CLMOE_F32, s.pairs, 1.0f);
+    s.ids = matmul_room(s.pairs, sizeof *s.ids);
+    fill_ids(rng, fill, s.ids, tokens, params->topk, params->experts);
+    s.offsets = matmul_room(params->experts + 1, sizeof *s.offsets);
+    s.order = matmul_room(s.pairs, sizeof *s.order);
+    s.got = matmul_room(s.pairs * params->out, sizeof *s.got);
+    s.want = matmul_room(s.pairs * params->out, sizeof *s.want);
+    s.magnitude = matmul_room(s.pairs * params->out, sizeof *s.magnitude);
+    poison_unused(&s);
+    s.ref = (struct ref_matmul){
+        .tokens = tokens,
+        .in = params->in,
+        .out = params->out,
+        .k = params->topk,
+        .experts = params->experts,
+        .ids = s.ids,
+        .x = s.x,
+        .x_token = params->x_rows == CLMOE_ROWS_TOKEN,
+        .gate = s.gate,
+        .up = s.up,
+        .bias_gate = s.bias_gate,
+        .bias_up = s.bias_up,
+        .expert_scale = s.expert_scale,
+        .gamma = s.gamma,
+        .gamma_input = params->gamma == CLMOE_GAMMA_INPUT,
+        .act = params->act,
+    };
+    matmul_sample_sort(&s);
+    return s;
+}
+
+void matmul_sample_sort(struct matmul_sample *s) {
+    const int32_t experts = s->params.experts;
+    int32_t at = 0;
+    for (int32_t e = 0; e <= experts; e++) {
+        s->offsets[e] = at;
+        for (int64_t p = 0; p < s->pairs; p++) {
+            const int32_t id = s->ids[p];
+            if (e < experts ? id == e : id < 0 || id >= experts) s->order[at++] = (int32_t)p;
+        }
+    }
+}
+
+static void sort_rows(const struct matmul_sample *s, double *rows) {
+    const int64_t n = s->params.out;
+    double *const copy = matmul_room(s->pairs * n, sizeof *copy);
+    memcpy(copy, rows, (size_t)(s->pairs * n) * sizeof *copy);
+    for (int64_t i = 0; i < s->pairs; i++)
+        memcpy(rows + i * n, copy + s->order[i] * n, (size_t)n * sizeof *copy);
+    free(copy);
+}
+
+void matmul_sample_solve(struct matmul_sample *s) {
+    ref_matmul(&s->ref, s->want, s->magnitude);
+    if (s->params.y_rows != CLMOE_ROWS_SORTED) return;
+    sort_rows(s, s->want);
+    sort_rows(s, s->magnitude);
+}
+
+void matmul_sample_free(struct matmul_sample *s) {
+    free(s->x), free(s->gate), free(s->up), free(s->bias_gate), free(s->bias_up);
+    free(s->expert_scale), free(s->gamma), free(s->got), free(s->raw_gate), free(s->raw_up);
+    free(s->ids), free(s->offsets), free(s->order), free(s->want), free(s->magnitude);
+}
+
+/* Row of [R] that holds gate or up row n, and R. */
+static int64_t glu_row(const struct clmoe_matmul_params *p, bool up, int64_t n, int64_t *rows) {
+    *rows = p->glu == CLMOE_GLU_NONE || p->glu == CLMOE_GLU_APART ? p->out : 2 * p->out;
+    switch (p->glu) {
+    case CLMOE_GLU_GATE_UP: return up ? p->out + n : n;
+    case CLMOE_GLU_UP_GATE: return up ? n : p->out + n;
+    case CLMOE_GLU_INTERLEAVED: return 2 * n + up;
+    default: return n;
+    }
+}
+
+int64_t matmul_w_index(const struct clmoe_matmul_params *p, bool up, int64_t e, int64_t n, int64_t k) {
+    int64_t rows;
+    const int64_t r = glu_row(p, up, n, &rows);
+    if (p->w_order == CLMOE_W_EKN) return (e * p->in + k) * rows + r;
+    if (p->w_order == CLMOE_W_ENK) return (e * rows + r) * p->in + k;
+    const int64_t lanes = p->glu == CLMOE_GLU_NONE ? 32 : 16, panels = (p->out + lanes - 1) / lanes;
+    return ((e * panels + n / lanes) * p->in + k) * 32 + n % lanes + (up ? 16 : 0);
+}
+
+/* The tensor of experts first .. first + count - 1, dense, as floats. `only`: 0 gate, 1 up, -1 both. */
+static float *dense_weights(const struct matmul_sample *s, int first, int count, int only, int64_t total) {
+    float *const dense = matmul_room(total, sizeof *dense);
+    for (int up = 0; up <= (s->up != NULL); up++)
+        for (int64_t e = 0; (only < 0 || only == up) && e < count; e++)
+            for (int64_t n = 0; n < s->params.out; n++)
+                for (int64_t k = 0; k < s->params.in; k++)
+                    dense[matmul_w_index(&s->params, up, e, n, k)] =
+                        (up ? s->up : s->gate)[((e + first) * s->params.out + n) * s->params.in + k];
+    return dense;
+}
+
+/* q8_0: whole rows of blocks, each row followed by a block that belongs to nobody. */
+static struct guarded upload_blocks(struct rng *rng, const struct matmul_sample *s, int first, int count,
+                                    int only, int64_t rows) {
+    const int64_t width = s->params.in / 32 * 34, pitch = width + 34;
+    unsigned char *const raw = matmul_room(count * rows * pitch, 1);
+    memset(raw, 0xff, (size_t)(count * rows * pitch));
+    for (int up = 0; up <= (s->up != NULL); up++)
+        for (int64_t e = 0; (only < 0 || only == up) && e < count; e++)
+            for (int64_t n = 0; n < s->params.out; n++) {
+                const int64_t row = matmul_w_index(&s->params, up, e, n, 0) / s->params.in;
+                memcpy(raw + row * pitch,
+                       (up ? s->raw_up : s->raw_gate) + ((e + first) * s->params.out + n) * width,
+                       (size_t)width);
+            }
+    const int64_t shape[] = {count * rows * (s->params.in + 32)};
+    struct guarded g = guarded_bytes(rng, CLMOE_Q8_0, 1, shape, raw);
+    free(raw);
+    return g;
+}
+
+static struct guarded upload_part(struct rng *rng, const struct matmul_sample *s, int first, int count,
+                                  int only, struct clmoe_tensor *view) {
+    const struct clmoe_matmul_params *const p = &s->params;
+    int64_t rows;
+    glu_row(p, false, 0, &rows);
+    struct guarded g;
+    if (p->w_order == CLMOE_W_PACKED) {
+        const int64_t lanes = p->glu == CLMOE_GLU_NONE ? 32 : 16, panels = (p->out + lanes - 1) / lanes;
+        const int64_t shape[4] = {count, panels, p->in, 32}, total = count * panels * p->in * 32;
+        float *const dense = dense_weights(s, first, count, -1, total);
+        char *const raw = matmul_room(total, 4);
+        for (int64_t i = 0; i < total; i++)
+            ref_store(p->w_dtype, raw, i, dense[i]);
+        g = guarded_bytes(rng, p->w_dtype, 4, shape, raw);
+        free(raw), free(dense);
+        *view = g.tensor;
+        return g;
+    }
+    const bool by_column = p->w_order == CLMOE_W_EKN;
+    const int64_t shape[3] = {count, by_column ? p->in : rows, by_column ? rows : p->in};
+    if (p->w_dtype == CLMOE_Q8_0) {
+        g = upload_blocks(rng, s, first, count, only, rows);
+        g.tensor.stride[0] = 0;
+        *view = g.tensor;
+        view->stride[1] = p->in + 32;
+    } else {
+        float *const dense = dense_weights(s, first, count, only, shape[0] * shape[1] * shape[2]);
+        g = guarded_floats(rng, p->w_dtype, shape[0] * shape[1], shape[2], dense);
+        free(dense);
+        *view = g.tensor;
+        view->stride[1] = g.tensor.stride[0];
+    }
+    view->ndim = 3;
+    memcpy(view->shape, shape, sizeof shape);
+    view->stride[0] = shape[1] * view->stride[1];
+    view->stride[2] = 1;
+    return g;
+}
+
+void matmul_upload_weights(struct rng *rng, const struct matmul_sample *s, struct matmul_operands *d) {
+    const bool apart = s->params.glu == CLMOE_GLU_APART && s->params.w_order != CLMOE_W_PACKED;
+    d->parts = s->parts;
+    for (int i = 0, first = 0; i < s->parts; i++) {
+        /* Uneven parts: the first ones have one expert each. */
+        const int count = i == s->parts - 1 ? s->params.experts - first : 1;
+        d->w[i] = upload_part(rng, s, first, count, apart ? 0 : -1, &d->w_views[i]);
+        if (apart) d->w_up[i] = upload_part(rng, s, first, count, 1, &d->w_up_views[i]);
+        first += count;
+    }
+    d->args.w = d->w_views;
+    d->args.w_up = apart ? d->w_up_views : NULL;
+    d->args.n_w = s->parts == 1 ? 0 : s->parts;
+}
+
+/* [E, R] in the order of the params. */
+static struct guarded upload_bias(struct rng *rng, const struct matmul_sample *s, int only) {
+    const struct clmoe_matmul_params *const p = &s->params;
+    int64_t rows;
+    glu_row(p, false, 0, &rows);
+    float *const dense = matmul_room(p->experts * rows, sizeof *dense);
+    for (int up = 0; s->bias_gate && up <= (s->up != NULL); up++)
+        for (int64_t i = 0; (only < 0 || only == up) && i < p->experts * p->out; i++)
+            dense[i / p->out * rows + glu_row(p, up, i % p->out, &rows)] =
+                (up ? s->bias_up : s->bias_gate)[i];
+    struct guarded g = guarded_floats(rng, p->bias_dtype, p->experts, rows, dense);
+    free(dense);
+    return g;
+}
+
+/* x in the order that the kernels read. */
+static struct guarded upload_x(struct rng *rng, const struct matmul_sample *s) {
+    const struct clmoe_matmul_params *const p = &s->params;
+    if (p->x_rows != CLMOE_ROWS_SORTED)
+        return guarded_floats(rng, p->x_dtype, p->x_rows == CLMOE_ROWS_TOKEN ? s->ref.tokens : s->pairs,
+                              p->in, s->x);
+    float *const sorted = matmul_room(s->pairs * p->in, sizeof *sorted);
+    for (int64_t i = 0; i < s->pairs; i++)
+        memcpy(sorted + i * p->in, s->x + s->order[i] * p->in, (size_t)p->in * sizeof *sorted);
+    struct guarded g = guarded_floats(rng, p->x_dtype, s->pairs, p->in, sorted);
+    free(sorted);
+    return g;
+}
+
+void matmul_upload(struct rng *rng, const struct matmul_sample *s, struct matmul_operands *d) {
+    const struct clmoe_matmul_params *const p = &s->params;
+    const int64_t tokens = s->ref.tokens;
+    const bool apart = p->glu == CLMOE_GLU_APART;
+    *d = (struct matmul_operands){.x = upload_x(rng, s)};
+    d->bias = upload_bias(rng, s, apart ? 0 : -1);
+    d->bias_up = upload_bias(rng, s, 1);
+    d->gamma = guarded_floats(rng, CLMOE_F32, tokens, p->topk, s->gamma);
+    d->expert_scale = guarded_floats(rng, CLMOE_F32, 1, p->experts, s->expert_scale);
+    d->ids = guarded_ints(rng, CLMOE_I32, tokens, p->topk, s->ids);
+    d->offsets = guarded_ints(rng, CLMOE_I32, 1, p->experts + 1, s->offsets);
+    d->order = guarded_ints(rng, CLMOE_I32, 1, s->pairs, s->order);
+    d->y = guarded_floats(rng, p->y_dtype, s->pairs, p->out, NULL);
+    matmul_upload_weights(rng, s, d);
+    d->args.x = d->x.tensor;
+    d->args.ids = d->ids.tensor;
+    d->args.y = d->y.tensor;
+    if (p->bias) d->args.bias = d->bias.tensor;
+    if (p->bias && apart) d->args.bias_up = d->bias_up.tensor;
+    if (p->gamma) d->args.gamma = d->gamma.tensor;
+    if (p->expert_scale) d->args.expert_scale = as_1d(&d->expert_scale);
+    if (p->routing == CLMOE_ROUTING_SORTED) {
+        d->args.offsets = as_1d(&d->offsets);
+        d->args.order = as_1d(&d->order);
+    }
+}
+
+void matmul_operands_free(struct matmul_operands *d) {
+    guarded_free(&d->x), guarded_free(&d->bias), guarded_free(&d->bias_up), guarded_free(&d->gamma);
+    guarded_free(&d->expert_scale), guarded_free(&d->ids), guarded_free(&d->offsets);
+    guarded_free(&d->order), guarded_free(&d->y);
+    for (int i = 0; i < d->parts; i++)
+        guarded_free(&d->w[i]), guarded_free(&d->w_up[i]);
+}
+
+void matmul_compare(struct matmul_sample *s, const struct matmul_operands *d) {
+    guarded_read_floats(&d->y, s->got);
+    case_close(s->params.y_dtype, s->got, s->want, s->magnitude, s->pairs * s->params.out,
+               0x1p-24 * (double)(s->params.in + 24), "y");
+}
+
+bool matmul_run_row(struct rng *rng, struct matmul_sample *s, enum forced_caps caps, int row) {
+    s->params.plan.kernel = clmoe_kernel_name("matmul", row);
+    case_begin("%s caps %s %s", s->params.plan.kernel, caps_name(caps), matmul_case_name(s));
+    clmoe_plan *plan;
+    if (!row_fits("matmul", row, clmoe_matmul_plan(tester_context(caps), &s->params, &plan))) return false;
+    struct matmul_operands d;
+    matmul_upload(rng, s, &d);
+    case_ok(clmoe_matmul_enqueue(plan, tester()->queue, &d.args, 0, NULL, NULL));
+    matmul_compare(s, &d);
+    matmul_operands_free(&d);
+    clmoe_plan_destroy(&plan);
+    return true;
+}
+
+const char *matmul_case_name(const struct matmul_sample *s) {
+    static const char *const orders[] = {"ENK", "EKN", "PACKED"};
+    static const char *const glus[] = {"none", "gate_up", "up_gate", "interleaved", "apart"};
+    static char text[400];
+    const struct clmoe_matmul_params *const p = &s->params;
+    snprintf(text, sizeof text,
+             "T=%lld k=%d E=%d K=%lld N=%lld x=%s w=%s y=%s %s glu=%s act=%d x_rows=%d y_rows=%d sorted=%d "
+             "gamma=%d bias=%d scale=%d parts=%d",
+             (long long)s->ref.tokens, p->topk, p->experts, (long long)p->in, (long long)p->out,
+             clmoe_dtype_name(p->x_dtype), clmoe_dtype_name(p->w_dtype), clmoe_dtype_name(p->y_dtype),
+             orders[p->w_order], glus[p->glu], (int)p->act.kind, (int)p->x_rows, (int)p->y_rows,
+             (int)p->routing, (int)p->gamma, p->bias, p->expert_scale, s->parts);
+    return text;
+}

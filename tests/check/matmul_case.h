@@ -1,0 +1,62 @@
+/* SPDX-License-Identifier: MIT
+ * Random problems of matmul for its checks: host data, device tensors in any layout, comparison. */
+#ifndef CLMOE_CHECK_MATMUL_CASE_H
+#define CLMOE_CHECK_MATMUL_CASE_H
+
+#include "harness.h"
+#include "ref/matmul.h"
+
+#define MATMUL_PARTS 64
+
+struct matmul_sample {
+    struct clmoe_matmul_params params;
+    struct ref_matmul ref; /* with the arrays below */
+    int64_t pairs;
+    float *x, *gate, *up, *bias_gate, *bias_up, *expert_scale, *gamma, *got;
+    unsigned char *raw_gate, *raw_up; /* q8_0: the same weights in blocks, [E, N, K] */
+    int32_t *ids, *offsets, *order;
+    double *want, *magnitude; /* in the order of the rows of y */
+    int parts;                /* buffers of weights */
+};
+
+/* What one call needs on the device. `args` points into this struct. */
+struct matmul_operands {
+    struct guarded x, bias, bias_up, gamma, expert_scale, ids, offsets, order, y;
+    struct guarded w[MATMUL_PARTS], w_up[MATMUL_PARTS];
+    struct clmoe_tensor w_views[MATMUL_PARTS], w_up_views[MATMUL_PARTS];
+    int parts;
+    struct clmoe_matmul_args args;
+};
+
+/* A zeroed array that is never NULL. */
+void *matmul_room(int64_t count, size_t size);
+
+/* Random data for params and `tokens`, ids by `fill`; rows of x of skipped pairs and weights of experts that
+ * nobody uses are NaN. Computes nothing yet. */
+struct matmul_sample matmul_sample_make(struct rng *rng, const struct clmoe_matmul_params *params,
+                                        int64_t tokens, enum routing_fill fill, int parts);
+/* offsets and order from ids, as clmoe_permute makes them. */
+void matmul_sample_sort(struct matmul_sample *s);
+/* want and magnitude from the data as it is. */
+void matmul_sample_solve(struct matmul_sample *s);
+void matmul_sample_free(struct matmul_sample *s);
+
+/* Where the gate or up weight (e, n, k) is in a dense tensor in the order of the params, in elements; with
+ * GLU_APART in the tensor it belongs to. */
+int64_t matmul_w_index(const struct clmoe_matmul_params *params, bool up, int64_t e, int64_t n, int64_t k);
+
+void matmul_upload(struct rng *rng, const struct matmul_sample *s, struct matmul_operands *d);
+/* Weights only: fills w, w_up and their views. */
+void matmul_upload_weights(struct rng *rng, const struct matmul_sample *s, struct matmul_operands *d);
+void matmul_operands_free(struct matmul_operands *d);
+
+/* Reads y into s->got and compares with s->want. */
+void matmul_compare(struct matmul_sample *s, const struct matmul_operands *d);
+
+/* Plans row `row` of the table, runs it, compares. False if the row refuses. `queue` as in tester(). */
+bool matmul_run_row(struct rng *rng, struct matmul_sample *s, enum forced_caps caps, int row);
+
+/* "T=.. k=.. E=.. K=.. N=.. ..." for case_begin. */
+const char *matmul_case_name(const struct matmul_sample *s);
+
+#endif
