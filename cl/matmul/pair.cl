@@ -32,6 +32,7 @@
 #define GAMMA_OUTPUT 64
 #define GAMMA_INPUT 128
 #define K_FASTEST 256 // neighbours in w are neighbours in k
+#define DENSE 512     // no ids: every pair is expert 0's
 
 // experts: E; first, count: the experts that w holds; offsets of w, v count its own experts
 #define MATMUL_ARGS                                                                                                    \
@@ -53,6 +54,9 @@ static inline ulong column_at(long n, long stride, int panel) {
 static inline ulong pair_element(long p, long token, int k, long stride) {
     return token * stride + (p - token * k);
 }
+
+// The expert of pair p, out of range if it is skipped
+#define EXPERT_OF(p, token) (flags & DENSE ? 0 : ids[ids_skip + pair_element(p, token, k, ids_stride)])
 
 static inline long pair_at(long i, const global int *order, int flags) {
     return flags & SORTED ? order[i] : i;

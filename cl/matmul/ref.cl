@@ -12,7 +12,7 @@ kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) void matmul_ref(M
     const long i = (long)get_group_id(0) / column_groups;
     const long n = ((long)get_group_id(0) - i * column_groups) * LOCAL_SIZE + get_local_id(0);
     const long p = pair_at(i, order + order_skip, flags), token = p / k;
-    const int e = ids[ids_skip + pair_element(p, token, k, ids_stride)];
+    const int e = EXPERT_OF(p, token);
     const int task = pair_task(e, experts, first, count);
     if (n >= columns || task == PAIR_NOTHING) return;
 

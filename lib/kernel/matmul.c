@@ -14,6 +14,7 @@ enum {
     GAMMA_OUTPUT = 64,
     GAMMA_INPUT = 128,
     K_FASTEST = 256,
+    DENSE = 512,
 };
 
 static int flags_of(const struct matmul_problem *p) {
@@ -25,6 +26,7 @@ static int flags_of(const struct matmul_problem *p) {
     if (p->gamma == CLMOE_GAMMA_OUTPUT) flags |= GAMMA_OUTPUT;
     if (p->gamma == CLMOE_GAMMA_INPUT) flags |= GAMMA_INPUT;
     if (p->w_order == CLMOE_W_ENK) flags |= K_FASTEST;
+    if (p->dense) flags |= DENSE;
     return flags;
 }
 

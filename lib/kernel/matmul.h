@@ -15,7 +15,7 @@ struct matmul_problem {
     struct clmoe_activation act; /* alpha is 1 by default */
     enum clmoe_rows x_rows, y_rows;
     enum clmoe_gamma gamma;
-    bool sorted, bias, expert_scale;
+    bool sorted, dense, bias, expert_scale;
 };
 
 /* The weights stay in the caller's array, which lives during the call: there may be one tensor for each

@@ -36,8 +36,12 @@ static enum clmoe_status check_options(const struct log *log, const struct clmoe
     REQUIRE(log, p->act.gate_max >= 0, "act.gate_max = %g", (double)p->act.gate_max);
     REQUIRE(log, p->act.up_max >= 0, "act.up_max = %g", (double)p->act.up_max);
     REQUIRE(log, p->gamma >= CLMOE_GAMMA_NONE && p->gamma <= CLMOE_GAMMA_INPUT, "gamma = %d", (int)p->gamma);
-    REQUIRE(log, p->routing == CLMOE_ROUTING_IDS || p->routing == CLMOE_ROUTING_SORTED, "routing = %d",
+    REQUIRE(log, p->routing >= CLMOE_ROUTING_IDS && p->routing <= CLMOE_ROUTING_DENSE, "routing = %d",
             (int)p->routing);
+    REQUIRE(log, p->routing != CLMOE_ROUTING_DENSE || (p->experts == 1 && p->topk == 1),
+            "routing = DENSE with experts = %d, topk = %d", (int)p->experts, (int)p->topk);
+    REQUIRE(log, p->routing != CLMOE_ROUTING_DENSE || p->x_rows == CLMOE_ROWS_PAIR,
+            "routing = DENSE with x_rows = %d", (int)p->x_rows);
     const bool sorted = p->routing == CLMOE_ROUTING_SORTED;
     REQUIRE(log, p->x_rows >= CLMOE_ROWS_PAIR && p->x_rows <= CLMOE_ROWS_SORTED, "x_rows = %d",
             (int)p->x_rows);
@@ -72,6 +76,7 @@ enum clmoe_status matmul_normalise(const struct log *log, const struct clmoe_mat
         .y_rows = p->y_rows,
         .gamma = p->gamma,
         .sorted = p->routing == CLMOE_ROUTING_SORTED,
+        .dense = p->routing == CLMOE_ROUTING_DENSE,
         .bias = p->bias,
         .expert_scale = p->expert_scale,
     };
@@ -160,7 +165,7 @@ enum clmoe_status matmul_check(const clmoe_plan *plan, const struct clmoe_matmul
     const struct matmul_problem *const p = plan->problem;
     const bool apart = p->glu == CLMOE_GLU_APART;
     int64_t t;
-    TRY(operand_rows(plan, "ids", &args->ids, p->max_tokens, &t));
+    TRY(operand_rows(plan, p->dense ? "y" : "ids", p->dense ? &args->y : &args->ids, p->max_tokens, &t));
     call->tokens = t;
     const int64_t pairs = t * p->topk, x_rows = p->x_rows == CLMOE_ROWS_TOKEN ? t : pairs;
     const struct operand_rule rules[] = {
@@ -198,7 +203,7 @@ enum clmoe_status matmul_check(const clmoe_plan *plan, const struct clmoe_matmul
          CLMOE_F32,
          1,
          {p->experts}},
-        {"ids", &args->ids, &call->ids, USE_READ, true, CLMOE_I32, 2, {t, p->topk}},
+        {"ids", &args->ids, &call->ids, USE_READ, !p->dense, CLMOE_I32, 2, {t, p->topk}},
         {"offsets",
          &args->offsets,
          &call->offsets,
