@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 #include "combine.h"
 #include "matmul.h"
+#include "permute.h"
 #include "scatter.h"
 
 const struct kernel_table *const kernel_tables[] = {
     &combine_table,
     &matmul_table,
+    &permute_table,
     &scatter_table,
     NULL,
 };

@@ -1,0 +1,18 @@
+/* SPDX-License-Identifier: MIT
+ * permute as a stage of a layer. */
+#ifndef CLMOE_OP_PERMUTE_H
+#define CLMOE_OP_PERMUTE_H
+
+#include "clmoe/permute.h"
+#include "kernel/permute.h"
+#include "plan/plan.h"
+
+/* clmoe_permute_plan for a layer's stage (external workspace, names of other operations allowed). */
+enum clmoe_status permute_stage(clmoe_context *ctx, const struct clmoe_permute_params *params, bool stage,
+                                clmoe_plan **plan);
+
+/* Checks the args of one call and fills `call`. */
+enum clmoe_status permute_check(const clmoe_plan *plan, const struct clmoe_permute_args *args,
+                                struct permute_call *call);
+
+#endif
