@@ -2,12 +2,14 @@
 #include "combine.h"
 #include "matmul.h"
 #include "permute.h"
+#include "route.h"
 #include "scatter.h"
 
 const struct kernel_table *const kernel_tables[] = {
     &combine_table,
     &matmul_table,
     &permute_table,
+    &route_table,
     &scatter_table,
     NULL,
 };
