@@ -110,6 +110,124 @@ static uint64_t pairs_times_columns(const struct run *run, int64_t width) {
     return (uint64_t)(c->tokens * p->topk) * (uint64_t)ceil_div(p->out, width);
 }
 
+/* ---- matmul_few ---- */
+
+enum { FEW_LOCAL = 128, FEW_PER_ITEM = 4, FEW_WAYS_K = 32, FEW_WAYS_N = 4, FEW_PAIRS_PER_EXPERT = 4 };
+
+static int64_t few_ways(const struct matmul_problem *p, int64_t local) {
+    const int64_t ways = p->w_order == CLMOE_W_ENK ? FEW_WAYS_K : FEW_WAYS_N;
+    return local < ways ? local : ways;
+}
+
+static int64_t few_local(const struct device *dev) {
+    const int64_t most = (int64_t)dev->caps.max_work_group;
+    return most < FEW_LOCAL ? floor_pow2(most) : FEW_LOCAL;
+}
+
+/* With more pairs than that for each expert, tiles that read weights once for all of them win. */
+static bool few_fits(const struct device *dev, const void *problem, struct reason *why) {
+    const struct matmul_problem *const p = problem;
+    const int64_t pairs = p->max_tokens * p->topk, most = (int64_t)FEW_PAIRS_PER_EXPERT * p->experts;
+    const uint64_t local = (uint64_t)few_local(dev) * FEW_PER_ITEM * 2 * sizeof(float);
+    if (p->sorted && pairs > most)
+        return refuse(why, "%lld sorted pairs > %d for each of %d experts", (long long)pairs,
+                      FEW_PAIRS_PER_EXPERT, (int)p->experts);
+    if (local > dev->caps.local_mem)
+        return refuse(why, "needs %llu bytes of local memory of %llu", (unsigned long long)local,
+                      (unsigned long long)dev->caps.local_mem);
+    return true;
+}
+
+static void few_prepare(const struct device *dev, const void *problem, struct recipe *recipe) {
+    const int64_t local = few_local(dev);
+    struct kernel_spec *const spec = add_kernel(problem, recipe, "matmul/few.cl", "matmul_few", local);
+    spec_define(spec, "PER_ITEM", "%d", FEW_PER_ITEM);
+    spec_define(spec, "WAYS_K", "%d", (int)(local < FEW_WAYS_K ? local : FEW_WAYS_K));
+    spec_define(spec, "WAYS_N", "%d", (int)(local < FEW_WAYS_N ? local : FEW_WAYS_N));
+}
+
+static uint64_t few_groups(const struct run *run, const struct matmul_part *part) {
+    (void)part;
+    const int64_t local = (int64_t)run->local[0];
+    return pairs_times_columns(run, local / few_ways(run->problem, local) * FEW_PER_ITEM);
+}
+
+static enum clmoe_status few_run(const struct run *run) {
+    return run_parts(run, few_groups);
+}
+
+/* ---- matmul_tile_* ---- */
+
+enum { TILE_K = 16, TILE_ITEM = 4 };
+
+/* Square tiles of `edge`, 4 x 4 elements a work-item. */
+static bool tile_fits(const struct device *dev, const struct matmul_problem *p, int edge,
+                      struct reason *why) {
+    const int items = edge / TILE_ITEM * (edge / TILE_ITEM);
+    const int tiles = p->glu == CLMOE_GLU_NONE ? 2 : 3;
+    const uint64_t local = (uint64_t)(tiles * TILE_K * (edge + 1) * 4 + edge * 8 + 64);
+    if (!p->sorted) return refuse(why, "needs sorted routing");
+    if (dev->caps.max_work_group < (size_t)items)
+        return refuse(why, "needs work-groups of %d, the device has %zu", items, dev->caps.max_work_group);
+    if (dev->caps.local_mem < local)
+        return refuse(why, "needs %llu bytes of local memory of %llu", (unsigned long long)local,
+                      (unsigned long long)dev->caps.local_mem);
+    return true;
+}
+
+static void tile_prepare(const void *problem, int edge, struct recipe *recipe) {
+    const int items = edge / TILE_ITEM * (edge / TILE_ITEM);
+    struct kernel_spec *const spec = add_kernel(problem, recipe, "matmul/tile.cl", "matmul_tile", items);
+    spec_define(spec, "TM", "%d", edge);
+    spec_define(spec, "TN", "%d", edge);
+    spec_define(spec, "TK", "%d", TILE_K);
+    spec_define(spec, "WM", "%d", TILE_ITEM);
+    spec_define(spec, "WN", "%d", TILE_ITEM);
+}
+
+/* Slots of cl/matmul/slot.cl times blocks of columns. */
+static uint64_t slots_times_columns(const struct run *run, const struct matmul_part *part, int64_t height,
+                                    int64_t width) {
+    const struct matmul_problem *const p = run->problem;
+    const struct matmul_call *const c = run->call;
+    const int64_t slots = c->tokens * p->topk / height + part->count + (part->first == 0);
+    return (uint64_t)slots * (uint64_t)ceil_div(p->out, width);
+}
+
+static bool tile64_fits(const struct device *dev, const void *problem, struct reason *why) {
+    return tile_fits(dev, problem, 64, why);
+}
+
+static void tile64_prepare(const struct device *dev, const void *problem, struct recipe *recipe) {
+    (void)dev;
+    tile_prepare(problem, 64, recipe);
+}
+
+static uint64_t tile64_groups(const struct run *run, const struct matmul_part *part) {
+    return slots_times_columns(run, part, 64, 64);
+}
+
+static enum clmoe_status tile64_run(const struct run *run) {
+    return run_parts(run, tile64_groups);
+}
+
+static bool tile32_fits(const struct device *dev, const void *problem, struct reason *why) {
+    return tile_fits(dev, problem, 32, why);
+}
+
+static void tile32_prepare(const struct device *dev, const void *problem, struct recipe *recipe) {
+    (void)dev;
+    tile_prepare(problem, 32, recipe);
+}
+
+static uint64_t tile32_groups(const struct run *run, const struct matmul_part *part) {
+    return slots_times_columns(run, part, 32, 32);
+}
+
+static enum clmoe_status tile32_run(const struct run *run) {
+    return run_parts(run, tile32_groups);
+}
+
 /* ---- matmul_ref ---- */
 
 static bool ref_fits(const struct device *dev, const void *problem, struct reason *why) {
@@ -133,6 +251,9 @@ static enum clmoe_status ref_run(const struct run *run) {
 }
 
 static const struct kernel_row rows[] = {
+    {"matmul_few", few_fits, few_prepare, few_run},
+    {"matmul_tile_64x64x16", tile64_fits, tile64_prepare, tile64_run},
+    {"matmul_tile_32x32x16", tile32_fits, tile32_prepare, tile32_run},
     {"matmul_ref", ref_fits, ref_prepare, ref_run},
 };
 

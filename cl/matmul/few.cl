@@ -1,0 +1,82 @@
+// SPDX-License-Identifier: MIT
+// For few rows: straight from the ids, one work-group a position and a block of columns, so that weights are read once
+// for each pair that wants them and nothing waits for a sort.
+//
+//   group = position i * column groups + column group
+//   block = side by side columns (SIDE) * PER_ITEM:   column of a work-item = block start + slot + c * SIDE
+//
+// WAYS work-items share a column and split K; SIDE = LOCAL_SIZE / WAYS. Neighbours in w are neighbours among the
+// work-items: where K is fastest in w (K_FASTEST) many split K, else many stand side by side. The parts of a sum meet in
+// local memory, in a tree of fixed shape.
+#include "matmul/pair.cl"
+
+#define VALUE float
+#include "matmul/epilogue.cl"
+
+#ifndef PER_ITEM
+#error "PER_ITEM: columns of a work-item, 1 or more"
+#endif
+#if !defined(WAYS_K) || !defined(WAYS_N)
+#error "WAYS_K, WAYS_N: WAYS where K is fastest in w and elsewhere; powers of two, at most LOCAL_SIZE"
+#endif
+
+kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) void matmul_few(MATMUL_ARGS) {
+    local float gates[PER_ITEM * LOCAL_SIZE], ups[GLU ? PER_ITEM * LOCAL_SIZE : 1];
+    const int lid = get_local_id(0);
+    const int ways = flags & K_FASTEST ? WAYS_K : WAYS_N, side = LOCAL_SIZE / ways;
+    const int slot = flags & K_FASTEST ? lid / WAYS_K : lid & (LOCAL_SIZE / WAYS_N - 1);
+    const int way = flags & K_FASTEST ? lid & (WAYS_K - 1) : lid / (LOCAL_SIZE / WAYS_N);
+    const long column_groups = (columns + side * PER_ITEM - 1) / (side * PER_ITEM);
+    const long i = (long)get_group_id(0) / column_groups;
+    const long start = ((long)get_group_id(0) - i * column_groups) * (side * PER_ITEM) + slot;
+
+    const long p = pair_at(i, order + order_skip, flags), token = p / k;
+    const int e = ids[ids_skip + pair_element(p, token, k, ids_stride)];
+    const int task = pair_task(e, experts, first, count);
+
+    // Columns past the last one compute the last one again and are not stored.
+    ulong gate_at[PER_ITEM], up_at[PER_ITEM];
+    float gate[PER_ITEM], up[PER_ITEM];
+    for (int c = 0; c < PER_ITEM; c++) {
+        const long n = min(start + c * side, columns - 1);
+        gate_at[c] = (e - first) * w_expert + column_at(n, w_column, panel);
+        up_at[c] = (e - first) * v_expert + column_at(n, v_column, panel);
+        gate[c] = up[c] = 0.0f;
+    }
+    const ulong row = x_skip + x_row(i, p, token, flags) * x_stride;
+    for (long d = way; task == PAIR_COMPUTE && d < depth; d += ways) {
+        const float a = LOAD(X_T, x, row + d);
+        for (int c = 0; c < PER_ITEM; c++) {
+            gate[c] += a * LOAD(W_T, w + w_skip, gate_at[c] + d * w_depth);
+            if (GLU) up[c] += a * LOAD(W_T, v + v_skip, up_at[c] + d * v_depth);
+        }
+    }
+
+    for (int c = 0; c < PER_ITEM; c++) {
+        gates[(way * PER_ITEM + c) * side + slot] = gate[c];
+        if (GLU) ups[(way * PER_ITEM + c) * side + slot] = up[c];
+    }
+    barrier(CLK_LOCAL_MEM_FENCE);
+    for (int half_ways = ways / 2; half_ways > 0; half_ways /= 2) {
+        for (int c = 0; way < half_ways && c < PER_ITEM; c++) {
+            const int to = (way * PER_ITEM + c) * side + slot, from = to + half_ways * PER_ITEM * side;
+            gates[to] += gates[from];
+            if (GLU) ups[to] += ups[from];
+        }
+        barrier(CLK_LOCAL_MEM_FENCE);
+    }
+
+    if (task == PAIR_NOTHING) return;
+    const ulong out = y_skip + y_row(i, p, flags) * y_stride;
+    const float weight = task == PAIR_COMPUTE ? PAIR_GAMMA(p, token) : 0.0f;
+    const float scale = task == PAIR_COMPUTE ? PAIR_SCALE(e) : 0.0f;
+    for (int at = lid; at < side * PER_ITEM; at += LOCAL_SIZE) {
+        const long n = start - slot + at;
+        if (n >= columns) continue;
+        float v = 0.0f;
+        if (task == PAIR_COMPUTE)
+            v = finish(gates[at], ups[GLU ? at : 0], BIAS_AT(e, n), BIAS_UP_AT(e, n), GAMMA_IN(weight), scale,
+                       GAMMA_OUT(weight), alpha, gate_max, up_max, up_add);
+        STORE(Y_T, y, out + n, v);
+    }
+}

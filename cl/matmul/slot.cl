@@ -1,0 +1,26 @@
+// SPDX-License-Identifier: MIT
+// Which tile of rows a work-group takes, from the offsets of sorted pairs, without a scan over the experts.
+//
+// Tiles have TM rows of one expert. Expert v of a part owns the slots from o(v) / TM + v on, where o(v) counts the
+// part's pairs before it. Its pairs fit into the slots before those of v + 1, since
+//   ceil(c / TM) <= (o + c) / TM - o / TM + 1,
+// and at most one of its slots stays empty. So slots grow with v, each belongs to one expert, and there are
+// pairs / TM + count of them. The part with expert 0 has slots behind these for the rows of skipped pairs:
+//   slots of the part | slots of rows offsets[E] .. pairs - 1
+#ifndef TM
+#error "TM: rows of a tile"
+#endif
+
+// First slot of expert v of the part
+static inline long slot_of(const global int *offsets, int first, int v) {
+    return (offsets[first + v] - offsets[first]) / TM + v;
+}
+
+// Positions `begin` .. `begin` + rows - 1 of the tile at `slot` of expert v; rows <= 0: nothing
+static inline long tile_begin(const global int *offsets, int first, int v, long slot) {
+    return offsets[first + v] + (slot - slot_of(offsets, first, v)) * TM;
+}
+
+static inline int tile_rows(long begin, long end) {
+    return (int)min((long)TM, end - begin);
+}

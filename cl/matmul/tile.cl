@@ -1,0 +1,116 @@
+// SPDX-License-Identifier: MIT
+// For many rows: a work-group computes TM rows of one expert times TN columns, TK steps of K at a time through local
+// memory; a work-item WM x WN elements, rows TM / WM and columns TN / WN apart.
+//
+//   group = slot * column groups + column group        slot -> expert and rows: slot.cl
+//
+//   xs [TK][TM + 1]   ws, vs [TK][TN + 1]   one more, against bank conflicts of the transposing stores
+//
+// Rows and columns past the end compute the last ones again and are not stored; K is filled up with zeros.
+#include "matmul/pair.cl"
+
+#define VALUE float
+#include "matmul/epilogue.cl"
+
+#if !defined(TN) || !defined(TK)
+#error "TN, TK: columns of a tile and steps of K; powers of two"
+#endif
+#if !defined(WM) || !defined(WN)
+#error "WM, WN: rows and columns of a work-item; (TM / WM) * (TN / WN) == LOCAL_SIZE"
+#endif
+#include "matmul/slot.cl"
+
+#define ITEMS_M (TM / WM)
+#define ITEMS_N (TN / WN)
+
+kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) void matmul_tile(MATMUL_ARGS) {
+    local float xs[TK * (TM + 1)], ws[TK * (TN + 1)], vs[GLU ? TK * (TN + 1) : 1];
+    local ulong x_at[TM];
+    local int found[2]; // expert of the part, count for skipped rows; rows
+    local long found_begin;
+    const int lid = get_local_id(0), item_m = lid / ITEMS_N, item_n = lid & (ITEMS_N - 1);
+    const long column_groups = (columns + TN - 1) / TN;
+    const long slot = (long)get_group_id(0) / column_groups;
+    const long n0 = ((long)get_group_id(0) - slot * column_groups) * TN;
+
+    const global int *const starts = offsets + offsets_skip;
+    if (lid == 0) {
+        const long behind = slot - slot_of(starts, first, count);
+        found[0] = count;
+        found_begin = behind >= 0 ? starts[experts] + behind * TM : 0;
+        found[1] = behind >= 0 && first == 0 ? tile_rows(found_begin, pairs) : 0;
+    }
+    barrier(CLK_LOCAL_MEM_FENCE);
+    for (int v = lid; v < count; v += LOCAL_SIZE)
+        if (slot >= slot_of(starts, first, v) && slot < slot_of(starts, first, v + 1)) {
+            found[0] = v;
+            found_begin = tile_begin(starts, first, v, slot);
+            found[1] = tile_rows(found_begin, starts[first + v + 1]);
+        }
+    barrier(CLK_LOCAL_MEM_FENCE);
+    const int expert = found[0], rows = found[1];
+    const long begin = found_begin, steps = expert < count && rows > 0 ? depth : 0;
+    for (int m = lid; rows > 0 && m < TM; m += LOCAL_SIZE) {
+        const long i = begin + min(m, rows - 1), p = pair_at(i, order + order_skip, flags);
+        x_at[m] = x_skip + x_row(i, p, p / k, flags) * x_stride;
+    }
+    barrier(CLK_LOCAL_MEM_FENCE);
+
+    float gate[WM][WN], up[WM][WN];
+    for (int a = 0; a < WM; a++)
+        for (int b = 0; b < WN; b++)
+            gate[a][b] = up[a][b] = 0.0f;
+    for (long d0 = 0; d0 < steps; d0 += TK) {
+        for (int at = lid; at < TM * TK; at += LOCAL_SIZE) {
+            const int m = at / TK, d = at & (TK - 1);
+            xs[d * (TM + 1) + m] = d0 + d < depth ? LOAD(X_T, x, x_at[m] + d0 + d) : 0.0f;
+        }
+        for (int at = lid; at < TN * TK; at += LOCAL_SIZE) {
+            const int n = flags & K_FASTEST ? at / TK : at & (TN - 1);
+            const int d = flags & K_FASTEST ? at & (TK - 1) : at / TN;
+            const long column = min(n0 + n, columns - 1);
+            const bool inside = d0 + d < depth;
+            const ulong w_at = expert * w_expert + column_at(column, w_column, panel) + (d0 + d) * w_depth;
+            ws[d * (TN + 1) + n] = inside ? LOAD(W_T, w + w_skip, w_at) : 0.0f;
+            if (GLU) {
+                const ulong v_at = expert * v_expert + column_at(column, v_column, panel) + (d0 + d) * v_depth;
+                vs[d * (TN + 1) + n] = inside ? LOAD(W_T, v + v_skip, v_at) : 0.0f;
+            }
+        }
+        barrier(CLK_LOCAL_MEM_FENCE);
+        for (int d = 0; d < TK; d++) {
+            float xd[WM], wd[WN], vd[WN];
+            for (int a = 0; a < WM; a++)
+                xd[a] = xs[d * (TM + 1) + item_m + a * ITEMS_M];
+            for (int b = 0; b < WN; b++) {
+                wd[b] = ws[d * (TN + 1) + item_n + b * ITEMS_N];
+                vd[b] = GLU ? vs[d * (TN + 1) + item_n + b * ITEMS_N] : 0.0f;
+            }
+            for (int a = 0; a < WM; a++)
+                for (int b = 0; b < WN; b++) {
+                    gate[a][b] += xd[a] * wd[b];
+                    if (GLU) up[a][b] += xd[a] * vd[b];
+                }
+        }
+        barrier(CLK_LOCAL_MEM_FENCE);
+    }
+
+    const int e = first + expert; // only meant where expert < count
+    for (int a = 0; a < WM; a++) {
+        const int m = item_m + a * ITEMS_M;
+        if (m >= rows) continue;
+        const long i = begin + m, p = pair_at(i, order + order_skip, flags);
+        const ulong out = y_skip + y_row(i, p, flags) * y_stride;
+        const float weight = expert < count ? PAIR_GAMMA(p, p / k) : 0.0f;
+        const float scale = expert < count ? PAIR_SCALE(e) : 0.0f;
+        for (int b = 0; b < WN; b++) {
+            const long n = n0 + item_n + b * ITEMS_N;
+            if (n >= columns) continue;
+            float value = 0.0f;
+            if (expert < count)
+                value = finish(gate[a][b], up[a][b], BIAS_AT(e, n), BIAS_UP_AT(e, n), GAMMA_IN(weight), scale,
+                               GAMMA_OUT(weight), alpha, gate_max, up_max, up_add);
+            STORE(Y_T, y, out + n, value);
+        }
+    }
+}
