@@ -1,0 +1,197 @@
+// SPDX-License-Identifier: MIT
+#define _POSIX_C_SOURCE 200809L
+#include "config.h"
+#include "json.h"
+#include "map.h"
+
+#include <inttypes.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define EXPECTED_BYTES 256
+
+static const struct json_limits limits = {"", 8 << 20, 32, 400000};
+
+bool config_parse(const char *name, const void *bytes, size_t size, struct config *out,
+                  struct io_error *err) {
+    *out = (struct config){0};
+    out->name = strdup(name);
+    if (!out->name) return io_fail(err, name, "out of memory");
+    out->root = json_parse(name, bytes, size, &limits, err);
+    if (!out->root) config_close(out);
+    return out->root != NULL;
+}
+
+bool config_open(const char *path, struct config *out, struct io_error *err) {
+    *out = (struct config){0};
+    struct file_map map;
+    if (!file_map_open(path, &map, err)) return false;
+    const bool ok = config_parse(path, map.data, map.size, out, err);
+    file_map_close(&map);
+    return ok;
+}
+
+void config_close(struct config *c) {
+    if (!c) return;
+    free(c->name);
+    cJSON_Delete(c->root);
+    *c = (struct config){0};
+}
+
+static bool same_key(const char *key, const char *part, size_t length) {
+    return strncmp(key, part, length) == 0 && key[length] == '\0';
+}
+
+// One alternative, `length` bytes of "a.b.c".
+static const cJSON *find_path(const cJSON *item, const char *path, size_t length) {
+    while (cJSON_IsObject(item)) {
+        const char *dot = memchr(path, '.', length);
+        const size_t part = dot ? (size_t)(dot - path) : length;
+        item = item->child;
+        while (item && !same_key(item->string, path, part))
+            item = item->next;
+        if (!dot) return item;
+        path += part + 1;
+        length -= part + 1;
+    }
+    return NULL;
+}
+
+// As config_find(), and the alternative that was found, for messages; the whole key when none was.
+static const cJSON *find_key(const struct config *c, const char *key, const char **found, int *found_length) {
+    *found = key;
+    *found_length = (int)strlen(key);
+    for (const char *at = key; at; at = strchr(at, '|') ? strchr(at, '|') + 1 : NULL) {
+        const size_t length = strcspn(at, "|");
+        const cJSON *item = find_path(c->root, at, length);
+        if (!item || cJSON_IsNull(item)) continue;
+        *found = at;
+        *found_length = (int)length;
+        return item;
+    }
+    return NULL;
+}
+
+const cJSON *config_find(const struct config *c, const char *key) {
+    const char *found;
+    int length;
+    return find_key(c, key, &found, &length);
+}
+
+// "config.json: KEY: expected WHAT, got ..." for a value that is there but wrong, or for none.
+static bool refuse(const struct config *c, const char *key, const char *expected, struct io_error *err) {
+    const char *found;
+    int length;
+    const cJSON *item = find_key(c, key, &found, &length);
+    if (!item) return io_fail(err, c->name, "%.*s: missing, expected %s", length, found, expected);
+    return io_fail(err, c->name, "%.*s: expected %s, got %s", length, found, expected, json_show(item).text);
+}
+
+bool config_int(const struct config *c, const char *key, int64_t min, int64_t max, int64_t *value,
+                struct io_error *err) {
+    if (json_integer(config_find(c, key), min, max, value)) return true;
+    char expected[EXPECTED_BYTES];
+    (void)snprintf(expected, sizeof(expected), "an integer in %" PRId64 "..%" PRId64, min, max);
+    return refuse(c, key, expected, err);
+}
+
+bool config_number(const struct config *c, const char *key, double min, double max, double *value,
+                   struct io_error *err) {
+    const cJSON *item = config_find(c, key);
+    if (cJSON_IsNumber(item) && isfinite(item->valuedouble) && item->valuedouble >= min &&
+        item->valuedouble <= max) {
+        *value = item->valuedouble;
+        return true;
+    }
+    char expected[EXPECTED_BYTES];
+    (void)snprintf(expected, sizeof(expected), "a number in %.9g..%.9g", min, max);
+    return refuse(c, key, expected, err);
+}
+
+bool config_bool(const struct config *c, const char *key, bool *value, struct io_error *err) {
+    const cJSON *item = config_find(c, key);
+    if (!cJSON_IsBool(item)) return refuse(c, key, "true or false", err);
+    *value = cJSON_IsTrue(item);
+    return true;
+}
+
+bool config_string(const struct config *c, const char *key, const char **value, struct io_error *err) {
+    const cJSON *item = config_find(c, key);
+    if (!cJSON_IsString(item)) return refuse(c, key, "a string", err);
+    *value = item->valuestring;
+    return true;
+}
+
+bool config_choice(const struct config *c, const char *key, const char *const *choices, int *value,
+                   struct io_error *err) {
+    const cJSON *item = config_find(c, key);
+    char expected[EXPECTED_BYTES] = "one of ";
+    size_t used = strlen(expected);
+    for (int i = 0; choices[i]; ++i) {
+        if (cJSON_IsString(item) && strcmp(choices[i], item->valuestring) == 0) {
+            *value = i;
+            return true;
+        }
+        const int n = snprintf(expected + used, sizeof(expected) - used, "%s%s", i ? ", " : "", choices[i]);
+        if (n > 0) used += (size_t)n < sizeof(expected) - used ? (size_t)n : sizeof(expected) - used - 1;
+    }
+    return refuse(c, key, expected, err);
+}
+
+bool config_ints(const struct config *c, const char *key, int64_t min, int64_t max, size_t room,
+                 int64_t *values, size_t *count, struct io_error *err) {
+    const cJSON *item = config_find(c, key);
+    char expected[EXPECTED_BYTES];
+    (void)snprintf(expected, sizeof(expected), "a list of at most %zu integers in %" PRId64 "..%" PRId64,
+                   room, min, max);
+    if (!cJSON_IsArray(item)) return refuse(c, key, expected, err);
+    size_t n = 0;
+    for (const cJSON *element = item->child; element; element = element->next, ++n) {
+        int64_t value;
+        if (n == room) return io_fail(err, c->name, "%s: expected %s, got more", key, expected);
+        if (!json_integer(element, min, max, &value)) {
+            return io_fail(err, c->name, "%s: expected %s, got %s at place %zu", key, expected,
+                           json_show(element).text, n);
+        }
+        values[n] = value;
+    }
+    *count = n;
+    return true;
+}
+
+bool config_int_or(const struct config *c, const char *key, int64_t min, int64_t max, int64_t fallback,
+                   int64_t *value, struct io_error *err) {
+    if (config_find(c, key)) return config_int(c, key, min, max, value, err);
+    *value = fallback;
+    return true;
+}
+
+bool config_number_or(const struct config *c, const char *key, double min, double max, double fallback,
+                      double *value, struct io_error *err) {
+    if (config_find(c, key)) return config_number(c, key, min, max, value, err);
+    *value = fallback;
+    return true;
+}
+
+bool config_bool_or(const struct config *c, const char *key, bool fallback, bool *value,
+                    struct io_error *err) {
+    if (config_find(c, key)) return config_bool(c, key, value, err);
+    *value = fallback;
+    return true;
+}
+
+bool config_string_or(const struct config *c, const char *key, const char *fallback, const char **value,
+                      struct io_error *err) {
+    if (config_find(c, key)) return config_string(c, key, value, err);
+    *value = fallback;
+    return true;
+}
+
+bool config_choice_or(const struct config *c, const char *key, const char *const *choices, int fallback,
+                      int *value, struct io_error *err) {
+    if (config_find(c, key)) return config_choice(c, key, choices, value, err);
+    *value = fallback;
+    return true;
+}
