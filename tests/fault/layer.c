@@ -11,7 +11,7 @@ static cl_icd_dispatch dispatch;
 
 static struct {
     atomic_llong references[LAYER_OBJECTS];
-    atomic_ullong enqueued, blocking, built, calls, victim;
+    atomic_ullong enqueued, blocking, built, binaries, calls, victim;
     atomic_int flavour;
     _Atomic(const char *) failed;
 } state;
@@ -139,6 +139,7 @@ static cl_program CL_API_CALL clCreateProgramWithBinary_(cl_context context, cl_
         if (status) *status = CL_INVALID_BINARY;
         return none(err, CL_OUT_OF_HOST_MEMORY, CL_INVALID_BINARY);
     }
+    atomic_fetch_add(&state.binaries, 1);
     const cl_program made = next->clCreateProgramWithBinary(context, n, devices, size, binary, status, err);
     if (made) count(LAYER_PROGRAM, 1);
     return made;
@@ -313,6 +314,7 @@ static void layer_counts(struct layer_counts *counts) {
         counts->references[i] = atomic_load(&state.references[i]);
     counts->enqueued = atomic_load(&state.enqueued);
     counts->blocking = atomic_load(&state.blocking);
+    counts->binaries = atomic_load(&state.binaries);
     counts->built = atomic_load(&state.built);
     counts->calls = atomic_load(&state.calls);
 }

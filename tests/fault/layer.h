@@ -23,6 +23,7 @@ struct layer_counts {
     uint64_t enqueued;                 /* clEnqueue* calls that reached the driver */
     uint64_t blocking;                 /* clFinish, clWaitForEvents, blocking reads, writes and maps */
     uint64_t built;                    /* clBuildProgram */
+    uint64_t binaries;                 /* clCreateProgramWithBinary calls that reached the driver */
     uint64_t calls;                    /* calls since layer_fail, of those that can fail */
 };
 

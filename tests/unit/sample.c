@@ -119,8 +119,22 @@ static void combine_open(struct sample *s, int64_t t) {
     output(s, "y", &a->y, shape2(CLMOE_F32, t, WIDTH));
 }
 
+CALLS(scatter)
+static void scatter_open(struct sample *s, int64_t rows) {
+    struct clmoe_scatter_args *const a = &s->args.scatter;
+    s->params.scatter = (struct clmoe_scatter_params){
+        .max_rows = SAMPLE_TOKENS, .n = WIDTH, .k = TOPK, .slot_scale = 1, .column_scale = 1};
+    s->options = &s->params.scatter.plan;
+    ints(s, "indices", &a->indices, shape2(CLMOE_I32, rows, TOPK), 5, WIDTH);
+    floats(s, "values", &a->values, shape2(CLMOE_F32, rows, TOPK));
+    floats(s, "slot_scale", &a->slot_scale, shape2(CLMOE_F32, rows, TOPK));
+    floats(s, "column_scale", &a->column_scale, shape1(CLMOE_F32, WIDTH));
+    output(s, "y", &a->y, shape2(CLMOE_F32, rows, WIDTH));
+}
+
 static const struct sample_op ops[] = {
     {"combine", combine_open, combine_plan, combine_enqueue},
+    {"scatter", scatter_open, scatter_plan, scatter_enqueue},
 };
 
 /* ---- interface ---- */

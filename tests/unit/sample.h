@@ -27,9 +27,11 @@ struct sample {
     int n_tensors;
     union {
         struct clmoe_combine_params combine;
+        struct clmoe_scatter_params scatter;
     } params;
     union {
         struct clmoe_combine_args combine;
+        struct clmoe_scatter_args scatter;
     } args;
     struct clmoe_plan_options *options; /* inside of params */
     struct clmoe_tensor parts[4];       /* what args point to */

@@ -1,0 +1,428 @@
+/* SPDX-License-Identifier: MIT
+ * Wrong use of every function of every operation: each case has the status it must get and a part of the
+ * message it must cause, and must leave nothing enqueued, nothing written, nothing leaked.
+ *
+ * A row is X(edit, status, part of the message): the edit is made to a call that was right before. */
+#include "kit.h"
+#include "sample.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { OK = CLMOE_OK, INVALID = CLMOE_E_INVALID, UNSUPPORTED = CLMOE_E_UNSUPPORTED };
+
+/* ---- params: edits of `p` before plan ---- */
+
+#define COMBINE_PARAMS(X)                                                                                    \
+    X(p->max_tokens = -1, INVALID, "max_tokens = -1")                                                        \
+    X(p->max_tokens = INT64_MIN, INVALID, "max_tokens = -9223372036854775808")                               \
+    X(p->max_tokens = (int64_t)1 << 30, INVALID, "max_tokens = 1073741824, topk = 2")                        \
+    X(p->max_tokens = INT64_MAX, INVALID, "topk = 2")                                                        \
+    X(p->topk = 0, INVALID, "topk = 0")                                                                      \
+    X(p->topk = -3, INVALID, "topk = -3")                                                                    \
+    X(p->topk = 4097, INVALID, "topk = 4097")                                                                \
+    X(p->experts = 0, INVALID, "experts = 0")                                                                \
+    X(p->experts = -1, INVALID, "experts = -1")                                                              \
+    X(p->hidden = 0, INVALID, "hidden = 0")                                                                  \
+    X(p->hidden = -8, INVALID, "hidden = -8")                                                                \
+    X(p->hidden = (int64_t)1 << 31, INVALID, "hidden = 2147483648")                                          \
+    X(p->x_dtype = CLMOE_I32, INVALID, "x_dtype = 3")                                                        \
+    X(p->x_dtype = CLMOE_Q8_0, INVALID, "x_dtype = 6")                                                       \
+    X(p->y_dtype = (enum clmoe_dtype)77, INVALID, "y_dtype = 77")                                            \
+    X(p->y_dtype = (enum clmoe_dtype) - 1, INVALID, "y_dtype = -1")                                          \
+    X(p->x_rows = CLMOE_ROWS_TOKEN, INVALID, "x_rows = 1")                                                   \
+    X(p->x_rows = (enum clmoe_rows)9, INVALID, "x_rows = 9")                                                 \
+    X(p->scale = NAN, INVALID, "scale = ")                                                                   \
+    X(p->scale = INFINITY, INVALID, "scale = inf")                                                           \
+    X(p->plan.kernel = "combine_magic", INVALID, "combine_magic")
+
+#define SCATTER_PARAMS(X)                                                                                    \
+    X(p->max_rows = -1, INVALID, "max_rows = -1")                                                            \
+    X(p->n = 0, INVALID, "n = 0")                                                                            \
+    X(p->n = -1, INVALID, "n = -1")                                                                          \
+    X(p->n = (int64_t)1 << 31, INVALID, "n = 2147483648")                                                    \
+    X(p->k = -1, INVALID, "k = -1")                                                                          \
+    X(p->k = (int64_t)1 << 31, INVALID, "k = 2147483648")                                                    \
+    X(p->dtype = CLMOE_U8, INVALID, "dtype = 5")                                                             \
+    X(p->dtype = (enum clmoe_dtype)7, INVALID, "dtype = 7")                                                  \
+    X(p->mode = (enum clmoe_scatter_mode)3, INVALID, "mode = 3")                                             \
+    X(p->mode = (enum clmoe_scatter_mode) - 1, INVALID, "mode = -1")                                         \
+    X(p->scale = NAN, INVALID, "scale = ")                                                                   \
+    X(p->plan.kernel = "topk_lanes", INVALID, "topk_lanes")
+
+/* ---- args: edits of `a` before enqueue; what can happen to any tensor is in TENSORS ---- */
+
+#define COMBINE_ARGS(X)                                                                                      \
+    X(a->y.shape[0] = 8, INVALID, "y has 8 rows, the plan is for at most 7")                                 \
+    X(a->y.shape[0] = INT64_MAX, INVALID, "rows, the plan is for at most 7")                                 \
+    X(a->y.shape[0] = 3, INVALID, "x.shape[0] = 14, expected 6")                                             \
+    X(a->y = (struct clmoe_tensor){0}, INVALID, "y.ndim = 0")                                                \
+    X(a->x = a->y, INVALID, "x.shape[0] = 7, expected 14")                                                   \
+    X(a->residual.offset = 132, INVALID, "residual needs 924 bytes from offset 132 on, its buffer has 988")  \
+    X((a->y.stride[0] = 32, a->y.stride[1] = 1), INVALID, "rows of an output overlap")                       \
+    X((a->y.stride[0] = 0, a->y.stride[1] = 1), INVALID, "rows of an output overlap")                        \
+    X((a->residual = a->y, a->residual.offset = 4), INVALID, "y overlaps residual")
+
+#define SCATTER_ARGS(X)                                                                                      \
+    X(a->x = a->y, INVALID, "x is given, but the plan was made without it")                                  \
+    X(a->y.shape[0] = 8, INVALID, "y has 8 rows, the plan is for at most 7")                                 \
+    X(a->y.shape[1] = 32, INVALID, "y.shape[1] = 32, expected 33")                                           \
+    X(a->values = (struct clmoe_tensor){0}, INVALID, "values.dtype is 0 (f32)|values.ndim = 0")              \
+    X((a->y.stride[0] = 5, a->y.stride[1] = 1), INVALID, "rows of an output overlap")
+
+#define ALL_OPS(X) X(combine, COMBINE) X(scatter, SCATTER)
+
+/* ---- edits of the call itself, the same for all operations ---- */
+
+struct world {
+    struct sample s;
+    clmoe_plan *plan;
+    cl_command_queue queue;
+    const void *args;
+    cl_uint n_wait;
+    const cl_event *wait;
+};
+static cl_event null_event, gate;
+static cl_context foreign;
+static cl_command_queue foreign_queue;
+static clmoe_plan *other_plan(const struct world *w);
+
+#define CALLS(X)                                                                                             \
+    X(w->plan = NULL, INVALID, "")                                                                           \
+    X(w->queue = NULL, INVALID, "queue is NULL")                                                             \
+    X(w->args = NULL, INVALID, "args is NULL")                                                               \
+    X(w->n_wait = 1, INVALID, "n_wait = 1, wait = ")                                                         \
+    X(w->wait = &gate, INVALID, "n_wait = 0, wait = ")                                                       \
+    X((w->n_wait = 1, w->wait = &null_event), INVALID, "wait[0] is NULL")                                    \
+    X(w->queue = foreign_queue, INVALID, "the queue belongs to another context")                             \
+    X(w->plan = other_plan(w), INVALID, "the plan is for ")
+
+/* ---- edits of one tensor `t`, the same for all tensors of all operations ---- */
+
+static cl_mem spare_buffer(cl_context context, cl_mem_flags flags, size_t size);
+static void overlap(struct world *w, struct clmoe_tensor *t, bool by_sub_buffer);
+static void set_strides(struct clmoe_tensor *t, int64_t factor, int64_t last);
+
+#define TENSORS(X)                                                                                           \
+    X(t->dtype = t->dtype == CLMOE_U8 ? CLMOE_I32 : CLMOE_U8, INVALID, ".dtype is ")                         \
+    X(t->dtype = (enum clmoe_dtype)99, INVALID, ".dtype is 99 (unknown)")                                    \
+    X(t->dtype = (enum clmoe_dtype) - 1, INVALID, ".dtype is -1 (unknown)")                                  \
+    X(t->ndim = 0, INVALID, ".ndim = 0")                                                                     \
+    X(t->ndim = 4, INVALID, ".ndim = 4")                                                                     \
+    X(t->ndim = -1, INVALID, ".ndim = -1")                                                                   \
+    X(t->ndim = 1000000, INVALID, ".ndim = 1000000")                                                         \
+    X(t->shape[t->ndim - 1]++, INVALID, "")                                                                  \
+    X(t->shape[t->ndim - 1] = -1, INVALID, "")                                                               \
+    X(t->shape[0] = INT64_MAX, INVALID, "")                                                                  \
+    X(t->shape[0] = INT64_MIN, INVALID, "")                                                                  \
+    X(set_strides(t, -1, 1), INVALID, ".stride[|rows of an output")                                          \
+    X(set_strides(t, 2, 2), INVALID, "the last must be 1|must be contiguous")                                \
+    X(set_strides(t, 1, -1), INVALID, ".stride[")                                                            \
+    X(set_strides(t, 1 << 20, 1), INVALID, "needs |must be contiguous|the last must be 1")                   \
+    X(set_strides(t, INT64_MAX / 64, 1), INVALID,                                                            \
+      "overflow|must be contiguous|the last must be 1|no multiple of the block")                             \
+    X(t->mem = NULL, INVALID, "")                                                                            \
+    X(t->mem = spare_buffer(w->s.context, CL_MEM_READ_WRITE, 1), INVALID, "its buffer has 1")                \
+    X(t->mem = spare_buffer(foreign, CL_MEM_READ_WRITE, 1 << 16), INVALID, "is a buffer of another context") \
+    X(t->mem = spare_buffer(w->s.context, written ? CL_MEM_READ_ONLY : CL_MEM_WRITE_ONLY, 1 << 16), INVALID, \
+      "its buffer has flags")                                                                                \
+    X(t->offset += t->dtype == CLMOE_U8 ? 1 << 20 : 1, INVALID, ".offset = |needs ")                         \
+    X(t->offset = (uint64_t)1 << 20, INVALID, " bytes from offset 1048576 on, its buffer has")               \
+    X(t->offset = UINT64_MAX - 63, INVALID, " bytes from offset 18446744073709551552 on")                    \
+    X(overlap(w, t, false), INVALID, " overlaps ")                                                           \
+    X(overlap(w, t, true), INVALID, " overlaps ")
+
+/* ---- the tables, made of the lists ---- */
+
+struct row {
+    const char *edit;
+    int status;
+    const char *message; /* alternatives are separated by | */
+};
+#define ROW(edit, status, message) {#edit, status, message},
+#define APPLY(edit, status, message)                                                                         \
+    if (n++ == i) edit;
+
+#define OP_TABLES(op, OP)                                                                                    \
+    static const struct row op##_params_rows[] = {OP##_PARAMS(ROW)};                                         \
+    static void op##_params_edit(struct sample *s, int i) {                                                  \
+        struct clmoe_##op##_params *const p = &s->params.op;                                                 \
+        int n = 0;                                                                                           \
+        OP##_PARAMS(APPLY)                                                                                   \
+    }                                                                                                        \
+    static const struct row op##_args_rows[] = {OP##_ARGS(ROW)};                                             \
+    static void op##_args_edit(struct sample *s, int i) {                                                    \
+        struct clmoe_##op##_args *const a = &s->args.op;                                                     \
+        int n = 0;                                                                                           \
+        OP##_ARGS(APPLY)                                                                                     \
+    }
+ALL_OPS(OP_TABLES)
+
+#define COUNT(rows) (int)(sizeof rows / sizeof *rows)
+struct op_rows {
+    const char *op;
+    const struct row *params, *args;
+    int n_params, n_args;
+    void (*edit_params)(struct sample *s, int i);
+    void (*edit_args)(struct sample *s, int i);
+};
+#define OP_ROWS(op, OP)                                                                                      \
+    {#op,                                                                                                    \
+     op##_params_rows,                                                                                       \
+     op##_args_rows,                                                                                         \
+     COUNT(op##_params_rows),                                                                                \
+     COUNT(op##_args_rows),                                                                                  \
+     op##_params_edit,                                                                                       \
+     op##_args_edit},
+static const struct op_rows tables[] = {ALL_OPS(OP_ROWS)};
+
+static const struct row call_rows[] = {CALLS(ROW)};
+static void edit_call(struct world *w, int i) {
+    int n = 0;
+    CALLS(APPLY)
+}
+
+static const struct row tensor_rows[] = {TENSORS(ROW)};
+static void edit_tensor(struct world *w, int tensor, int i) {
+    struct clmoe_tensor *const t = w->s.tensors[tensor].tensor;
+    const bool written = w->s.tensors[tensor].written;
+    int n = 0;
+    TENSORS(APPLY)
+}
+
+/* ---- what the edits need ---- */
+
+static struct logbook book;
+static clmoe_context *ctx;
+static clmoe_plan *others[2];
+static cl_mem spares[8];
+static int n_spares;
+
+static cl_mem spare_buffer(cl_context context, cl_mem_flags flags, size_t size) {
+    cl_int err;
+    ck_assert_int_lt(n_spares, 8);
+    return spares[n_spares++] = clCreateBuffer(context, flags, size, NULL, &err);
+}
+
+static clmoe_plan *other_plan(const struct world *w) {
+    return others[strcmp(sample_name(0), tables[0].op) == 0 && w->plan != NULL &&
+                  strncmp(clmoe_plan_describe(w->plan), sample_name(0), strlen(sample_name(0))) == 0];
+}
+
+/* Contiguous strides, all but the last times `factor`. */
+static void set_strides(struct clmoe_tensor *t, int64_t factor, int64_t last) {
+    int64_t contiguous = 1;
+    for (int d = t->ndim - 1; d >= 0; d--) {
+        t->stride[d] = d == t->ndim - 1 ? last : contiguous * factor;
+        contiguous *= t->shape[d];
+    }
+    if (t->ndim == 1) t->stride[0] = factor == 1 ? last : factor;
+}
+
+/* Lays `t` and an output (the first one that is another tensor; an input, if `t` is the only output) into one
+ * buffer so that they share some bytes, but are not the same view. */
+static void overlap(struct world *w, struct clmoe_tensor *t, bool by_sub_buffer) {
+    struct clmoe_tensor *output = NULL, *input = NULL;
+    for (int i = 0; i < w->s.n_tensors; i++) {
+        struct clmoe_tensor *const other = w->s.tensors[i].tensor;
+        if (other == t) continue;
+        if (w->s.tensors[i].written && !output) output = other;
+        if (!w->s.tensors[i].written && !input) input = other;
+    }
+    struct clmoe_tensor *const other = output ? output : input;
+    const cl_mem arena = spare_buffer(w->s.context, CL_MEM_READ_WRITE, 1 << 16);
+    t->mem = other->mem = arena;
+    t->offset = 4096;
+    other->offset = 4100; /* every tensor here is longer than an element */
+    if (!by_sub_buffer) return;
+    const cl_buffer_region low = {0, 1 << 15}, high = {4096, 1 << 15};
+    cl_int err;
+    t->mem = clCreateSubBuffer(arena, CL_MEM_READ_WRITE, CL_BUFFER_CREATE_TYPE_REGION, &low, &err);
+    other->mem = clCreateSubBuffer(arena, CL_MEM_READ_WRITE, CL_BUFFER_CREATE_TYPE_REGION, &high, &err);
+    spares[n_spares++] = t->mem;
+    spares[n_spares++] = other->mem;
+    other->offset = 4;
+}
+
+static bool says(const char *log, const char *alternatives) {
+    for (const char *p = alternatives;; p++) {
+        const size_t size = strcspn(p, "|");
+        char part[200];
+        snprintf(part, sizeof part, "%.*s", (int)size, p);
+        if (strstr(log, part)) return true;
+        p += size;
+        if (!*p) return false;
+    }
+}
+
+/* ---- running one row ---- */
+
+enum kind { KIND_PARAMS, KIND_ARGS, KIND_CALL, KIND_TENSOR };
+struct misuse {
+    enum kind kind;
+    int table, sample, tensor, row;
+};
+static struct misuse list[8192];
+static int n_list;
+
+static const struct row *row_of(const struct misuse *m) {
+    switch (m->kind) {
+    case KIND_PARAMS: return &tables[m->table].params[m->row];
+    case KIND_ARGS: return &tables[m->table].args[m->row];
+    case KIND_CALL: return &call_rows[m->row];
+    default: return &tensor_rows[m->row];
+    }
+}
+
+static void judge(const struct row *row, enum clmoe_status status, const void *handle) {
+    case_require((int)status == row->status, "%s, expected %s; the log says: %s", clmoe_status_name(status),
+                 clmoe_status_name((enum clmoe_status)row->status), book.text);
+    case_require(handle == NULL, "the handle is not NULL after a failure");
+    case_require(says(book.text, row->message), "the log has no \"%s\": %s", row->message, book.text);
+    case_require(!*row->message || book.levels[CLMOE_LOG_ERROR] == 1, "%d messages: %s",
+                 book.levels[CLMOE_LOG_ERROR], book.text);
+}
+
+static void misuse_params(const struct misuse *m) {
+    struct sample s;
+    clmoe_plan *plan = (clmoe_plan *)&s;
+    sample_open(&s, m->sample, tester()->context, SAMPLE_TOKENS);
+    tables[m->table].edit_params(&s, m->row);
+    const struct layer_counts before = layer_now();
+    logbook_clear(&book);
+    const enum clmoe_status status = sample_plan(&s, ctx, &plan);
+    const struct layer_counts after = layer_now();
+    judge(row_of(m), status, plan);
+    ck_assert_mem_eq(after.references, before.references, sizeof after.references);
+    sample_close(&s);
+}
+
+static void misuse_call(const struct misuse *m) {
+    struct world w = {0};
+    sample_open(&w.s, m->sample, tester()->context, SAMPLE_TOKENS);
+    const struct sample right = w.s;
+    case_ok(sample_plan(&w.s, ctx, &w.plan));
+    clmoe_plan *own = w.plan;
+    w.queue = tester()->queue;
+    w.args = &w.s.args;
+    if (m->kind == KIND_ARGS) tables[m->table].edit_args(&w.s, m->row);
+    if (m->kind == KIND_CALL) edit_call(&w, m->row);
+    if (m->kind == KIND_TENSOR) edit_tensor(&w, m->tensor, m->row);
+    const struct layer_counts before = layer_now();
+    logbook_clear(&book);
+    cl_event event = (cl_event)&w;
+    const enum clmoe_status status =
+        sample_enqueue_raw(m->sample, w.plan, w.queue, w.args, w.n_wait, w.wait, &event);
+    const struct layer_counts after = layer_now();
+    judge(row_of(m), status, event);
+    case_require(after.enqueued == before.enqueued, "something was enqueued");
+    ck_assert_mem_eq(after.references, before.references, sizeof after.references);
+    case_require(sample_outputs(&right, tester()->queue) == sample_poison(m->sample),
+                 "an output was written");
+    clmoe_plan_destroy(&own);
+    sample_close(&w.s);
+    while (n_spares)
+        clReleaseMemObject(spares[--n_spares]);
+}
+
+START_TEST(misuse) {
+    const struct misuse *const m = &list[_i];
+    struct sample s;
+    sample_open(&s, m->sample, tester()->context, SAMPLE_TOKENS);
+    case_begin("%s: %s%s%s", sample_name(m->sample), m->kind == KIND_TENSOR ? s.tensors[m->tensor].name : "",
+               m->kind == KIND_TENSOR ? ": " : "", row_of(m)->edit);
+    sample_close(&s);
+    if (m->kind == KIND_PARAMS)
+        misuse_params(m);
+    else
+        misuse_call(m);
+}
+END_TEST
+
+/* NULL where plan functions take a pointer. */
+START_TEST(null_pointers_to_plan) {
+    struct sample s;
+    clmoe_plan *plan = (clmoe_plan *)&s;
+    sample_open(&s, _i, tester()->context, SAMPLE_TOKENS);
+    ck_assert_int_eq(sample_plan_raw(_i, NULL, &s.params, &plan), CLMOE_E_INVALID);
+    ck_assert_ptr_null(plan);
+    plan = (clmoe_plan *)&s;
+    logbook_clear(&book);
+    ck_assert_int_eq(sample_plan_raw(_i, ctx, NULL, &plan), CLMOE_E_INVALID);
+    ck_assert_ptr_null(plan);
+    ck_assert_int_eq(logbook_count(&book, "params is NULL"), 1);
+    ck_assert_int_eq(sample_plan_raw(_i, ctx, &s.params, NULL), CLMOE_E_INVALID);
+    ck_assert_int_eq(sample_plan_raw(_i, NULL, NULL, NULL), CLMOE_E_INVALID);
+    sample_close(&s);
+}
+END_TEST
+
+/* An operation without rows in the tables would go untested. */
+START_TEST(every_operation_has_rows) {
+    for (int i = 0; i < sample_count(); i++) {
+        bool found = false;
+        for (int t = 0; t < COUNT(tables); t++)
+            found |= strcmp(tables[t].op, sample_name(i)) == 0;
+        case_require(found, "no misuses of %s", sample_name(i));
+    }
+}
+END_TEST
+
+/* ---- main ---- */
+
+static void add(struct misuse m) {
+    if (n_list == COUNT(list)) abort();
+    list[n_list++] = m;
+}
+
+static void fill_list(void) {
+    for (int i = 0; i < sample_count(); i++) {
+        int t = 0;
+        while (t < COUNT(tables) && strcmp(tables[t].op, sample_name(i)) != 0)
+            t++;
+        for (int r = 0; t < COUNT(tables) && r < tables[t].n_params; r++)
+            add((struct misuse){KIND_PARAMS, t, i, 0, r});
+        for (int r = 0; t < COUNT(tables) && r < tables[t].n_args; r++)
+            add((struct misuse){KIND_ARGS, t, i, 0, r});
+        for (int r = 0; r < COUNT(call_rows); r++)
+            add((struct misuse){KIND_CALL, t, i, 0, r});
+        struct sample s;
+        sample_open(&s, i, tester()->context, SAMPLE_TOKENS);
+        for (int k = 0; k < s.n_tensors; k++)
+            for (int r = 0; r < COUNT(tensor_rows); r++)
+                add((struct misuse){KIND_TENSOR, t, i, k, r});
+        sample_close(&s);
+    }
+    printf("%d misuses\n", n_list);
+}
+
+static void add_tests(TCase *cases) {
+    cl_int err;
+    ctx = logged_context(&book, NULL, no_caps);
+    foreign = clCreateContext(NULL, 1, &tester()->device, NULL, NULL, &err);
+    foreign_queue = clCreateCommandQueue(foreign, tester()->device, 0, &err);
+    gate = clCreateUserEvent(tester()->context, &err);
+    for (int i = 0; i < 2; i++) {
+        struct sample s;
+        sample_open(&s, i, tester()->context, SAMPLE_TOKENS);
+        sample_plan(&s, ctx, &others[i]);
+        sample_close(&s);
+    }
+    fill_list();
+    tcase_add_loop_test(cases, misuse, 0, n_list);
+    tcase_add_loop_test(cases, null_pointers_to_plan, 0, sample_count());
+    tcase_add_test(cases, every_operation_has_rows);
+}
+
+int main(void) {
+    const int result = harness_main("misuse", "", add_tests);
+    for (int i = 0; i < 2; i++)
+        clmoe_plan_destroy(&others[i]);
+    clmoe_context_destroy(&ctx);
+    clReleaseEvent(gate);
+    clReleaseCommandQueue(foreign_queue);
+    clReleaseContext(foreign);
+    return result;
+}
