@@ -58,6 +58,9 @@ enum { OK = CLMOE_OK, INVALID = CLMOE_E_INVALID, UNSUPPORTED = CLMOE_E_UNSUPPORT
     X(a->y.shape[0] = 8, INVALID, "y has 8 rows, the plan is for at most 7")                                 \
     X(a->y.shape[0] = INT64_MAX, INVALID, "rows, the plan is for at most 7")                                 \
     X(a->y.shape[0] = 3, INVALID, "x.shape[0] = 14, expected 6")                                             \
+    X(a->x.mem = NULL, INVALID, "x.mem is NULL")                                                             \
+    X(a->inverse.mem = NULL, INVALID, "inverse.mem is NULL")                                                 \
+    X(a->y.mem = NULL, INVALID, "y.mem is NULL")                                                             \
     X(a->y = (struct clmoe_tensor){0}, INVALID, "y.ndim = 0")                                                \
     X(a->x = a->y, INVALID, "x.shape[0] = 7, expected 14")                                                   \
     X(a->residual.offset = 132, INVALID, "residual needs 924 bytes from offset 132 on, its buffer has 988")  \
@@ -72,7 +75,114 @@ enum { OK = CLMOE_OK, INVALID = CLMOE_E_INVALID, UNSUPPORTED = CLMOE_E_UNSUPPORT
     X(a->values = (struct clmoe_tensor){0}, INVALID, "values.dtype is 0 (f32)|values.ndim = 0")              \
     X((a->y.stride[0] = 5, a->y.stride[1] = 1), INVALID, "rows of an output overlap")
 
-#define ALL_OPS(X) X(combine, COMBINE) X(scatter, SCATTER)
+#define PERMUTE_PARAMS(X)                                                                                    \
+    X(p->max_tokens = -1, INVALID, "max_tokens = -1")                                                        \
+    X(p->max_tokens = (int64_t)1 << 30, INVALID, "max_tokens = 1073741824, topk = 2")                        \
+    X(p->topk = 0, INVALID, "topk = 0")                                                                      \
+    X(p->topk = 4097, INVALID, "topk = 4097")                                                                \
+    X(p->experts = 0, INVALID, "experts = 0")                                                                \
+    X(p->experts = 4097, INVALID, "experts = 4097")                                                          \
+    X(p->plan.kernel = "permute", INVALID, "\"permute\"")
+
+#define PERMUTE_ARGS(X)                                                                                      \
+    X(a->ids.shape[0] = 8, INVALID, "ids has 8 rows, the plan is for at most 7")                             \
+    X(a->counts = (struct clmoe_tensor){0}, INVALID, "counts.dtype is 0 (f32), expected i32")                \
+    X(a->offsets.shape[0] = 4, INVALID, "offsets.shape[0] = 4, expected 5")                                  \
+    X(a->order.shape[0] = 13, INVALID, "order.shape[0] = 13, the call has 14 pairs")                         \
+    X(a->inverse.shape[0] = 0, INVALID, "inverse.shape[0] = 0, the call has 14 pairs")                       \
+    X(a->order.mem = NULL, INVALID, "order.mem is NULL")                                                     \
+    X(a->inverse = a->order, INVALID, " overlaps ")                                                          \
+    X(a->order.mem = a->ids.mem, INVALID, "order overlaps ids")
+
+#define ROUTE_PARAMS(X)                                                                                      \
+    X(p->max_tokens = -1, INVALID, "max_tokens = -1")                                                        \
+    X(p->experts = 0, INVALID, "experts = 0")                                                                \
+    X(p->experts = 4097, INVALID, "experts = 4097")                                                          \
+    X(p->topk = -1, INVALID, "topk = -1")                                                                    \
+    X(p->topk = 9, INVALID, "topk = 9, experts = 8")                                                         \
+    X((p->experts = 128, p->topk = 65), INVALID, "topk = 65")                                                \
+    X(p->logits_dtype = CLMOE_I32, INVALID, "logits_dtype = 3")                                              \
+    X(p->logits_dtype = (enum clmoe_dtype) - 5, INVALID, "logits_dtype = -5")                                \
+    X(p->score = (enum clmoe_score)3, INVALID, "score = 3")                                                  \
+    X(p->group_score = (enum clmoe_group_score)2, INVALID, "group_score = 2")                                \
+    X(p->renorm = (enum clmoe_renorm)2, INVALID, "renorm = 2")                                               \
+    X(p->n_group = 3, INVALID, "experts = 8, n_group = 3")                                                   \
+    X(p->n_group = -2, INVALID, "n_group = -2")                                                              \
+    X((p->experts = 4096, p->n_group = 128), INVALID, "n_group = 128")                                       \
+    X(p->topk_group = 0, INVALID, "topk_group = 0, n_group = 4")                                             \
+    X(p->topk_group = 5, INVALID, "topk_group = 5, n_group = 4")                                             \
+    X((p->topk_group = 1, p->topk = 3), INVALID, "hold fewer than topk = 3")                                 \
+    X(p->renorm_eps = -1e-9f, INVALID, "renorm_eps = -1e-09")                                                \
+    X(p->renorm_eps = NAN, INVALID, "renorm_eps = ")                                                         \
+    X(p->renorm_eps = INFINITY, INVALID, "renorm_eps = inf")                                                 \
+    X(p->scale = NAN, INVALID, "scale = ")                                                                   \
+    X(p->scale = -INFINITY, INVALID, "scale = -inf")
+
+#define ROUTE_ARGS(X)                                                                                        \
+    X(a->logits.shape[0] = 8, INVALID, "logits has 8 rows, the plan is for at most 7")                       \
+    X(a->bias.mem = NULL, INVALID, "bias.mem is NULL")                                                       \
+    X(a->ids.mem = NULL, INVALID, "ids.mem is NULL")                                                         \
+    X(a->gamma.mem = NULL, INVALID, "gamma.mem is NULL")                                                     \
+    X((a->gamma.mem = a->ids.mem), INVALID, " overlaps ")                                                    \
+    X((a->ids.stride[0] = 1, a->ids.stride[1] = 1), INVALID, "rows of an output overlap")
+
+#define MATMUL_PARAMS(X)                                                                                     \
+    X(p->max_tokens = -1, INVALID, "max_tokens = -1")                                                        \
+    X(p->max_tokens = (int64_t)1 << 30, INVALID, "max_tokens = 1073741824, topk = 2")                        \
+    X(p->topk = 0, INVALID, "topk = 0")                                                                      \
+    X(p->topk = 4097, INVALID, "topk = 4097")                                                                \
+    X(p->experts = 0, INVALID, "experts = 0")                                                                \
+    X(p->experts = 4097, INVALID, "experts = 4097")                                                          \
+    X(p->in = 0, INVALID, "in = 0")                                                                          \
+    X(p->in = (int64_t)1 << 31, INVALID, "in = 2147483648")                                                  \
+    X(p->out = 0, INVALID, "out = 0")                                                                        \
+    X(p->out = (int64_t)1 << 30, INVALID, "out = 1073741824")                                                \
+    X(p->x_dtype = CLMOE_Q8_0, INVALID, "x_dtype = 6")                                                       \
+    X(p->y_dtype = CLMOE_U8, INVALID, "y_dtype = 5")                                                         \
+    X(p->w_dtype = CLMOE_I32, INVALID, "w_dtype = 3")                                                        \
+    X(p->w_dtype = CLMOE_Q8_0, INVALID, "in = 33")                                                           \
+    X((p->w_dtype = CLMOE_Q8_0, p->in = 64, p->w_order = CLMOE_W_EKN), INVALID, "q8_0 with w_order = 1")     \
+    X(p->bias_dtype = (enum clmoe_dtype)7, INVALID, "bias_dtype = 7")                                        \
+    X(p->w_order = (enum clmoe_w_order)3, INVALID, "w_order = 3")                                            \
+    X(p->glu = (enum clmoe_glu)5, INVALID, "glu = 5")                                                        \
+    X(p->act.kind = (enum clmoe_act)6, INVALID, "act.kind = 6")                                              \
+    X(p->act.gate_max = -1, INVALID, "act.gate_max = -1")                                                    \
+    X(p->act.gate_max = NAN, INVALID, "act.gate_max = ")                                                     \
+    X(p->act.up_max = -1, INVALID, "act.up_max = -1")                                                        \
+    X(p->act.up_max = NAN, INVALID, "act.up_max = ")                                                         \
+    X(p->x_rows = (enum clmoe_rows)3, INVALID, "x_rows = 3")                                                 \
+    X(p->y_rows = CLMOE_ROWS_TOKEN, INVALID, "y_rows = 1")                                                   \
+    X(p->routing = (enum clmoe_routing)3, INVALID, "routing = 3")                                            \
+    X((p->routing = CLMOE_ROUTING_IDS, p->x_rows = CLMOE_ROWS_SORTED), INVALID, "x_rows = SORTED without")   \
+    X((p->routing = CLMOE_ROUTING_IDS, p->y_rows = CLMOE_ROWS_SORTED), INVALID, "y_rows = SORTED without")   \
+    X(p->routing = CLMOE_ROUTING_DENSE, INVALID, "DENSE with experts = 4, topk = 2")                         \
+    X(p->gamma = (enum clmoe_gamma)3, INVALID, "gamma = 3")                                                  \
+    X(p->plan.kernel = "matmul_everything", INVALID, "matmul_everything")
+
+#define MATMUL_ARGS(X)                                                                                       \
+    X(a->w = NULL, INVALID, "w is NULL")                                                                     \
+    X(a->n_w = -1, INVALID, "n_w = -1")                                                                      \
+    X(a->n_w = 5, INVALID, "n_w = 5, experts = 4")                                                           \
+    X((a->n_w = 1, s->parts[0].shape[0] = 3), INVALID, "the parts of w have 3 experts of 4")                 \
+    X(s->parts[0].shape[0] = 0, INVALID, "w[0] has 0 experts")                                               \
+    X(s->parts[0].shape[0] = -1, INVALID, "w[0] has -1 experts")                                             \
+    X(s->parts[0].shape[0] = 5, INVALID, "w[0] has 5 experts")                                               \
+    X(s->parts[0].mem = NULL, INVALID, "w[0].mem is NULL")                                                   \
+    X(a->w_up = a->w_up ? NULL : a->w, INVALID, "w_up is ")                                                  \
+    X(a->ids.mem = NULL, INVALID, "ids.mem is NULL")                                                         \
+    X(a->x.mem = NULL, INVALID, "x.mem is NULL")                                                             \
+    X(a->gamma = (struct clmoe_tensor){0}, INVALID, "gamma.ndim = 0")                                        \
+    X(a->bias = (struct clmoe_tensor){0}, INVALID, "bias.ndim = 0")                                          \
+    X(a->ids.shape[0] = 8, INVALID, "ids has 8 rows, the plan is for at most 7")                             \
+    X(a->y.shape[0] = 7, INVALID, "y.shape[0] = 7, expected 14")                                             \
+    X(a->y.mem = a->w[0].mem, INVALID, "y overlaps w[0]")
+
+#define ALL_OPS(X)                                                                                           \
+    X(combine, COMBINE)                                                                                      \
+    X(scatter, SCATTER)                                                                                      \
+    X(permute, PERMUTE)                                                                                      \
+    X(route, ROUTE)                                                                                          \
+    X(matmul, MATMUL)
 
 /* ---- edits of the call itself, the same for all operations ---- */
 
@@ -113,7 +223,7 @@ static void set_strides(struct clmoe_tensor *t, int64_t factor, int64_t last);
     X(t->ndim = 4, INVALID, ".ndim = 4")                                                                     \
     X(t->ndim = -1, INVALID, ".ndim = -1")                                                                   \
     X(t->ndim = 1000000, INVALID, ".ndim = 1000000")                                                         \
-    X(t->shape[t->ndim - 1]++, INVALID, "")                                                                  \
+    X(t->shape[t->ndim - 1]--, INVALID, "")                                                                  \
     X(t->shape[t->ndim - 1] = -1, INVALID, "")                                                               \
     X(t->shape[0] = INT64_MAX, INVALID, "")                                                                  \
     X(t->shape[0] = INT64_MIN, INVALID, "")                                                                  \
@@ -121,9 +231,8 @@ static void set_strides(struct clmoe_tensor *t, int64_t factor, int64_t last);
     X(set_strides(t, 2, 2), INVALID, "the last must be 1|must be contiguous")                                \
     X(set_strides(t, 1, -1), INVALID, ".stride[")                                                            \
     X(set_strides(t, 1 << 20, 1), INVALID, "needs |must be contiguous|the last must be 1")                   \
-    X(set_strides(t, INT64_MAX / 64, 1), INVALID,                                                            \
-      "overflow|must be contiguous|the last must be 1|no multiple of the block")                             \
-    X(t->mem = NULL, INVALID, "")                                                                            \
+    X((set_strides(t, 1, 1), t->stride[0] = INT64_MAX / 64), INVALID,                                        \
+      "overflow|must be contiguous|the last must be 1")                                                      \
     X(t->mem = spare_buffer(w->s.context, CL_MEM_READ_WRITE, 1), INVALID, "its buffer has 1")                \
     X(t->mem = spare_buffer(foreign, CL_MEM_READ_WRITE, 1 << 16), INVALID, "is a buffer of another context") \
     X(t->mem = spare_buffer(w->s.context, written ? CL_MEM_READ_ONLY : CL_MEM_WRITE_ONLY, 1 << 16), INVALID, \

@@ -132,9 +132,110 @@ static void scatter_open(struct sample *s, int64_t rows) {
     output(s, "y", &a->y, shape2(CLMOE_F32, rows, WIDTH));
 }
 
+CALLS(permute)
+static void permute_open(struct sample *s, int64_t t) {
+    struct clmoe_permute_args *const a = &s->args.permute;
+    s->params.permute =
+        (struct clmoe_permute_params){.max_tokens = SAMPLE_TOKENS, .topk = TOPK, .experts = EXPERTS};
+    s->options = &s->params.permute.plan;
+    ints(s, "ids", &a->ids, shape2(CLMOE_I32, t, TOPK), 7, EXPERTS);
+    output(s, "counts", &a->counts, shape1(CLMOE_I32, EXPERTS));
+    output(s, "offsets", &a->offsets, shape1(CLMOE_I32, EXPERTS + 1));
+    output(s, "order", &a->order, shape1(CLMOE_I32, t * TOPK));
+    output(s, "inverse", &a->inverse, shape1(CLMOE_I32, t * TOPK));
+}
+
+CALLS(route)
+static void route_open(struct sample *s, int64_t t) {
+    struct clmoe_route_args *const a = &s->args.route;
+    s->params.route = (struct clmoe_route_params){
+        .max_tokens = SAMPLE_TOKENS,
+        .experts = 2 * EXPERTS,
+        .topk = TOPK,
+        .score = CLMOE_SCORE_SIGMOID,
+        .bias = 1,
+        .n_group = 4,
+        .topk_group = 2,
+        .group_score = CLMOE_GROUP_TOP2_SUM,
+        .renorm = CLMOE_RENORM_SUM,
+    };
+    s->options = &s->params.route.plan;
+    floats(s, "logits", &a->logits, shape2(CLMOE_F32, t, 2 * EXPERTS));
+    floats(s, "bias", &a->bias, shape1(CLMOE_F32, 2 * EXPERTS));
+    output(s, "ids", &a->ids, shape2(CLMOE_I32, t, TOPK));
+    output(s, "gamma", &a->gamma, shape2(CLMOE_F32, t, TOPK));
+}
+
+CALLS(matmul)
+static struct clmoe_matmul_params matmul_params(void) {
+    return (struct clmoe_matmul_params){
+        .max_tokens = SAMPLE_TOKENS,
+        .topk = TOPK,
+        .experts = EXPERTS,
+        .in = WIDTH,
+        .out = 9,
+        .act = {CLMOE_ACT_SILU},
+        .x_rows = CLMOE_ROWS_TOKEN,
+        .gamma = CLMOE_GAMMA_OUTPUT,
+        .bias = 1,
+        .expert_scale = 1,
+    };
+}
+
+/* Routing by ids; gate and up apart. */
+static void matmul_open(struct sample *s, int64_t t) {
+    struct clmoe_matmul_args *const a = &s->args.matmul;
+    s->params.matmul = matmul_params();
+    s->params.matmul.glu = CLMOE_GLU_APART;
+    s->options = &s->params.matmul.plan;
+    floats(s, "x", &a->x, shape2(CLMOE_F32, t, WIDTH));
+    floats(s, "w[0]", &s->parts[0], clmoe_tensor_3d(NULL, CLMOE_F32, EXPERTS, 9, WIDTH));
+    floats(s, "w_up[0]", &s->parts[1], clmoe_tensor_3d(NULL, CLMOE_F32, EXPERTS, 9, WIDTH));
+    a->w = &s->parts[0];
+    a->w_up = &s->parts[1];
+    floats(s, "bias", &a->bias, shape2(CLMOE_F32, EXPERTS, 9));
+    floats(s, "bias_up", &a->bias_up, shape2(CLMOE_F32, EXPERTS, 9));
+    floats(s, "gamma", &a->gamma, shape2(CLMOE_F32, t, TOPK));
+    floats(s, "expert_scale", &a->expert_scale, shape1(CLMOE_F32, EXPERTS));
+    ints(s, "ids", &a->ids, shape2(CLMOE_I32, t, TOPK), 7, EXPERTS);
+    output(s, "y", &a->y, shape2(CLMOE_F32, t * TOPK, 9));
+}
+
+/* Sorted routing; two parts of weights with gate and up rows together. */
+static void matmul_sorted_open(struct sample *s, int64_t t) {
+    struct clmoe_matmul_args *const a = &s->args.matmul;
+    s->params.matmul = matmul_params();
+    s->params.matmul.glu = CLMOE_GLU_GATE_UP;
+    s->params.matmul.routing = CLMOE_ROUTING_SORTED;
+    s->params.matmul.y_rows = CLMOE_ROWS_SORTED;
+    s->options = &s->params.matmul.plan;
+    int32_t offsets[EXPERTS + 1] = {0}, order[SAMPLE_TOKENS * TOPK], next = 0;
+    for (int32_t e = 0; e < EXPERTS; e++) {
+        for (int32_t p = 0; p < t * TOPK; p++)
+            if (p * 7 % EXPERTS == e) order[next++] = p;
+        offsets[e + 1] = next;
+    }
+    floats(s, "x", &a->x, shape2(CLMOE_F32, t, WIDTH));
+    floats(s, "w[0]", &s->parts[0], clmoe_tensor_3d(NULL, CLMOE_F32, 2, 18, WIDTH));
+    floats(s, "w[1]", &s->parts[1], clmoe_tensor_3d(NULL, CLMOE_F32, EXPERTS - 2, 18, WIDTH));
+    a->w = s->parts;
+    a->n_w = 2;
+    floats(s, "bias", &a->bias, shape2(CLMOE_F32, EXPERTS, 18));
+    floats(s, "gamma", &a->gamma, shape2(CLMOE_F32, t, TOPK));
+    floats(s, "expert_scale", &a->expert_scale, shape1(CLMOE_F32, EXPERTS));
+    ints(s, "ids", &a->ids, shape2(CLMOE_I32, t, TOPK), 7, EXPERTS);
+    add(s, "offsets", &a->offsets, shape1(CLMOE_I32, EXPERTS + 1), offsets, false);
+    add(s, "order", &a->order, shape1(CLMOE_I32, t * TOPK), order, false);
+    output(s, "y", &a->y, shape2(CLMOE_F32, t * TOPK, 9));
+}
+
 static const struct sample_op ops[] = {
     {"combine", combine_open, combine_plan, combine_enqueue},
     {"scatter", scatter_open, scatter_plan, scatter_enqueue},
+    {"permute", permute_open, permute_plan, permute_enqueue},
+    {"route", route_open, route_plan, route_enqueue},
+    {"matmul", matmul_open, matmul_plan, matmul_enqueue},
+    {"matmul", matmul_sorted_open, matmul_plan, matmul_enqueue},
 };
 
 /* ---- interface ---- */

@@ -28,10 +28,16 @@ struct sample {
     union {
         struct clmoe_combine_params combine;
         struct clmoe_scatter_params scatter;
+        struct clmoe_permute_params permute;
+        struct clmoe_route_params route;
+        struct clmoe_matmul_params matmul;
     } params;
     union {
         struct clmoe_combine_args combine;
         struct clmoe_scatter_args scatter;
+        struct clmoe_permute_args permute;
+        struct clmoe_route_args route;
+        struct clmoe_matmul_args matmul;
     } args;
     struct clmoe_plan_options *options; /* inside of params */
     struct clmoe_tensor parts[4];       /* what args point to */
