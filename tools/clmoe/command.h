@@ -25,7 +25,7 @@ int command_generate(int argc, char **argv);
 enum option_kind {
     OPTION_FLAG,   /* bool *: --name                                                   */
     OPTION_INT,    /* int64_t *: --name N with min <= N <= max                         */
-    OPTION_NUMBER, /* double *: --name X, any finite number; "inf", "-inf" if max is 1 */
+    OPTION_NUMBER, /* double *: --name X, a finite number; if max is 1 also inf, -inf, nan */
     OPTION_TEXT,   /* const char **                                                    */
     OPTION_CHOICE, /* int *: index of the value in `choices` ("sorted|index|any")      */
 };
@@ -36,7 +36,7 @@ struct option_row {
     void *value; /* keeps what it holds if the option is not given */
     int64_t min, max;
     const char *choices;
-    const char *help; /* one line, as in "K   how many of each row" */
+    const char *help; /* one line; INT, NUMBER and TEXT: the value's name first, as in "K  how many a row" */
 };
 
 struct usage {
@@ -52,6 +52,13 @@ struct usage {
 /* Parses argv by the table. Operands (what is no option) are stored in `operands` in order. Returns -1 to go
  * on, or the exit code to return: EXIT_OK after --help, EXIT_USAGE after an error, which was printed. */
 int parse_options(const struct usage *usage, int argc, char **argv, const char **operands);
+
+/* A factor as the library takes it, where 0 would mean 1: refuses 0 and what a float cannot hold. Returns -1,
+ * or the exit code after printing an error. */
+int option_factor(const struct usage *usage, const char *option, double value, float *factor);
+
+/* The nearest float, infinite beyond its range. */
+float option_float(double value);
 
 /* Prints "clmoe NAME: ..." as one line on stderr; returns `code`. */
 int command_fail(const struct usage *usage, int code, const char *fmt, ...)

@@ -2,6 +2,7 @@
 #include "command.h"
 
 #include <errno.h>
+#include <float.h>
 #include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -18,16 +19,32 @@ int command_fail(const struct usage *usage, int code, const char *fmt, ...) {
     return code;
 }
 
+/* As the user types it: "-k", "--order". */
+struct label {
+    char text[48];
+};
+
+static struct label label(const struct option_row *row) {
+    struct label l;
+    snprintf(l.text, sizeof l.text, "%s%s", row->name[1] ? "--" : "-", row->name);
+    return l;
+}
+
+/* The value's name stands before two spaces in the help of options that take one. */
+static void print_row(const struct option_row *row) {
+    const char *const gap = row->kind == OPTION_FLAG || row->choices ? NULL : strstr(row->help, "  ");
+    const char *const value = row->choices ? row->choices : gap ? row->help : "";
+    const int size = gap ? (int)(gap - row->help) : (int)strlen(value);
+    char left[96];
+    snprintf(left, sizeof left, "%s%s%.*s", label(row).text, size ? " " : "", size, value);
+    printf("  %-26s %s\n", left, gap ? gap + 2 : row->help);
+}
+
 static void print_help(const struct usage *usage) {
     printf("usage: clmoe %s%s%s [options]\n%s\n\noptions:\n", usage->name, *usage->operands ? " " : "",
            usage->operands, usage->summary);
-    for (int i = 0; i < usage->n_options; i++) {
-        const struct option_row *const row = &usage->options[i];
-        char left[64];
-        snprintf(left, sizeof left, "%s%s%s%s", row->name[1] ? "--" : "-", row->name, row->choices ? " " : "",
-                 row->choices ? row->choices : "");
-        printf("  %-26s %s\n", left, row->help);
-    }
+    for (int i = 0; i < usage->n_options; i++)
+        print_row(&usage->options[i]);
     printf("  %-26s this text\n\nexample:\n  %s\n", "--help", usage->example);
 }
 
@@ -47,10 +64,10 @@ static bool parse_int(const char *text, int64_t min, int64_t max, int64_t *value
     return true;
 }
 
-static bool parse_number(const char *text, bool infinite, double *value) {
+static bool parse_number(const char *text, bool any, double *value) {
     char *end;
     const double v = strtod(text, &end);
-    if (end == text || *end || isnan(v) || (!infinite && isinf(v))) return false;
+    if (end == text || *end || (!any && !isfinite(v))) return false;
     *value = v;
     return true;
 }
@@ -73,16 +90,16 @@ static int store(const struct usage *usage, const struct option_row *row, const 
     case OPTION_FLAG: *(bool *)row->value = true; return -1;
     case OPTION_INT:
         if (parse_int(text, row->min, row->max, row->value)) return -1;
-        return command_fail(usage, EXIT_USAGE, "%s: expected an integer in %lld..%lld, got \"%s\"", row->name,
-                            (long long)row->min, (long long)row->max, text);
+        return command_fail(usage, EXIT_USAGE, "%s: expected an integer in %lld..%lld, got \"%s\"",
+                            label(row).text, (long long)row->min, (long long)row->max, text);
     case OPTION_NUMBER:
         if (parse_number(text, row->max == 1, row->value)) return -1;
-        return command_fail(usage, EXIT_USAGE, "%s: expected a number, got \"%s\"", row->name, text);
+        return command_fail(usage, EXIT_USAGE, "%s: expected a number, got \"%s\"", label(row).text, text);
     case OPTION_TEXT: *(const char **)row->value = text; return -1;
     case OPTION_CHOICE:
         if (parse_choice(text, row->choices, row->value)) return -1;
-        return command_fail(usage, EXIT_USAGE, "%s: expected one of %s, got \"%s\"", row->name, row->choices,
-                            text);
+        return command_fail(usage, EXIT_USAGE, "%s: expected one of %s, got \"%s\"", label(row).text,
+                            row->choices, text);
     }
     return EXIT_USAGE;
 }
@@ -96,9 +113,9 @@ static int parse_one(const struct usage *usage, int argc, char **argv, int *i) {
         return command_fail(usage, EXIT_USAGE, "no option \"%s\"; see clmoe %s --help", word, usage->name);
     const char *value = name[size] == '=' ? name + size + 1 : NULL;
     if (row->kind == OPTION_FLAG)
-        return value ? command_fail(usage, EXIT_USAGE, "%s takes no value", row->name)
+        return value ? command_fail(usage, EXIT_USAGE, "%s takes no value", label(row).text)
                      : store(usage, row, NULL);
-    if (!value && *i + 1 >= argc) return command_fail(usage, EXIT_USAGE, "%s needs a value", word);
+    if (!value && *i + 1 >= argc) return command_fail(usage, EXIT_USAGE, "%s needs a value", label(row).text);
     if (!value) value = argv[++*i];
     return store(usage, row, value);
 }
@@ -123,4 +140,18 @@ int parse_options(const struct usage *usage, int argc, char **argv, const char *
         return command_fail(usage, EXIT_USAGE, "expected %s; see clmoe %s --help", usage->operands,
                             usage->name);
     return -1;
+}
+
+int option_factor(const struct usage *usage, const char *option, double value, float *factor) {
+    /* Judged as a float: what is 0 there means "the default" to the library. */
+    *factor = 0;
+    if (fabs(value) >= FLT_TRUE_MIN && fabs(value) <= FLT_MAX) *factor = (float)value;
+    if (*factor != 0) return -1;
+    return command_fail(usage, EXIT_USAGE, "%s: expected a factor other than 0 that fits f32, got %g", option,
+                        value);
+}
+
+float option_float(double value) {
+    if (fabs(value) > FLT_MAX) return value > 0 ? INFINITY : -INFINITY;
+    return (float)value;
 }

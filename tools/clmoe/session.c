@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT */
+#define _XOPEN_SOURCE 700
 #include "session.h"
 
 #include <errno.h>
@@ -7,8 +8,6 @@
 #include <string.h>
 #include <strings.h>
 #include <sys/stat.h>
-
-#define MAX_DEVICES 64
 
 static void add_device(struct device_entry *e, cl_platform_id platform, cl_device_id device) {
     cl_uint units = 0, mhz = 0;
@@ -130,11 +129,9 @@ void session_close(struct session *s) {
 }
 
 int session_fail(const struct session *s, enum clmoe_status status, const char *call) {
-    char line[512];
-    snprintf(line, sizeof line, "%s", s->log);
-    line[strcspn(line, "\n")] = '\0';
-    return command_fail(s->usage, status == CLMOE_E_INVALID ? EXIT_USAGE : EXIT_FAILED, "%s: %s%s%s", call,
-                        clmoe_status_name(status), *line ? ": " : "", line);
+    const int line = (int)strcspn(s->log, "\n"); /* a build log goes on with the source */
+    return command_fail(s->usage, status == CLMOE_E_INVALID ? EXIT_USAGE : EXIT_FAILED, "%s: %s%s%.*s", call,
+                        clmoe_status_name(status), line ? ": " : "", line, s->log);
 }
 
 static const struct {
@@ -156,13 +153,11 @@ bool session_dtype(enum array_dtype dtype, enum clmoe_dtype *out) {
 
 int session_buffer(struct session *s, enum clmoe_dtype dtype, int ndim, const int64_t *shape,
                    struct clmoe_tensor *tensor) {
-    int64_t count = 1;
+    int64_t count;
     *tensor = (struct clmoe_tensor){.dtype = dtype, .ndim = ndim};
-    for (int d = 0; d < ndim; d++) {
+    for (int d = 0; d < ndim; d++)
         tensor->shape[d] = shape[d];
-        if (__builtin_mul_overflow(count, shape[d], &count)) count = -1;
-    }
-    const int64_t bytes = clmoe_dtype_bytes(dtype, count);
+    const int64_t bytes = array_shape_count(ndim, shape, &count) ? clmoe_dtype_bytes(dtype, count) : -1;
     if (bytes < 0) return command_fail(s->usage, EXIT_USAGE, "a tensor too large to count");
     cl_int err;
     tensor->mem = clCreateBuffer(s->context, CL_MEM_READ_WRITE, bytes ? (size_t)bytes : 1, NULL, &err);

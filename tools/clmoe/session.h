@@ -26,6 +26,8 @@ struct session {
             "D  cpu, gpu, an index or a part of a name (clmoe info)"                                         \
     }
 
+#define MAX_DEVICES 64
+
 struct device_entry {
     cl_platform_id platform;
     cl_device_id device;
