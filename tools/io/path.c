@@ -67,15 +67,21 @@ bool array_read(const char *argument, bool bf16, struct array *out, struct io_er
     return npy_load(argument, bf16, out, err);
 }
 
+bool array_file(const char *argument, char **file, struct io_error *err) {
+    *file = NULL;
+    const char *tensor = NULL;
+    if (!split(argument, file, &tensor, err)) return false;
+    if (tensor) return true;
+    if (!ends_with(argument, ".npy") && strncmp(argument, "/dev/", 5) != 0) return refuse(argument, err);
+    *file = strdup(argument);
+    return *file || io_fail(err, argument, "out of memory");
+}
+
 bool array_write(const char *argument, const struct array *a, struct io_error *err) {
     char *file = NULL;
-    const char *tensor = NULL;
-    if (!split(argument, &file, &tensor, err)) return false;
-    if (tensor) {
-        const bool ok = safetensors_save(file, 1, &tensor, a, err);
-        free(file);
-        return ok;
-    }
-    if (!ends_with(argument, ".npy") && strncmp(argument, "/dev/", 5) != 0) return refuse(argument, err);
-    return npy_save(argument, a, err);
+    if (!array_file(argument, &file, err)) return false;
+    const char *tensor = strlen(file) < strlen(argument) ? argument + strlen(file) + 1 : NULL;
+    const bool ok = tensor ? safetensors_save(file, 1, &tensor, a, err) : npy_save(file, a, err);
+    free(file);
+    return ok;
 }

@@ -15,6 +15,9 @@
 // npy_load()'s.
 bool array_read(const char *argument, bool bf16, struct array *out, struct io_error *err);
 
+// The file that array_write() would write for an argument, for the caller to free(). Nothing is opened.
+bool array_file(const char *argument, char **file, struct io_error *err);
+
 // Writes `a` as .npy, or as a safetensors file with this one tensor; whole or not at all (output.h). A name
 // under /dev/ (/dev/null, /dev/stdout) needs no ending and gets .npy.
 bool array_write(const char *argument, const struct array *a, struct io_error *err);
