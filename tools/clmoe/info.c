@@ -14,6 +14,47 @@ struct example {
     enum clmoe_status (*plan)(clmoe_context *ctx, clmoe_plan **plan);
 };
 
+static enum clmoe_status plan_scatter(clmoe_context *ctx, clmoe_plan **plan) {
+    const struct clmoe_scatter_params p = {.max_rows = 4096, .n = 128, .k = 8, .mode = CLMOE_SCATTER_MASK};
+    return clmoe_scatter_plan(ctx, &p, plan);
+}
+
+static enum clmoe_status plan_route(clmoe_context *ctx, clmoe_plan **plan) {
+    const struct clmoe_route_params p = {
+        .max_tokens = 4096, .experts = 128, .topk = 8, .renorm = CLMOE_RENORM_SUM};
+    return clmoe_route_plan(ctx, &p, plan);
+}
+
+static enum clmoe_status plan_permute(clmoe_context *ctx, clmoe_plan **plan) {
+    const struct clmoe_permute_params p = {.max_tokens = 4096, .topk = 8, .experts = 128};
+    return clmoe_permute_plan(ctx, &p, plan);
+}
+
+static enum clmoe_status plan_product(clmoe_context *ctx, int64_t tokens, bool sorted, clmoe_plan **plan) {
+    const struct clmoe_matmul_params p = {
+        .max_tokens = tokens,
+        .topk = 8,
+        .experts = 128,
+        .in = 2048,
+        .out = 768,
+        .x_dtype = CLMOE_BF16,
+        .w_dtype = CLMOE_BF16,
+        .glu = CLMOE_GLU_GATE_UP,
+        .act = {CLMOE_ACT_SILU},
+        .x_rows = CLMOE_ROWS_TOKEN,
+        .routing = sorted ? CLMOE_ROUTING_SORTED : CLMOE_ROUTING_IDS,
+    };
+    return clmoe_matmul_plan(ctx, &p, plan);
+}
+
+static enum clmoe_status plan_decode(clmoe_context *ctx, clmoe_plan **plan) {
+    return plan_product(ctx, 1, false, plan);
+}
+
+static enum clmoe_status plan_prefill(clmoe_context *ctx, clmoe_plan **plan) {
+    return plan_product(ctx, 4096, true, plan);
+}
+
 static enum clmoe_status plan_combine(clmoe_context *ctx, clmoe_plan **plan) {
     const struct clmoe_combine_params p = {
         .max_tokens = 4096, .topk = 8, .experts = 128, .hidden = 2048, .ids = 1};
@@ -21,6 +62,11 @@ static enum clmoe_status plan_combine(clmoe_context *ctx, clmoe_plan **plan) {
 }
 
 static const struct example examples[] = {
+    {"scatter", "mask of 4096 rows of 128, k 8, f32", plan_scatter},
+    {"route", "4096 tokens, 128 experts, k 8, softmax", plan_route},
+    {"permute", "4096 tokens, 128 experts, k 8", plan_permute},
+    {"matmul", "1 token, Qwen3-30B gate and up, bf16", plan_decode},
+    {"matmul", "4096 tokens, Qwen3-30B gate and up, bf16", plan_prefill},
     {"combine", "4096 tokens, k 8, hidden 2048", plan_combine},
 };
 

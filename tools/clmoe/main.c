@@ -13,6 +13,8 @@ static const struct {
     const char *summary;
 } commands[] = {
     {"info", command_info, "devices, what they can do, and which kernels would run"},
+    {"scatter", command_scatter, "selected values back into dense rows"},
+    {"route", command_route, "router logits to expert ids and weights"},
 };
 
 #define N_COMMANDS (sizeof commands / sizeof *commands)
