@@ -1,0 +1,49 @@
+# SPDX-License-Identifier: MIT
+"""clmoe scatter against plain Python."""
+import math
+
+import command
+from arrays import Array
+from command import random_rows
+
+INF = math.inf
+
+
+class Scatter(command.CommandTest):
+    def check(self, values, indices, n, *options, fill=0.0, scale=1.0):
+        self.save("v.npy", values)
+        self.save("i.npy", indices)
+        args = ["--bf16"] * (values.dtype == "bf16")
+        self.good("scatter", "v.npy", "i.npy", "-n", n, "--out", "y.npy", *args, *options)
+        wanted = []
+        for v, i in zip(values.rows(), indices.rows()):
+            row = [fill] * n
+            for value, index in zip(v, i):
+                if index >= 0:
+                    row[index] = value * scale
+            wanted += row
+        self.check_same("y.npy", Array(values.dtype, values.shape[:-1] + (n,), wanted))
+
+    def test_dtypes(self):
+        for dtype in ("f32", "f16", "bf16"):
+            for index in ("i32", "i64", "u8"):
+                with self.subTest(dtype=dtype, index=index):
+                    self.check(random_rows((3, 4), dtype, 1), Array(index, (3, 4), [0, 3, 9, 1, 5, 6, 7, 8, 9, 2, 0, 1]),
+                               10)
+
+    def test_skipped_and_repeated(self):
+        self.check(Array("f32", (2, 3), [1, 2, 3, 4, 5, 6]), Array("i32", (2, 3), [-1, 2, 2, 0, -7, 0]), 3)
+
+    def test_fill_and_scale(self):
+        self.check(Array("f32", (2, 1), [1, 2]), Array("i32", (2, 1), [3, 0]), 5, "--fill", "-inf", "--scale", "1.5",
+                   fill=-INF, scale=1.5)
+
+    def test_shapes(self):
+        for shape in ((5,), (2, 3, 4), (0, 4), (3, 0)):
+            with self.subTest(shape=shape):
+                x = random_rows(shape, "f32", 3)
+                self.check(x, Array("i32", shape, [i % shape[-1] for i in range(len(x.values))]), 6)
+
+
+if __name__ == "__main__":
+    command.main([Scatter])
