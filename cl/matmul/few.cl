@@ -31,7 +31,7 @@ kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) void matmul_few(M
     const long start = ((long)get_group_id(0) - i * column_groups) * (side * PER_ITEM) + slot;
 
     const long p = pair_at(i, order + order_skip, flags), token = p / k;
-    const int e = ids[ids_skip + pair_element(p, token, k, ids_stride)];
+    const int e = EXPERT_OF(p, token);
     const int task = pair_task(e, experts, first, count);
 
     // Columns past the last one compute the last one again and are not stored.

@@ -34,14 +34,18 @@ kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) void matmul_tile(
     const long n0 = ((long)get_group_id(0) - slot * column_groups) * TN;
 
     const global int *const starts = offsets + offsets_skip;
-    if (lid == 0) {
+    if (lid == 0 && flags & DENSE) {
+        found[0] = 0;
+        found_begin = slot * TM;
+        found[1] = tile_rows(found_begin, pairs);
+    } else if (lid == 0) {
         const long behind = slot - slot_of(starts, first, count);
         found[0] = count;
         found_begin = behind >= 0 ? starts[experts] + behind * TM : 0;
         found[1] = behind >= 0 && first == 0 ? tile_rows(found_begin, pairs) : 0;
     }
     barrier(CLK_LOCAL_MEM_FENCE);
-    for (int v = lid; v < count; v += LOCAL_SIZE)
+    for (int v = lid; !(flags & DENSE) && v < count; v += LOCAL_SIZE)
         if (slot >= slot_of(starts, first, v) && slot < slot_of(starts, first, v + 1)) {
             found[0] = v;
             found_begin = tile_begin(starts, first, v, slot);

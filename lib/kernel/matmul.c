@@ -129,9 +129,9 @@ static bool few_fits(const struct device *dev, const void *problem, struct reaso
     const struct matmul_problem *const p = problem;
     const int64_t pairs = p->max_tokens * p->topk, most = (int64_t)FEW_PAIRS_PER_EXPERT * p->experts;
     const uint64_t local = (uint64_t)few_local(dev) * FEW_PER_ITEM * 2 * sizeof(float);
-    if (p->sorted && pairs > most)
-        return refuse(why, "%lld sorted pairs > %d for each of %d experts", (long long)pairs,
-                      FEW_PAIRS_PER_EXPERT, (int)p->experts);
+    if ((p->sorted || p->dense) && pairs > most)
+        return refuse(why, "%lld pairs > %d for each of %d experts", (long long)pairs, FEW_PAIRS_PER_EXPERT,
+                      (int)p->experts);
     if (local > dev->caps.local_mem)
         return refuse(why, "needs %llu bytes of local memory of %llu", (unsigned long long)local,
                       (unsigned long long)dev->caps.local_mem);
@@ -166,7 +166,7 @@ static bool tile_fits(const struct device *dev, const struct matmul_problem *p, 
     const int items = edge / TILE_ITEM * (edge / TILE_ITEM);
     const int tiles = p->glu == CLMOE_GLU_NONE ? 2 : 3;
     const uint64_t local = (uint64_t)(tiles * TILE_K * (edge + 1) * 4 + edge * 8 + 64);
-    if (!p->sorted) return refuse(why, "needs sorted routing");
+    if (!p->sorted && !p->dense) return refuse(why, "needs sorted routing");
     if (dev->caps.max_work_group < (size_t)items)
         return refuse(why, "needs work-groups of %d, the device has %zu", items, dev->caps.max_work_group);
     if (dev->caps.local_mem < local)

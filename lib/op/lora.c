@@ -1,0 +1,67 @@
+/* SPDX-License-Identifier: MIT */
+#include "clmoe/lora.h"
+
+#include "layer.h"
+#include "operands.h"
+
+#include <math.h>
+
+/* Of the routing only what X-LoRA has may be set. */
+static bool route_is_plain(const struct clmoe_route_params *r) {
+    return !r->plan.kernel && !r->plan.external_workspace && r->max_tokens == 0 && r->experts == 0 &&
+           r->topk == 0 && r->logits_dtype == CLMOE_F32 && !r->bias && r->n_group == 0 &&
+           r->topk_group == 0 && r->group_score == CLMOE_GROUP_MAX;
+}
+
+enum clmoe_status clmoe_lora_plan(clmoe_context *ctx, const struct clmoe_lora_params *p, clmoe_plan **plan) {
+    TRY(plan_check_create(ctx, p, plan));
+    const struct log *const log = &ctx->log;
+    REQUIRE(log, (unsigned)p->source <= CLMOE_LORA_SCALINGS, "source = %d", (int)p->source);
+    REQUIRE(log, route_is_plain(&p->route), "only score, renorm, renorm_eps and scale of route are lora's");
+    REQUIRE(log, p->source == CLMOE_LORA_IDS || !p->weights, "weights are for CLMOE_LORA_IDS");
+    REQUIRE(log, dtype_is_float(p->w_dtype), "w_dtype = %d", (int)p->w_dtype);
+    REQUIRE(log, isfinite(p->scale), "scale = %g", (double)p->scale);
+    const bool scalings = p->source == CLMOE_LORA_SCALINGS;
+    struct layer_params layer = {
+        .op = "lora",
+        .plan = p->plan,
+        .max_tokens = p->max_tokens,
+        .experts = p->adapters,
+        .topk = p->topk,
+        .in = p->in,
+        .mid = p->rank,
+        .out = p->out,
+        .x_dtype = p->x_dtype,
+        .w_dtype = p->w_dtype,
+        .mid_dtype = CLMOE_F32,
+        .source = scalings ? CLMOE_MOE_LOGITS : CLMOE_MOE_IDS,
+        .route = p->route,
+        .gamma = scalings || p->weights ? CLMOE_GAMMA_OUTPUT : CLMOE_GAMMA_NONE,
+        .expert_scale = p->adapter_scale,
+        .residual = p->base,
+        .out_scale = p->scale,
+    };
+    layer.route.max_tokens = p->max_tokens;
+    layer.route.experts = p->adapters;
+    layer.route.topk = p->topk;
+    layer.route.logits_dtype = p->scalings_dtype;
+    return layer_plan(ctx, &layer, plan);
+}
+
+enum clmoe_status clmoe_lora_enqueue(clmoe_plan *plan, cl_command_queue queue,
+                                     const struct clmoe_lora_args *a, cl_uint n_wait, const cl_event *wait,
+                                     cl_event *event) {
+    TRY(plan_check_enqueue(plan, "lora", queue, a, n_wait, wait, event));
+    const struct layer_args layer = {
+        .x = a->x,
+        .logits = a->scalings,
+        .ids = a->ids,
+        .gamma = a->weights,
+        .w1 = &a->a,
+        .w2 = &a->b,
+        .expert_scale = a->adapter_scale,
+        .residual = a->base,
+        .y = a->y,
+    };
+    return layer_enqueue(plan, &layer, queue, n_wait, wait, event);
+}

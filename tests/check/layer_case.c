@@ -1,0 +1,131 @@
+/* SPDX-License-Identifier: MIT */
+#include "layer_case.h"
+
+#include "ref/combine.h"
+#include "ref/convert.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* The samples of matmul make the weights of idle experts NaN; here nobody knows yet who is idle. */
+static void revive(struct rng *rng, const struct matmul_sample *s, float *v, unsigned char *raw) {
+    const int64_t n = v ? (int64_t)s->params.experts * s->params.out * s->params.in : 0;
+    const uint16_t scale = ref_f16_from_f32(0.01f);
+    for (int64_t b = 0; raw && b < n / 32; b++) {
+        memcpy(raw + b * 34, &scale, sizeof scale);
+        for (int64_t i = 32 * b; i < 32 * (b + 1); i++)
+            v[i] = ref_load(CLMOE_Q8_0, raw, i);
+    }
+    for (int64_t i = 0; !raw && i < n; i++)
+        if (isnan(v[i])) v[i] = ref_round(s->params.w_dtype, rng_float(rng) / sqrtf((float)s->params.in));
+}
+
+static struct matmul_sample product(struct rng *rng, const struct clmoe_matmul_params *params, int64_t tokens,
+                                    int parts) {
+    struct matmul_sample s = matmul_sample_make(rng, params, tokens, ROUTING_RANDOM, parts);
+    revive(rng, &s, s.gate, s.raw_gate);
+    revive(rng, &s, s.up, s.raw_up);
+    return s;
+}
+
+static float *rounded_rows(struct rng *rng, enum clmoe_dtype dtype, int64_t n) {
+    float *const v = matmul_room(n, sizeof *v);
+    for (int64_t i = 0; i < n; i++)
+        v[i] = ref_round(dtype, rng_float(rng));
+    return v;
+}
+
+struct layer_sample layer_sample_make(struct rng *rng, const struct layer_spec *spec) {
+    struct clmoe_matmul_params second = spec->first;
+    second.in = spec->first.out;
+    second.out = spec->out;
+    second.x_dtype = spec->first.y_dtype;
+    second.glu = CLMOE_GLU_NONE;
+    second.act = (struct clmoe_activation){0};
+    second.x_rows = CLMOE_ROWS_PAIR;
+    second.bias = spec->bias2;
+    second.expert_scale = spec->expert_scale;
+    const int64_t cells = spec->tokens * spec->out;
+    struct layer_sample s = {.first = product(rng, &spec->first, spec->tokens, spec->parts),
+                             .second = product(rng, &second, spec->tokens, spec->parts),
+                             .tokens = spec->tokens,
+                             .k = spec->first.topk,
+                             .experts = spec->first.experts,
+                             .out_scale = spec->out_scale,
+                             .y_dtype = spec->first.x_dtype};
+    s.first.ref.gamma_input = spec->gamma == CLMOE_GAMMA_INPUT;
+    if (spec->residual) s.residual = rounded_rows(rng, s.y_dtype, cells);
+    if (spec->shared) s.shared = rounded_rows(rng, s.y_dtype, cells);
+    s.got = matmul_room(cells, sizeof *s.got);
+    s.want = matmul_room(cells, sizeof *s.want);
+    s.magnitude = matmul_room(cells, sizeof *s.magnitude);
+    matmul_upload(rng, &s.first, &s.d1);
+    matmul_upload(rng, &s.second, &s.d2);
+    return s;
+}
+
+/* What errors of h (as large as its magnitudes say) become in o: the second product of absolute values. */
+static void add_passed_on(struct layer_sample *s) {
+    struct ref_matmul m = s->second.ref;
+    const int64_t h = s->first.pairs * m.in, w = (int64_t)m.experts * m.out * m.in,
+                  o = s->first.pairs * m.out;
+    float *const x = matmul_room(h, sizeof *x), *const gate = matmul_room(w, sizeof *gate);
+    double *const passed = matmul_room(o, sizeof *passed), *const unused = matmul_room(o, sizeof *unused);
+    for (int64_t i = 0; i < h; i++)
+        x[i] = (float)s->first.magnitude[i];
+    for (int64_t i = 0; i < w; i++)
+        gate[i] = fabsf(m.gate[i]);
+    m.x = x;
+    m.gate = gate;
+    m.bias_gate = NULL;
+    ref_matmul(&m, passed, unused);
+    for (int64_t i = 0; i < o; i++)
+        s->second.magnitude[i] += fabs(passed[i]);
+    free(x), free(gate), free(passed), free(unused);
+}
+
+void layer_sample_solve(struct layer_sample *s, const int32_t *ids, const float *gamma) {
+    const bool on_input = s->first.ref.gamma_input;
+    const int64_t mid = s->second.params.in, out = s->second.params.out;
+    float *const o = matmul_room(s->first.pairs * out, sizeof *o), *const m = matmul_room(
+                                                                       s->first.pairs * out, sizeof *m);
+    double *const unused = matmul_room(s->tokens * out, sizeof *unused);
+    s->first.ref.ids = s->second.ref.ids = ids;
+    s->first.ref.gamma = on_input ? gamma : NULL;
+    s->second.ref.gamma = on_input ? NULL : gamma;
+    ref_matmul(&s->first.ref, s->first.want, s->first.magnitude);
+    for (int64_t i = 0; i < s->first.pairs * mid; i++)
+        s->second.x[i] = ref_round(s->second.params.x_dtype, (float)s->first.want[i]);
+    ref_matmul(&s->second.ref, s->second.want, s->second.magnitude);
+    add_passed_on(s);
+    for (int64_t i = 0; i < s->first.pairs * out; i++) {
+        o[i] = (float)s->second.want[i];
+        m[i] = (float)s->second.magnitude[i];
+    }
+    ref_combine(s->tokens, s->k, s->experts, out, o, ids, NULL, NULL, s->residual, s->shared, s->out_scale,
+                s->want, unused);
+    ref_combine(s->tokens, s->k, s->experts, out, m, ids, NULL, NULL, NULL, NULL, fabs(s->out_scale), unused,
+                s->magnitude);
+    for (int64_t i = 0; i < s->tokens * out; i++)
+        s->magnitude[i] += fabs(s->want[i]);
+    free(o), free(m), free(unused);
+}
+
+void layer_compare(struct layer_sample *s, const struct guarded *y) {
+    /* Each element of h and o is rounded to its dtype: in the sums these errors are like errors of the terms.
+     */
+    const enum clmoe_dtype mid = s->second.params.x_dtype;
+    const double unit = mid == CLMOE_BF16 ? 0x1p-8 : mid == CLMOE_F16 ? 0x1p-11 : 0x1p-22;
+    guarded_read_floats(y, s->got);
+    case_close(s->y_dtype, s->got, s->want, s->magnitude, s->tokens * s->second.params.out, 2 * unit + 2e-6,
+               "y");
+}
+
+void layer_sample_free(struct layer_sample *s) {
+    matmul_operands_free(&s->d1);
+    matmul_operands_free(&s->d2);
+    matmul_sample_free(&s->first);
+    matmul_sample_free(&s->second);
+    free(s->residual), free(s->shared), free(s->got), free(s->want), free(s->magnitude);
+}

@@ -1,0 +1,241 @@
+/* SPDX-License-Identifier: MIT
+ * lora: adapters given by id, and X-LoRA's mixtures. */
+#include "layer_case.h"
+
+#include "ref/convert.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const struct {
+    int adapters, topk;
+    int64_t rank, in, out, tokens;
+} shapes[] = {
+    {2, 1, 8, 32, 48, 5},   {4, 2, 5, 33, 17, 30}, {7, 7, 16, 64, 31, 3},
+    {16, 2, 1, 96, 64, 70}, {1, 1, 4, 8, 8, 0},
+};
+static const enum clmoe_dtype dtypes[] = {CLMOE_F32, CLMOE_BF16, CLMOE_F16};
+enum {
+    N_SHAPES = sizeof shapes / sizeof *shapes,
+    N_DTYPES = 3,
+    N_OPTIONS = 8,
+    N_IDS = N_SHAPES * N_DTYPES * N_OPTIONS
+};
+
+struct lora_case {
+    struct clmoe_lora_params params;
+    struct layer_sample layer;
+    int64_t tokens;
+    struct guarded base, y;
+    struct clmoe_lora_args args;
+};
+
+/* On the heap: args point into it. */
+static struct lora_case *make_case(struct rng *rng, const struct clmoe_lora_params *p, int64_t tokens) {
+    struct lora_case *const c = matmul_room(1, sizeof *c);
+    c->params = *p;
+    c->tokens = tokens;
+    const struct layer_spec spec = {
+        .first = {.max_tokens = tokens,
+                  .topk = p->topk,
+                  .experts = p->adapters,
+                  .in = p->in,
+                  .out = p->rank,
+                  .x_dtype = p->x_dtype,
+                  .w_dtype = p->w_dtype,
+                  .y_dtype = CLMOE_F32,
+                  .x_rows = CLMOE_ROWS_TOKEN},
+        .tokens = tokens,
+        .out = p->out,
+        .expert_scale = p->adapter_scale,
+        .residual = p->base,
+        .gamma = CLMOE_GAMMA_OUTPUT,
+        .out_scale = p->scale == 0 ? 1 : (double)p->scale,
+        .parts = 1,
+    };
+    c->layer = layer_sample_make(rng, &spec);
+    c->base = guarded_floats(rng, p->x_dtype, tokens, p->out, c->layer.residual);
+    c->y = guarded_floats(rng, p->x_dtype, tokens, p->out, NULL);
+    c->args = (struct clmoe_lora_args){.x = c->layer.d1.x.tensor,
+                                       .a = c->layer.d1.w_views[0],
+                                       .b = c->layer.d2.w_views[0],
+                                       .y = c->y.tensor};
+    if (p->adapter_scale) c->args.adapter_scale = c->layer.d2.args.expert_scale;
+    if (p->base) c->args.base = c->base.tensor;
+    return c;
+}
+
+static void free_case(struct lora_case *c) {
+    guarded_free(&c->base);
+    guarded_free(&c->y);
+    layer_sample_free(&c->layer);
+    free(c);
+}
+
+/* Runs the plan and compares with the routing that the oracle is given. */
+static void run_case(struct lora_case *c, enum forced_caps caps, const int32_t *ids, const float *weights) {
+    clmoe_plan *plan;
+    case_ok(clmoe_lora_plan(tester_context(caps), &c->params, &plan));
+    case_ok(clmoe_lora_enqueue(plan, tester()->queue, &c->args, 0, NULL, NULL));
+    layer_sample_solve(&c->layer, ids, weights);
+    layer_compare(&c->layer, &c->y);
+    clmoe_plan_destroy(&plan);
+}
+
+START_TEST(adapters_by_id) {
+    const int shape = _i % N_SHAPES, dtype = _i / N_SHAPES % N_DTYPES, option = _i / N_SHAPES / N_DTYPES;
+    const int64_t tokens = shapes[shape].tokens;
+    const enum forced_caps caps = (enum forced_caps)(_i % CAPS_COUNT);
+    struct rng rng = rng_for((uint64_t)_i);
+    const struct clmoe_lora_params params = {
+        .max_tokens = tokens + _i % 3,
+        .adapters = shapes[shape].adapters,
+        .topk = shapes[shape].topk,
+        .rank = shapes[shape].rank,
+        .in = shapes[shape].in,
+        .out = shapes[shape].out,
+        .x_dtype = dtypes[dtype],
+        .w_dtype = dtypes[dtype],
+        .weights = option & 1,
+        .adapter_scale = option >> 1 & 1,
+        .base = option >> 2,
+        .scale = _i % 4 ? 0.0f : 2.0f,
+    };
+    case_begin("ids: L=%d k=%d r=%lld %lldx%lld T=%lld %s option %d caps %s", params.adapters, params.topk,
+               (long long)params.rank, (long long)params.out, (long long)params.in, (long long)tokens,
+               clmoe_dtype_name(params.x_dtype), option, caps_name(caps));
+    const int64_t pairs = tokens * params.topk;
+    int32_t *const ids = matmul_room(pairs, sizeof *ids);
+    float *const weights = matmul_room(pairs, sizeof *weights);
+    fill_ids(&rng, ROUTING_SKIPS, ids, tokens, params.topk, params.adapters);
+    fill_floats(&rng, FILL_RANDOM, weights, pairs);
+    struct lora_case *const c = make_case(&rng, &params, tokens);
+    struct guarded d_ids = guarded_ints(&rng, CLMOE_I32, tokens, params.topk, ids);
+    struct guarded d_weights = guarded_floats(&rng, CLMOE_F32, tokens, params.topk, weights);
+    c->args.ids = d_ids.tensor;
+    if (params.weights) c->args.weights = d_weights.tensor;
+    run_case(c, caps, ids, params.weights ? weights : NULL);
+    guarded_free(&d_ids);
+    guarded_free(&d_weights);
+    free_case(c);
+    free(ids), free(weights);
+}
+END_TEST
+
+/* ---- X-LoRA ---- */
+
+/* The published vectors: 4 adapters, the 2 best; scalings of the two tokens, and what has to come out of each
+ * setting. A mask by multiplication, a softmax over the batch or a temperature applied twice would give other
+ * numbers. */
+static const float golden_z[2][4] = {{2, 1, 0, -1}, {0, 0.5f, 3, 1}};
+static const struct golden {
+    const char *name;
+    enum clmoe_score score;
+    enum clmoe_renorm renorm;
+    float temperature;
+    double kept[2][2]; /* best first */
+} goldens[] = {
+    {"softmax", CLMOE_SCORE_SOFTMAX, CLMOE_RENORM_NONE, 1, {{0.643914, 0.236883}, {0.789137, 0.106798}}},
+    {"softmax, temperature 0.5",
+     CLMOE_SCORE_SOFTMAX,
+     CLMOE_RENORM_NONE,
+     0.5f,
+     {{0.864955, 0.117059}, {0.973205, 0.017825}}},
+    {"softmax over the kept",
+     CLMOE_SCORE_SOFTMAX,
+     CLMOE_RENORM_SUM,
+     1,
+     {{0.731059, 0.268941}, {0.880797, 0.119203}}},
+    {"raw", CLMOE_SCORE_IDENTITY, CLMOE_RENORM_NONE, 1, {{2, 1}, {3, 1}}},
+};
+enum { N_GOLDENS = sizeof goldens / sizeof *goldens };
+
+static struct clmoe_lora_params xlora_params(const struct golden *g, int topk) {
+    return (struct clmoe_lora_params){
+        .max_tokens = 2,
+        .adapters = 4,
+        .topk = topk,
+        .rank = 3,
+        .in = 20,
+        .out = 10,
+        .source = CLMOE_LORA_SCALINGS,
+        .route = {.score = g->score, .renorm = g->renorm},
+        .adapter_scale = 1,
+        .base = 1,
+    };
+}
+
+START_TEST(xlora_goldens) {
+    const struct golden *const g = &goldens[_i];
+    struct rng rng = rng_for(100);
+    case_begin("X-LoRA: %s", g->name);
+    const struct clmoe_lora_params params = xlora_params(g, 2);
+    float z[8], weights[4];
+    const int32_t ids[4] = {0, 1, 2, 3};
+    for (int i = 0; i < 8; i++)
+        z[i] = golden_z[i / 4][i % 4] / g->temperature;
+    for (int i = 0; i < 4; i++)
+        weights[i] = (float)g->kept[i / 2][i % 2];
+    struct lora_case *const c = make_case(&rng, &params, 2);
+    struct guarded d_z = guarded_floats(&rng, CLMOE_F32, 2, 4, z);
+    c->args.scalings = d_z.tensor;
+    run_case(c, CAPS_OWN, ids, weights);
+    guarded_free(&d_z);
+    free_case(c);
+}
+END_TEST
+
+/* inf and NaN of adapters that were not chosen leave no trace, a chosen zero is kept, negative scalings count
+ * as they are: the largest values are chosen, not the largest magnitudes. */
+START_TEST(xlora_traps) {
+    struct rng rng = rng_for(200);
+    case_begin("X-LoRA traps");
+    const struct clmoe_lora_params params = xlora_params(&goldens[3], 2);
+    const float z[8] = {0.7f, 0, -0.2f, -INFINITY, -5, NAN, -1, -INFINITY};
+    const int32_t ids[4] = {0, 1, 2, 0};
+    const float weights[4] = {0.7f, 0, -1, -5};
+    struct lora_case *const c = make_case(&rng, &params, 2);
+    struct guarded d_z = guarded_floats(&rng, CLMOE_F32, 2, 4, z);
+    c->args.scalings = d_z.tensor;
+    run_case(c, CAPS_OWN, ids, weights);
+    guarded_free(&d_z);
+    free_case(c);
+}
+END_TEST
+
+/* All adapters kept with weight 0: y = base, bit for bit. */
+START_TEST(zero_weights) {
+    struct rng rng = rng_for(300);
+    case_begin("weights of zero");
+    struct clmoe_lora_params params = xlora_params(&goldens[0], 4);
+    params.source = CLMOE_LORA_IDS;
+    params.route = (struct clmoe_route_params){.score = CLMOE_SCORE_SOFTMAX};
+    params.weights = 1;
+    const float zeros[8] = {0};
+    const int32_t ids[8] = {0, 1, 2, 3, 3, 2, 1, 0};
+    struct lora_case *const c = make_case(&rng, &params, 2);
+    struct guarded d_ids = guarded_ints(&rng, CLMOE_I32, 2, 4, ids);
+    struct guarded d_zeros = guarded_floats(&rng, CLMOE_F32, 2, 4, zeros);
+    c->args.ids = d_ids.tensor;
+    c->args.weights = d_zeros.tensor;
+    run_case(c, CAPS_OWN, ids, zeros);
+    for (int64_t i = 0; i < 2 * params.out; i++)
+        case_require(c->layer.got[i] == c->layer.residual[i], "y[%lld] = %g, base %g", (long long)i,
+                     (double)c->layer.got[i], (double)c->layer.residual[i]);
+    guarded_free(&d_ids);
+    guarded_free(&d_zeros);
+    free_case(c);
+}
+END_TEST
+
+static void add_tests(TCase *cases) {
+    tcase_add_loop_test(cases, adapters_by_id, 0, tester()->small ? N_SHAPES - 2 : N_IDS);
+    tcase_add_loop_test(cases, xlora_goldens, 0, N_GOLDENS);
+    tcase_add_test(cases, xlora_traps);
+    tcase_add_test(cases, zero_weights);
+}
+
+int main(void) {
+    return harness_main("lora", "", add_tests);
+}
