@@ -24,7 +24,7 @@ struct layer_counts {
     uint64_t blocking;                 /* clFinish, clWaitForEvents, blocking reads, writes and maps */
     uint64_t built;                    /* clBuildProgram */
     uint64_t binaries;                 /* clCreateProgramWithBinary calls that reached the driver */
-    uint64_t calls;                    /* calls since layer_fail, of those that can fail */
+    uint64_t calls;                    /* calls since make_fail, of those that can fail */
 };
 
 /* How the chosen call fails. */
@@ -36,7 +36,7 @@ enum layer_flavour {
 
 struct layer_api {
     /* Makes the n-th call from now on fail, counted from 1; 0: none. Resets `calls`. */
-    void (*fail)(uint64_t n, enum layer_flavour flavour);
+    void (*make_fail)(uint64_t n, enum layer_flavour flavour);
     /* The call that was made to fail, NULL if none yet. */
     const char *(*failed)(void);
     void (*counts)(struct layer_counts *counts);
