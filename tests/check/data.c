@@ -99,18 +99,23 @@ void fill_ids(struct rng *rng, enum routing_fill fill, int32_t *ids, int64_t tok
 
 /* ---- guarded buffers ---- */
 
-static int element_bytes(enum clmoe_dtype dtype) {
-    return dtype == CLMOE_Q8_0 ? 34 : (int)clmoe_dtype_bytes(dtype, 1);
+static int block_length(enum clmoe_dtype dtype) {
+    return dtype == CLMOE_Q8_0 ? 32 : 1;
+}
+
+static int block_bytes(enum clmoe_dtype dtype) {
+    return (int)clmoe_dtype_bytes(dtype, block_length(dtype));
 }
 
 static unsigned char *view_row(const struct guarded *g, unsigned char *base, int64_t row) {
-    return base + g->tensor.offset + (size_t)(row * g->tensor.stride[0] * element_bytes(g->tensor.dtype));
+    const int64_t blocks = row * g->tensor.stride[0] / block_length(g->tensor.dtype);
+    return base + g->tensor.offset + (size_t)(blocks * block_bytes(g->tensor.dtype));
 }
 
 static struct guarded guarded_new(struct rng *rng, enum clmoe_dtype dtype, int64_t rows, int64_t n,
                                   bool pad) {
-    const int64_t stride = n + (pad ? rng_below(rng, 4) : 0);
-    const int size = element_bytes(dtype);
+    const int length = block_length(dtype), size = block_bytes(dtype);
+    const int64_t stride = n + (pad ? rng_below(rng, 4) * length : 0);
     struct guarded g = {0};
     g.tensor.dtype = dtype;
     g.tensor.ndim = 2;
@@ -118,8 +123,8 @@ static struct guarded guarded_new(struct rng *rng, enum clmoe_dtype dtype, int64
     g.tensor.shape[1] = n;
     g.tensor.stride[0] = stride ? stride : 1;
     g.tensor.stride[1] = 1;
-    g.tensor.offset = GUARD + (uint64_t)(rng_below(rng, 8) * (dtype == CLMOE_Q8_0 ? 2 : size));
-    g.bytes = (size_t)(g.tensor.offset + (uint64_t)(rows * stride * size) + GUARD);
+    g.tensor.offset = GUARD + (uint64_t)(rng_below(rng, 8) * (length > 1 ? 2 : size));
+    g.bytes = (size_t)(g.tensor.offset + (uint64_t)(rows * stride / length * size) + GUARD);
     g.image = malloc(g.bytes);
     if (!g.image) abort();
     memset(g.image, POISON, g.bytes);
@@ -144,14 +149,19 @@ struct guarded guarded_floats(struct rng *rng, enum clmoe_dtype dtype, int64_t r
     return g;
 }
 
-struct guarded guarded_ints(struct rng *rng, enum clmoe_dtype dtype, int64_t rows, int64_t n,
-                            const void *values) {
+struct guarded guarded_raw(struct rng *rng, enum clmoe_dtype dtype, int64_t rows, int64_t n,
+                           const void *values) {
     struct guarded g = guarded_new(rng, dtype, rows, n, true);
-    const size_t row = (size_t)(n * element_bytes(dtype));
+    const size_t row = (size_t)clmoe_dtype_bytes(dtype, n);
     for (int64_t r = 0; values && r < rows; r++)
         if (row) memcpy(view_row(&g, g.image, r), (const char *)values + (size_t)r * row, row);
     guarded_upload(&g);
     return g;
+}
+
+struct guarded guarded_ints(struct rng *rng, enum clmoe_dtype dtype, int64_t rows, int64_t n,
+                            const void *values) {
+    return guarded_raw(rng, dtype, rows, n, values);
 }
 
 struct guarded guarded_bytes(struct rng *rng, enum clmoe_dtype dtype, int ndim, const int64_t *shape,
@@ -160,7 +170,7 @@ struct guarded guarded_bytes(struct rng *rng, enum clmoe_dtype dtype, int ndim, 
     for (int d = 0; d < ndim; d++)
         count *= shape[d];
     const int64_t size = clmoe_dtype_bytes(dtype, count);
-    struct guarded g = guarded_new(rng, dtype, 1, dtype == CLMOE_Q8_0 ? count / 32 : count, false);
+    struct guarded g = guarded_new(rng, dtype, 1, count, false);
     if (bytes && size) memcpy(view_row(&g, g.image, 0), bytes, (size_t)size);
     guarded_upload(&g);
     g.tensor.ndim = ndim;
@@ -204,7 +214,7 @@ void guarded_read(const struct guarded *g, void *out) {
 
 void guarded_read_floats(const struct guarded *g, float *out) {
     const int64_t count = g->tensor.shape[0] * g->tensor.shape[1];
-    void *const raw = malloc((size_t)(count * element_bytes(g->tensor.dtype)) + 1);
+    void *const raw = malloc((size_t)clmoe_dtype_bytes(g->tensor.dtype, count) + 1);
     if (!raw) abort();
     guarded_read(g, raw);
     for (int64_t i = 0; i < count; i++)

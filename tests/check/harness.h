@@ -92,6 +92,10 @@ struct guarded guarded_floats(struct rng *rng, enum clmoe_dtype dtype, int64_t r
 /* `values`: rows * n elements of an integer dtype (i32, u32, u8), or NULL: poison. */
 struct guarded guarded_ints(struct rng *rng, enum clmoe_dtype dtype, int64_t rows, int64_t n,
                             const void *values);
+/* `values`: rows * n elements of any dtype as they lie in memory, block formats included (n and the padding
+ * of rows are whole blocks), or NULL: poison. */
+struct guarded guarded_raw(struct rng *rng, enum clmoe_dtype dtype, int64_t rows, int64_t n,
+                           const void *values);
 /* Any dtype from raw bytes of a contiguous array, without row padding; the tensor has the given dims. */
 struct guarded guarded_bytes(struct rng *rng, enum clmoe_dtype dtype, int ndim, const int64_t *shape,
                              const void *bytes);

@@ -116,10 +116,10 @@ static bool run_row(struct rng *rng, int row, const struct ref_scatter *p, enum 
     if (!row_fits("scatter", row, clmoe_scatter_plan(tester_context(caps), &params, &plan))) return false;
     const bool mask = p->mode == CLMOE_SCATTER_MASK;
     struct guarded ids = guarded_ints(rng, CLMOE_I32, p->rows, p->k, p->indices);
-    struct guarded source = guarded_ints(rng, p->dtype, p->rows, mask ? p->n : p->k, p->source);
+    struct guarded source = guarded_raw(rng, p->dtype, p->rows, mask ? p->n : p->k, p->source);
     struct guarded slots = guarded_floats(rng, CLMOE_F32, p->rows, p->k, p->slot_scale);
     struct guarded columns = guarded_floats(rng, CLMOE_F32, 1, p->n, p->column_scale);
-    struct guarded out = guarded_ints(rng, p->dtype, p->rows, p->n, p->mode == CLMOE_SCATTER_ADD ? y : NULL);
+    struct guarded out = guarded_raw(rng, p->dtype, p->rows, p->n, p->mode == CLMOE_SCATTER_ADD ? y : NULL);
     struct clmoe_scatter_args args = {.indices = ids.tensor, .y = in_place ? source.tensor : out.tensor};
     *(mask ? &args.x : &args.values) = source.tensor;
     if (p->slot_scale) args.slot_scale = slots.tensor;
