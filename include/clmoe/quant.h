@@ -8,10 +8,18 @@
  * Expert weights in a block format need no unpacking: clmoe_matmul decodes them where it reads them.
  *
  * CLMOE_Q8_0 (as in GGUF files): blocks of 32 elements of a row, 34 bytes each: d as f16, then 32 int8 q.
- *   pack:   amax = max |x_i| of the block; D = amax / 127 in fp32; q_i = round-half-away(x_i * (1/D)) (0 if D
- * is 0); d = D rounded to f16. unpack: x_i = d * q_i in fp32, then rounded to the dtype of x. A block with a
- * NaN or an infinity packs to d = NaN and q = 0, so that it unpacks to NaN and the damage stays visible. D
- * beyond f16 (amax > 127 * 65504) becomes d = inf.
+ *
+ *   pack     amax = max |x_i| of the block;  D = amax / 127;  d = D rounded to f16
+ *            q_i = round-half-away(x_i * (1/D))
+ *   unpack   x_i = d * q_i in fp32, then rounded to the dtype of x
+ *
+ * D, 1/D and the product are fp32, each rounded to nearest, on every device: the packed bytes do not depend
+ * on the device, nor on whether it keeps denormals. The corners:
+ * - D < 2^-125, so also a block of zeros: all q are 0, and d is +0 (as it is for any D <= 2^-25).
+ * - D beyond f16 (D >= 65520): d = inf, and q as above.
+ * - A block with a NaN or an infinity packs to d = NaN (0x7e00) and q = 0, so that it unpacks to NaN and the
+ *   damage stays visible.
+ * Unpacking is exact but for the last rounding; d = inf or NaN follows IEEE (inf * 0 is NaN).
  */
 #ifndef CLMOE_QUANT_H
 #define CLMOE_QUANT_H

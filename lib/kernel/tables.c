@@ -2,6 +2,7 @@
 #include "combine.h"
 #include "matmul.h"
 #include "permute.h"
+#include "quant.h"
 #include "route.h"
 #include "scatter.h"
 
@@ -9,6 +10,7 @@ const struct kernel_table *const kernel_tables[] = {
     &combine_table,
     &matmul_table,
     &permute_table,
+    &quant_table,
     &route_table,
     &scatter_table,
     NULL,

@@ -1,0 +1,21 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef CLMOE_KERNEL_QUANT_H
+#define CLMOE_KERNEL_QUANT_H
+
+#include "clmoe/quant.h"
+#include "row.h"
+
+struct quant_problem {
+    enum clmoe_quant_mode mode;
+    int64_t max_rows, n;
+    enum clmoe_dtype plain, block;
+};
+
+struct quant_call {
+    int64_t rows;
+    struct operand x, q;
+};
+
+extern const struct kernel_table quant_table;
+
+#endif

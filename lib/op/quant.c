@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: MIT */
+#include "quant.h"
+
+#include "operands.h"
+
+static enum clmoe_status normalise(const struct log *log, const struct clmoe_quant_params *p,
+                                   struct quant_problem *problem) {
+    REQUIRE(log, p->mode == CLMOE_QUANT_PACK || p->mode == CLMOE_QUANT_UNPACK, "mode = %d", (int)p->mode);
+    REQUIRE(log, p->max_rows >= 0, "max_rows = %lld", (long long)p->max_rows);
+    REQUIRE(log, dtype_is_float(p->plain), "plain = %d", (int)p->plain);
+    REQUIRE(log, p->block == CLMOE_Q8_0, "block = %d", (int)p->block);
+    REQUIRE(log, p->n >= 1 && p->n % dtype_info(p->block)->block == 0, "n = %lld, blocks of %d",
+            (long long)p->n, dtype_info(p->block)->block);
+    *problem = (struct quant_problem){
+        .mode = p->mode,
+        .max_rows = p->max_rows,
+        .n = p->n,
+        .plain = p->plain,
+        .block = p->block,
+    };
+    return CLMOE_OK;
+}
+
+enum clmoe_status quant_stage(clmoe_context *ctx, const struct clmoe_quant_params *params, bool stage,
+                              clmoe_plan **plan) {
+    struct quant_problem problem;
+    TRY(normalise(&ctx->log, params, &problem));
+    return plan_make(ctx, &quant_table, &problem, sizeof problem, &params->plan, stage, plan);
+}
+
+enum clmoe_status clmoe_quant_plan(clmoe_context *ctx, const struct clmoe_quant_params *params,
+                                   clmoe_plan **plan) {
+    TRY(plan_check_create(ctx, params, plan));
+    return quant_stage(ctx, params, false, plan);
+}
+
+enum clmoe_status quant_check(const clmoe_plan *plan, const struct clmoe_quant_args *args,
+                              struct quant_call *call) {
+    const struct quant_problem *const p = plan->problem;
+    const bool pack = p->mode == CLMOE_QUANT_PACK;
+    int64_t rows;
+    TRY(operand_rows(plan, "x", &args->x, p->max_rows, &rows));
+    call->rows = rows;
+    const struct operand_rule rules[] = {
+        {"x", &args->x, &call->x, pack ? USE_READ : USE_WRITE, true, p->plain, 2, {rows, p->n}},
+        {"q", &args->q, &call->q, pack ? USE_WRITE : USE_READ, true, p->block, 2, {rows, p->n}},
+    };
+    return operands_check(plan, rules, sizeof rules / sizeof *rules);
+}
+
+enum clmoe_status clmoe_quant_enqueue(clmoe_plan *plan, cl_command_queue queue,
+                                      const struct clmoe_quant_args *args, cl_uint n_wait,
+                                      const cl_event *wait, cl_event *event) {
+    TRY(plan_check_enqueue(plan, "quant", queue, args, n_wait, wait, event));
+    struct quant_call call;
+    TRY(quant_check(plan, args, &call));
+    return plan_enqueue(plan, &call, queue, n_wait, wait, event);
+}
