@@ -110,6 +110,49 @@ static uint64_t pairs_times_columns(const struct run *run, int64_t width) {
     return (uint64_t)(c->tokens * p->topk) * (uint64_t)ceil_div(p->out, width);
 }
 
+/* Slots of cl/matmul/slot.cl times blocks of columns. */
+static uint64_t slots_times_columns(const struct run *run, const struct matmul_part *part, int64_t height,
+                                    int64_t width) {
+    const struct matmul_problem *const p = run->problem;
+    const struct matmul_call *const c = run->call;
+    const int64_t slots = c->tokens * p->topk / height + part->count + (part->first == 0);
+    return (uint64_t)slots * (uint64_t)ceil_div(p->out, width);
+}
+
+/* ---- matmul_cpu_8x32 ---- */
+
+enum { CPU_ROWS = 64, CPU_PIECE = 128 };
+
+/* Columns of w that stand side by side are what the vectors are made of. */
+static bool cpu_fits(const struct device *dev, const void *problem, struct reason *why) {
+    const struct matmul_problem *const p = problem;
+    const int64_t lanes = matmul_panel_lanes(p);
+    if (!(dev->features & CLMOE_FEATURE_CPU)) return refuse(why, "the device is no CPU");
+    if (p->w_order == CLMOE_W_ENK) return refuse(why, "needs packed weights or the order EKN");
+    if (p->w_order == CLMOE_W_EKN && p->glu == CLMOE_GLU_INTERLEAVED)
+        return refuse(why, "gate and up columns are interleaved");
+    if (p->w_order == CLMOE_W_EKN && p->out < lanes)
+        return refuse(why, "%lld columns < %lld, not packed", (long long)p->out, (long long)lanes);
+    return true;
+}
+
+static void cpu_prepare(const struct device *dev, const void *problem, struct recipe *recipe) {
+    (void)dev;
+    struct kernel_spec *const spec = add_kernel(problem, recipe, "matmul/cpu.cl", "matmul_cpu", 1);
+    spec_define(spec, "TM", "%d", CPU_ROWS);
+    spec_define(spec, "TK", "%d", CPU_PIECE);
+}
+
+static uint64_t cpu_groups(const struct run *run, const struct matmul_part *part) {
+    const struct matmul_problem *const p = run->problem;
+    const int64_t lanes = matmul_panel_lanes(p);
+    return p->sorted ? slots_times_columns(run, part, CPU_ROWS, lanes) : pairs_times_columns(run, lanes);
+}
+
+static enum clmoe_status cpu_run(const struct run *run) {
+    return run_parts(run, cpu_groups);
+}
+
 /* ---- matmul_few ---- */
 
 enum { FEW_LOCAL = 128, FEW_PER_ITEM = 4, FEW_WAYS_K = 32, FEW_WAYS_N = 4, FEW_PAIRS_PER_EXPERT = 4 };
@@ -185,15 +228,6 @@ static void tile_prepare(const void *problem, int edge, struct recipe *recipe) {
     spec_define(spec, "WN", "%d", TILE_ITEM);
 }
 
-/* Slots of cl/matmul/slot.cl times blocks of columns. */
-static uint64_t slots_times_columns(const struct run *run, const struct matmul_part *part, int64_t height,
-                                    int64_t width) {
-    const struct matmul_problem *const p = run->problem;
-    const struct matmul_call *const c = run->call;
-    const int64_t slots = c->tokens * p->topk / height + part->count + (part->first == 0);
-    return (uint64_t)slots * (uint64_t)ceil_div(p->out, width);
-}
-
 static bool tile64_fits(const struct device *dev, const void *problem, struct reason *why) {
     return tile_fits(dev, problem, 64, why);
 }
@@ -251,6 +285,7 @@ static enum clmoe_status ref_run(const struct run *run) {
 }
 
 static const struct kernel_row rows[] = {
+    {"matmul_cpu_8x32", cpu_fits, cpu_prepare, cpu_run},
     {"matmul_few", few_fits, few_prepare, few_run},
     {"matmul_tile_64x64x16", tile64_fits, tile64_prepare, tile64_run},
     {"matmul_tile_32x32x16", tile32_fits, tile32_prepare, tile32_run},

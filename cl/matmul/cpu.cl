@@ -1,0 +1,175 @@
+// SPDX-License-Identifier: MIT
+// For CPU devices, where work-items are loops and local memory is plain memory: one work-item a work-group computes up
+// to TM rows of one expert times 32 columns of w, with sums in vector registers.
+//
+//   group = slot * column groups + column group        slot -> expert and rows: slot.cl; without sorted routing a slot
+//                                                      is a pair, and rows is 1
+//   32 columns of w: 32 columns of y, or the gate and the up columns of 16 columns of y
+//
+// Columns must lie side by side: packed weights, or [E, K, R] that is not interleaved. There the last 32 columns are
+// taken again where fewer are left, and only those are stored that are new. K goes in pieces of TK, so that a piece of w
+// stays in the first cache while all rows pass by, MR rows at a time; a piece of these is widened to float first.
+#include "matmul/pair.cl"
+
+#define VALUE float16
+#include "matmul/epilogue.cl"
+
+#ifndef TK
+#error "TK: steps of K in a piece, a multiple of 16"
+#endif
+#include "matmul/slot.cl"
+
+#define MR 8
+#define LANES (GLU ? 16 : 32)
+
+static inline float16 load16_f32(const global float *p) { return vload16(0, p); }
+static inline float16 load16_f16(const global ushort *p) { return vload_half16(0, (const global half *)p); }
+static inline float16 load16_bf16(const global ushort *p) { return as_float16(convert_uint16(vload16(0, p)) << 16); }
+#define LOAD16(T, p) CAT(load16_, T)(p)
+
+// Widens up to TK elements of a row of x.
+static inline void widen(const global ELEM(X_T) *x, float *out, int n) {
+    int d = 0;
+    for (; d + 16 <= n; d += 16)
+        vstore16(LOAD16(X_T, x + d), 0, out + d);
+    for (; d < n; d++)
+        out[d] = LOAD(X_T, x, d);
+}
+
+// multiply_R: sums += R rows of xs * steps of w. One function for each R, so that R is a constant of its loops and the
+// sums become registers.
+#define UNROLL _Pragma("unroll")
+#define MULTIPLY(R)                                                                                                    \
+    static inline void multiply_##R(float16(*sums)[2], const float(*xs)[TK], const global ELEM(W_T) *w0,               \
+                                    const global ELEM(W_T) *w1, long depth0, long depth1, int steps) {                 \
+        float16 sum[R][2];                                                                                             \
+        UNROLL for (int r = 0; r < R; r++) sum[r][0] = sums[r][0], sum[r][1] = sums[r][1];                             \
+        for (int d = 0; d < steps; d++) {                                                                              \
+            const float16 b0 = LOAD16(W_T, w0 + d * depth0), b1 = LOAD16(W_T, w1 + d * depth1);                        \
+            UNROLL for (int r = 0; r < R; r++) {                                                                       \
+                sum[r][0] = fma((float16)(xs[r][d]), b0, sum[r][0]);                                                   \
+                sum[r][1] = fma((float16)(xs[r][d]), b1, sum[r][1]);                                                   \
+            }                                                                                                          \
+        }                                                                                                              \
+        UNROLL for (int r = 0; r < R; r++) sums[r][0] = sum[r][0], sums[r][1] = sum[r][1];                             \
+    }
+MULTIPLY(1)
+MULTIPLY(2)
+MULTIPLY(3)
+MULTIPLY(4)
+MULTIPLY(5)
+MULTIPLY(6)
+MULTIPLY(7)
+MULTIPLY(8)
+
+// Positions begin .. begin + rows - 1 of a slot, and their expert; E for skipped pairs, whose rows become zero.
+static inline int find_rows(long slot, long *begin, int *rows, const global int *starts, const global int *ids,
+                            long ids_stride, long pairs, int k, int experts, int first, int count, int flags) {
+    if (!(flags & SORTED)) {
+        const int e = ids[pair_element(slot, slot / k, k, ids_stride)];
+        const int task = pair_task(e, experts, first, count);
+        *begin = slot;
+        *rows = task != PAIR_NOTHING;
+        return task == PAIR_ZERO ? experts : e;
+    }
+    const long behind = slot - slot_of(starts, first, count);
+    if (behind >= 0) {
+        *begin = starts[experts] + behind * TM;
+        *rows = first == 0 ? tile_rows(*begin, pairs) : 0;
+        return experts;
+    }
+    int low = 0, high = count;
+    while (high - low > 1) {
+        const int v = (low + high) / 2;
+        if (slot_of(starts, first, v) <= slot)
+            low = v;
+        else
+            high = v;
+    }
+    *begin = tile_begin(starts, first, low, slot);
+    *rows = tile_rows(*begin, starts[first + low + 1]);
+    return first + low;
+}
+
+// Stores columns `from` .. `to` - 1 of 16 from y[at] on.
+static inline void store16(global ELEM(Y_T) *y, ulong at, float16 value, int from, int to) {
+    float values[16];
+    vstore16(value, 0, values);
+    for (int c = from; c < to; c++)
+        STORE(Y_T, y, at + c, values[c]);
+}
+
+kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) void matmul_cpu(MATMUL_ARGS) {
+    const long column_groups = (columns + LANES - 1) / LANES;
+    const long slot = (long)get_group_id(0) / column_groups;
+    const long n0 = ((long)get_group_id(0) - slot * column_groups) * LANES;
+    const long start = panel ? n0 : min(n0, columns - LANES);
+
+    long begin;
+    int rows;
+    const int e = find_rows(slot, &begin, &rows, offsets + offsets_skip, ids + ids_skip, ids_stride, pairs, k, experts,
+                            first, count, flags),
+              expert = e - first;
+    if (e == experts)
+        for (int r = 0; r < rows; r++) {
+            const ulong out = y_skip + y_row(begin + r, pair_at(begin + r, order + order_skip, flags), flags) * y_stride;
+            for (long n = n0; n < min(n0 + LANES, columns); n++)
+                STORE(Y_T, y, out + n, 0.0f);
+        }
+    if (e == experts || rows <= 0) return;
+
+    const global ELEM(W_T) *const w0 = w + w_skip + expert * w_expert + column_at(start, w_column, panel);
+    const global ELEM(W_T) *const w1 =
+        GLU ? v + v_skip + expert * v_expert + column_at(start, v_column, panel) : w0 + 16;
+    const long depth1 = GLU ? v_depth : w_depth;
+    float16 sums[TM][2];
+    for (int r = 0; r < rows; r++)
+        sums[r][0] = sums[r][1] = (float16)(0.0f);
+    for (long d0 = 0; d0 < depth; d0 += TK) {
+        const int steps = (int)min((long)TK, depth - d0);
+        for (int r0 = 0; r0 < rows; r0 += MR) {
+            float xs[MR][TK];
+            const int some = min(MR, rows - r0);
+            for (int r = 0; r < some; r++) {
+                const long i = begin + r0 + r, p = pair_at(i, order + order_skip, flags);
+                widen(x + x_skip + x_row(i, p, p / k, flags) * x_stride + d0, xs[r], steps);
+            }
+            const global ELEM(W_T) *const piece0 = w0 + d0 * w_depth, *const piece1 = w1 + d0 * depth1;
+            switch (some) {
+            case 1: multiply_1(sums + r0, xs, piece0, piece1, w_depth, depth1, steps); break;
+            case 2: multiply_2(sums + r0, xs, piece0, piece1, w_depth, depth1, steps); break;
+            case 3: multiply_3(sums + r0, xs, piece0, piece1, w_depth, depth1, steps); break;
+            case 4: multiply_4(sums + r0, xs, piece0, piece1, w_depth, depth1, steps); break;
+            case 5: multiply_5(sums + r0, xs, piece0, piece1, w_depth, depth1, steps); break;
+            case 6: multiply_6(sums + r0, xs, piece0, piece1, w_depth, depth1, steps); break;
+            case 7: multiply_7(sums + r0, xs, piece0, piece1, w_depth, depth1, steps); break;
+            default: multiply_8(sums + r0, xs, piece0, piece1, w_depth, depth1, steps); break;
+            }
+        }
+    }
+
+    float16 bias0 = (float16)(0.0f), bias1 = bias0;
+    if (flags & HAS_BIAS) {
+        float values[2][16];
+        for (int c = 0; c < 16; c++) {
+            values[0][c] = BIAS_AT(e, min(start + c, columns - 1));
+            values[1][c] = GLU ? BIAS_UP_AT(e, min(start + c, columns - 1)) : BIAS_AT(e, min(start + 16 + c, columns - 1));
+        }
+        bias0 = vload16(0, values[0]);
+        bias1 = vload16(0, values[1]);
+    }
+    const float scale = PAIR_SCALE(e);
+    const int from = (int)(n0 - start), to = (int)min((long)LANES, columns - start);
+    for (int r = 0; r < rows; r++) {
+        const long i = begin + r, p = pair_at(i, order + order_skip, flags);
+        const ulong out = y_skip + y_row(i, p, flags) * y_stride + start;
+        const float weight = PAIR_GAMMA(p, p / k);
+        const float16 first_half = finish(sums[r][0], sums[r][1], bias0, bias1, GAMMA_IN(weight), scale,
+                                          GAMMA_OUT(weight), alpha, gate_max, up_max, up_add);
+        store16(y, out, first_half, min(from, 16), min(to, 16));
+        if (!GLU)
+            store16(y, out + 16, finish(sums[r][1], sums[r][1], bias1, bias1, GAMMA_IN(weight), scale,
+                                        GAMMA_OUT(weight), alpha, gate_max, up_max, up_add),
+                    max(from - 16, 0), max(to - 16, 0));
+    }
+}
