@@ -49,8 +49,8 @@ CLMOE_API enum clmoe_status clmoe_plan_set_workspace(clmoe_plan *plan, cl_mem me
  * refused, as in "topk: topk_bitonic (topk_lanes: n = 4096 > 1024)". Lives as long as the plan. */
 CLMOE_API const char *clmoe_plan_describe(const clmoe_plan *plan);
 
-/* The rows of the kernel table of one operation ("topk", "scatter", "route", "permute", "matmul", "combine",
- * "quant"), best first: returns the name of row `index`, NULL past the last or for an unknown operation.
+/* The rows of the kernel table of one operation ("topk", "scatter", "route", "permute", "matmul",
+ * "matmul_pack", "combine", "quant"), best first: returns the name of row `index`, NULL past the last or for an unknown operation.
  * Thread-safety: safe. */
 CLMOE_API const char *clmoe_kernel_name(const char *op, int index);
 

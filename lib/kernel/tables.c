@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "combine.h"
 #include "matmul.h"
+#include "matmul_pack.h"
 #include "permute.h"
 #include "quant.h"
 #include "route.h"
@@ -9,6 +10,7 @@
 const struct kernel_table *const kernel_tables[] = {
     &combine_table,
     &matmul_table,
+    &matmul_pack_table,
     &permute_table,
     &quant_table,
     &route_table,

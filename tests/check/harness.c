@@ -16,7 +16,8 @@ static struct {
     int ran[8][MAX_ROWS];
 } run;
 
-static const char *const op_names[] = {"topk", "scatter", "route", "permute", "matmul", "combine", "quant"};
+static const char *const op_names[] = {"topk",   "scatter",     "route",   "permute",
+                                       "matmul", "matmul_pack", "combine", "quant"};
 
 static void die(const char *message) {
     fprintf(stderr, "check: %s\n", message);

@@ -2,6 +2,7 @@
  * matmul: every row of its table against ref_matmul, over shapes, layouts and options that cover each other
  * in pairs. */
 #include "matmul_case.h"
+#include "ref/convert.h"
 
 #include <stdlib.h>
 
@@ -83,10 +84,43 @@ START_TEST(against_reference) {
 }
 END_TEST
 
+/* The header's formula, element by element, whatever the layout and the split into buffers. */
+START_TEST(packing) {
+    static const enum clmoe_dtype dtypes[] = {CLMOE_F32, CLMOE_F16, CLMOE_BF16};
+    struct rng structure = {(uint64_t)_i * 0x9e3779b97f4a7c15u + 1}, rng = rng_for((uint64_t)_i);
+    struct clmoe_matmul_params params = {
+        .topk = 1,
+        .experts = 1 + (int32_t)rng_below(&structure, 9),
+        .in = PICK(&structure, widths),
+        .out = PICK(&structure, widths),
+        .w_dtype = dtypes[_i % 3],
+        .w_order = _i / 3 % 2 ? CLMOE_W_EKN : CLMOE_W_ENK,
+        .glu = (enum clmoe_glu)(_i / 6 % 5),
+    };
+    struct matmul_sample s =
+        matmul_sample_make(&rng, &params, 0, ROUTING_RANDOM, params.experts > 1 ? 1 + _i % 2 : 1);
+    for (int64_t i = 0; i < params.experts * params.out * params.in; i++) {
+        s.gate[i] = ref_round(params.w_dtype, rng_float(&rng));
+        if (s.up) s.up[i] = ref_round(params.w_dtype, rng_float(&rng));
+    }
+    for (int row = 0; (params.plan.kernel = clmoe_kernel_name("matmul_pack", row)); row++) {
+        const enum forced_caps caps = (enum forced_caps)(_i % CAPS_COUNT);
+        case_begin("%s caps %s %s", params.plan.kernel, caps_name(caps), matmul_case_name(&s));
+        clmoe_plan *plan;
+        if (!row_fits("matmul_pack", row, clmoe_matmul_pack_plan(tester_context(caps), &params, &plan)))
+            continue;
+        matmul_check_packing(&rng, &s, plan);
+        clmoe_plan_destroy(&plan);
+    }
+    matmul_sample_free(&s);
+}
+END_TEST
+
 static void add_tests(TCase *cases) {
+    tcase_add_loop_test(cases, packing, 0, tester()->small ? 10 : 60);
     tcase_add_loop_test(cases, against_reference, 0, tester()->small ? N_SMALL : N_CASES);
 }
 
 int main(void) {
-    return harness_main("matmul", "matmul", add_tests);
+    return harness_main("matmul", "matmul matmul_pack", add_tests);
 }

@@ -315,6 +315,41 @@ void matmul_compare(struct matmul_sample *s, const struct matmul_operands *d) {
                0x1p-24 * (double)(s->params.in + 24), "y");
 }
 
+void matmul_check_packing(struct rng *rng, const struct matmul_sample *s, clmoe_plan *plan) {
+    const struct clmoe_matmul_params *const p = &s->params;
+    struct clmoe_tensor views[MATMUL_PARTS];
+    struct guarded packed[MATMUL_PARTS];
+    struct matmul_operands d = {0};
+    int64_t shape[4];
+    matmul_upload_weights(rng, s, &d);
+    case_ok(clmoe_matmul_packed_shape(p, shape));
+    for (int i = 0; i < s->parts; i++) {
+        shape[0] = d.w_views[i].shape[0];
+        packed[i] = guarded_bytes(rng, p->w_dtype, 4, shape, NULL);
+        views[i] = packed[i].tensor;
+    }
+    const struct clmoe_matmul_pack_args args = {d.args.w, d.args.w_up, d.args.n_w, views};
+    case_ok(clmoe_matmul_pack_enqueue(plan, tester()->queue, &args, 0, NULL, NULL));
+    const int lanes = p->glu == CLMOE_GLU_NONE ? 32 : 16;
+    for (int64_t i = 0, first = 0; i < s->parts; first += views[i++].shape[0]) {
+        const int64_t total = views[i].shape[0] * shape[1] * p->in * 32;
+        char *const raw = matmul_room(total, 4);
+        guarded_read(&packed[i], raw);
+        for (int64_t at = 0; at < total; at++) {
+            const int64_t lane = at % 32, k = at / 32 % p->in, panel = at / 32 / p->in % shape[1];
+            const int64_t e = at / 32 / p->in / shape[1] + first, n = panel * lanes + lane % lanes;
+            const float *const from = lane < lanes ? s->gate : s->up;
+            const float want = n < p->out ? from[(e * p->out + n) * p->in + k] : 0;
+            const float got = ref_load(p->w_dtype, raw, at);
+            case_require(got == want, "e=%lld panel=%lld k=%lld lane=%lld: %g, expected %g", (long long)e,
+                         (long long)panel, (long long)k, (long long)lane, (double)got, (double)want);
+        }
+        free(raw);
+        guarded_free(&packed[i]);
+    }
+    matmul_operands_free(&d);
+}
+
 bool matmul_run_row(struct rng *rng, struct matmul_sample *s, enum forced_caps caps, int row) {
     s->params.plan.kernel = clmoe_kernel_name("matmul", row);
     case_begin("%s caps %s %s", s->params.plan.kernel, caps_name(caps), matmul_case_name(s));

@@ -53,7 +53,10 @@ void matmul_operands_free(struct matmul_operands *d);
 /* Reads y into s->got and compares with s->want. */
 void matmul_compare(struct matmul_sample *s, const struct matmul_operands *d);
 
-/* Plans row `row` of the table, runs it, compares. False if the row refuses. `queue` as in tester(). */
+/* Packs the weights of `s` and compares with the formula of the header. */
+void matmul_check_packing(struct rng *rng, const struct matmul_sample *s, clmoe_plan *plan);
+
+/* Plans row `row` of the table, runs it, compares. False if the row refuses. */
 bool matmul_run_row(struct rng *rng, struct matmul_sample *s, enum forced_caps caps, int row);
 
 /* "T=.. k=.. E=.. K=.. N=.. ..." for case_begin. */
