@@ -65,6 +65,11 @@ MULTIPLY(8)
 // Positions begin .. begin + rows - 1 of a slot, and their expert; E for skipped pairs, whose rows become zero.
 static inline int find_rows(long slot, long *begin, int *rows, const global int *starts, const global int *ids,
                             long ids_stride, long pairs, int k, int experts, int first, int count, int flags) {
+    if (flags & DENSE) {
+        *begin = slot * TM;
+        *rows = tile_rows(*begin, pairs);
+        return 0;
+    }
     if (!(flags & SORTED)) {
         const int e = ids[pair_element(slot, slot / k, k, ids_stride)];
         const int task = pair_task(e, experts, first, count);

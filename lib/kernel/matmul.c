@@ -146,7 +146,7 @@ static void cpu_prepare(const struct device *dev, const void *problem, struct re
 static uint64_t cpu_groups(const struct run *run, const struct matmul_part *part) {
     const struct matmul_problem *const p = run->problem;
     const int64_t lanes = matmul_panel_lanes(p);
-    return p->sorted ? slots_times_columns(run, part, CPU_ROWS, lanes) : pairs_times_columns(run, lanes);
+    return p->sorted || p->dense ? slots_times_columns(run, part, CPU_ROWS, lanes) : pairs_times_columns(run, lanes);
 }
 
 static enum clmoe_status cpu_run(const struct run *run) {

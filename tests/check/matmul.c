@@ -116,7 +116,32 @@ START_TEST(packing) {
 }
 END_TEST
 
+/* One expert that every row belongs to, without ids: on every row of the table, packed and not. */
+START_TEST(dense) {
+    static const int64_t tokens[] = {1, 4, 7, 65, 130};
+    struct rng rng = rng_for((uint64_t)_i + 9000);
+    const struct clmoe_matmul_params params = {
+        .max_tokens = tokens[_i % 5],
+        .topk = 1,
+        .experts = 1,
+        .in = 70,
+        .out = 37,
+        .w_order = _i / 5 ? CLMOE_W_PACKED : CLMOE_W_ENK,
+        .routing = CLMOE_ROUTING_DENSE,
+        .bias = _i % 2,
+    };
+    struct matmul_sample s = matmul_sample_make(&rng, &params, tokens[_i % 5], ROUTING_ONE_EXPERT, 1);
+    matmul_sample_solve(&s);
+    int ran = 0;
+    for (int row = 0; clmoe_kernel_name("matmul", row); row++)
+        ran += matmul_run_row(&rng, &s, CAPS_OWN, row);
+    ck_assert_int_ge(ran, 1);
+    matmul_sample_free(&s);
+}
+END_TEST
+
 static void add_tests(TCase *cases) {
+    tcase_add_loop_test(cases, dense, 0, 10);
     tcase_add_loop_test(cases, packing, 0, tester()->small ? 10 : 60);
     tcase_add_loop_test(cases, against_reference, 0, tester()->small ? N_SMALL : N_CASES);
 }

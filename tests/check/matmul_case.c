@@ -289,7 +289,7 @@ void matmul_upload(struct rng *rng, const struct matmul_sample *s, struct matmul
     d->y = guarded_floats(rng, p->y_dtype, s->pairs, p->out, NULL);
     matmul_upload_weights(rng, s, d);
     d->args.x = d->x.tensor;
-    d->args.ids = d->ids.tensor;
+    if (p->routing != CLMOE_ROUTING_DENSE) d->args.ids = d->ids.tensor;
     d->args.y = d->y.tensor;
     if (p->bias) d->args.bias = d->bias.tensor;
     if (p->bias && apart) d->args.bias_up = d->bias_up.tensor;

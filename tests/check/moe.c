@@ -140,7 +140,7 @@ static void add_operands(struct rng *rng, struct moe_case *c, int64_t t) {
     struct layer_sample *const l = &c->layer;
     c->args = (struct clmoe_moe_args){
         .x = l->d1.x.tensor, .w1 = l->d1.w_views, .w2 = l->d2.w_views, .n_w = l->d1.parts, .y = c->y.tensor};
-    if (p->glu == CLMOE_GLU_APART) c->args.w1_up = l->d1.w_up_views;
+    if (p->glu == CLMOE_GLU_APART && p->w_order != CLMOE_W_PACKED) c->args.w1_up = l->d1.w_up_views;
     if (p->bias1) c->args.bias1 = l->d1.bias.tensor;
     if (p->bias1 && p->glu == CLMOE_GLU_APART) c->args.bias1_up = l->d1.bias_up.tensor;
     if (p->bias2) c->args.bias2 = l->d2.bias.tensor;
@@ -301,6 +301,22 @@ START_TEST(every_matmul_row) {
 }
 END_TEST
 
+/* Packed weights, as CPU devices want them: with and without a gate, few tokens and many. */
+START_TEST(packed_weights) {
+    static const int which[] = {0, 6};
+    struct rng rng = rng_for((uint64_t)_i + 2500);
+    const int64_t t = _i % 2 ? 40 : 3;
+    const enum clmoe_dtype *const dtype = dtypes[_i / 4];
+    struct clmoe_moe_params params = params_of(&families[which[_i / 2 % 2]], dtype, t, _i + 3);
+    params.w_order = CLMOE_W_PACKED;
+    case_begin("packed weights: %s T=%lld %s", families[which[_i / 2 % 2]].name, (long long)t,
+               clmoe_dtype_name(dtype[1]));
+    struct moe_case *const c = make_case(&rng, &params, t, 1 + _i % 2);
+    run_case(c, tester_context(CAPS_OWN), t, tester()->queue);
+    free_case(c);
+}
+END_TEST
+
 /* y(2 gamma) = 2 y(gamma), bit for bit: gamma is applied once, neither never nor twice. */
 START_TEST(gamma_exactly_once) {
     struct rng rng = rng_for(3000);
@@ -377,6 +393,7 @@ static void add_tests(TCase *cases) {
     tcase_add_loop_test(cases, gamma_exactly_once, 0, 2);
     if (tester()->small) return;
     tcase_add_test(cases, every_matmul_row);
+    tcase_add_loop_test(cases, packed_weights, 0, 12);
     tcase_add_test(cases, one_plan_many_sizes);
 }
 
