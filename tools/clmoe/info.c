@@ -30,7 +30,8 @@ static enum clmoe_status plan_permute(clmoe_context *ctx, clmoe_plan **plan) {
     return clmoe_permute_plan(ctx, &p, plan);
 }
 
-static enum clmoe_status plan_product(clmoe_context *ctx, int64_t tokens, bool sorted, clmoe_plan **plan) {
+static enum clmoe_status plan_product(clmoe_context *ctx, int64_t tokens, bool sorted, bool packed,
+                                      clmoe_plan **plan) {
     const struct clmoe_matmul_params p = {
         .max_tokens = tokens,
         .topk = 8,
@@ -39,6 +40,7 @@ static enum clmoe_status plan_product(clmoe_context *ctx, int64_t tokens, bool s
         .out = 768,
         .x_dtype = CLMOE_BF16,
         .w_dtype = CLMOE_BF16,
+        .w_order = packed ? CLMOE_W_PACKED : CLMOE_W_ENK,
         .glu = CLMOE_GLU_GATE_UP,
         .act = {CLMOE_ACT_SILU},
         .x_rows = CLMOE_ROWS_TOKEN,
@@ -48,17 +50,22 @@ static enum clmoe_status plan_product(clmoe_context *ctx, int64_t tokens, bool s
 }
 
 static enum clmoe_status plan_decode(clmoe_context *ctx, clmoe_plan **plan) {
-    return plan_product(ctx, 1, false, plan);
+    return plan_product(ctx, 1, false, false, plan);
 }
 
 static enum clmoe_status plan_prefill(clmoe_context *ctx, clmoe_plan **plan) {
-    return plan_product(ctx, 4096, true, plan);
+    return plan_product(ctx, 4096, true, clmoe_matmul_wants_packing(ctx), plan);
 }
 
 static enum clmoe_status plan_combine(clmoe_context *ctx, clmoe_plan **plan) {
     const struct clmoe_combine_params p = {
         .max_tokens = 4096, .topk = 8, .experts = 128, .hidden = 2048, .ids = 1};
     return clmoe_combine_plan(ctx, &p, plan);
+}
+
+static enum clmoe_status plan_quant(clmoe_context *ctx, clmoe_plan **plan) {
+    const struct clmoe_quant_params p = {.max_rows = 4096, .n = 2048, .block = CLMOE_Q8_0};
+    return clmoe_quant_plan(ctx, &p, plan);
 }
 
 static const struct example examples[] = {
@@ -68,6 +75,7 @@ static const struct example examples[] = {
     {"matmul", "1 token, Qwen3-30B gate and up, bf16", plan_decode},
     {"matmul", "4096 tokens, Qwen3-30B gate and up, bf16", plan_prefill},
     {"combine", "4096 tokens, k 8, hidden 2048", plan_combine},
+    {"quant", "pack 4096 rows of 2048 to q8_0", plan_quant},
 };
 
 static void print_text(int index, const struct device_entry *e, const struct clmoe_device_info *info) {
