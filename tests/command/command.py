@@ -27,12 +27,12 @@ class CommandTest(unittest.TestCase):
     def path(self, name):
         return os.path.join(self.folder.name, name)
 
-    def run_command(self, *args):
+    def run_command(self, *args, stdout=subprocess.PIPE):
         """Returns (exit code, stdout, stderr)."""
         env = dict(os.environ, CLMOE_CACHE_DIR=programs)
         r = subprocess.run([binary] + [str(a) for a in args], cwd=self.folder.name, env=env,
-                           stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=600)
-        return r.returncode, r.stdout.decode(), r.stderr.decode()
+                           stdout=stdout, stderr=subprocess.PIPE, timeout=600)
+        return r.returncode, (r.stdout or b"").decode(), r.stderr.decode()
 
     def good(self, *args):
         code, out, err = self.run_command(*args)
@@ -57,7 +57,7 @@ class CommandTest(unittest.TestCase):
 
 
 def main(cases):
-    """Usage: SCRIPT COMMAND. A run of no test is a failure."""
+    """Usage: SCRIPT COMMAND DEMO. A run of no test is a failure."""
     global binary, programs
     binary = os.path.abspath(sys.argv[1])
     with tempfile.TemporaryDirectory(prefix="clmoe-programs-") as programs:

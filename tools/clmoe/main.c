@@ -15,6 +15,7 @@ static const struct {
     {"info", command_info, "devices, what they can do, and which kernels would run"},
     {"scatter", command_scatter, "selected values back into dense rows"},
     {"route", command_route, "router logits to expert ids and weights"},
+    {"moe", command_moe, "the expert block of one layer of a model"},
 };
 
 #define N_COMMANDS (sizeof commands / sizeof *commands)

@@ -1,0 +1,151 @@
+/* SPDX-License-Identifier: MIT */
+#include "weights.h"
+#include "progress.h"
+
+#include <stdlib.h>
+
+/* What packing needs to know of the product with W1 (gate and up become one) or W2. */
+static struct clmoe_matmul_params product(const struct block *b, const struct weights *w, int which,
+                                          int32_t experts) {
+    const struct matrix *const m = &b->matrices[which];
+    const bool glu = which == W1;
+    return (struct clmoe_matmul_params){
+        .max_tokens = 1,
+        .topk = 1,
+        .experts = experts,
+        .in = m->columns,
+        .out = glu && w->glu == CLMOE_GLU_GATE_UP ? m->rows / 2 : m->rows,
+        .w_dtype = w->dtype,
+        .glu = glu ? w->glu : CLMOE_GLU_NONE,
+    };
+}
+
+/* Bytes of one expert in the largest buffer that it will have a part in. */
+static int largest(struct session *s, const struct block *b, const struct weights *w, bool pack,
+                   uint64_t *bytes) {
+    *bytes = 0;
+    for (int m = 0; m < N_MATRICES; m++) {
+        if (b->matrices[m].n_arrays == 0) continue;
+        if (b->matrices[m].bytes > *bytes) *bytes = b->matrices[m].bytes;
+        if (!pack || m == W1_UP) continue;
+        int64_t shape[4];
+        const struct clmoe_matmul_params p = product(b, w, m, 1);
+        const enum clmoe_status status = clmoe_matmul_packed_shape(&p, shape);
+        if (status != CLMOE_OK) return session_fail(s, status, "packing");
+        const int64_t packed = clmoe_dtype_bytes(p.w_dtype, shape[0] * shape[1] * shape[2] * shape[3]);
+        if ((uint64_t)packed > *bytes) *bytes = (uint64_t)packed;
+    }
+    return -1;
+}
+
+static int split(struct session *s, const struct block *b, const struct weights_options *options,
+                 struct weights *w, int32_t *per_buffer) {
+    struct clmoe_device_info info;
+    uint64_t bytes;
+    clmoe_context_device_info(s->ctx, &info);
+    const int code = largest(s, b, w, options->pack, &bytes);
+    if (code >= 0) return code;
+    uint64_t fit = info.caps.max_alloc / bytes;
+    if (fit == 0)
+        return command_fail(s->usage, EXIT_FAILED,
+                            "one expert needs a buffer of %llu bytes, the device allows %llu",
+                            (unsigned long long)bytes, (unsigned long long)info.caps.max_alloc);
+    if (options->per_buffer && (uint64_t)options->per_buffer < fit) fit = (uint64_t)options->per_buffer;
+    *per_buffer = fit < (uint64_t)b->experts ? (int32_t)fit : b->experts;
+    w->n_parts = (b->experts + *per_buffer - 1) / *per_buffer;
+    for (int m = 0; m < N_MATRICES; m++) {
+        if (b->matrices[m].n_arrays == 0) continue;
+        w->parts[m] = calloc((size_t)w->n_parts, sizeof *w->parts[m]);
+        if (!w->parts[m]) return command_fail(s->usage, EXIT_FAILED, "out of memory");
+    }
+    return -1;
+}
+
+/* Experts first.. of one matrix, gathered into one buffer. */
+static int upload_part(struct session *s, const struct matrix *m, int32_t first, int32_t n,
+                       enum clmoe_dtype dtype, struct clmoe_tensor *part) {
+    const int64_t shape[] = {n, m->rows, m->columns};
+    const int code = session_buffer(s, dtype, 3, shape, part);
+    for (int32_t e = 0; e < n && code < 0; e++) {
+        const cl_int err = clEnqueueWriteBuffer(s->queue, part->mem, CL_TRUE, (size_t)e * m->bytes, m->bytes,
+                                                matrix_expert(m, first + e), 0, NULL, NULL);
+        if (err != CL_SUCCESS)
+            return command_fail(s->usage, EXIT_FAILED, "clEnqueueWriteBuffer: OpenCL error %d", (int)err);
+    }
+    return code;
+}
+
+/* Replaces a part by its packed form. Part by part, so that both forms of all weights never stand side by
+ * side. */
+static int pack_part(struct session *s, const struct block *b, const struct weights *w, int which, int32_t i,
+                     int32_t n) {
+    struct clmoe_tensor *const part = &w->parts[which][i], packed = {0};
+    struct clmoe_tensor *const up = which == W1 && w->parts[W1_UP] ? &w->parts[W1_UP][i] : NULL;
+    const struct clmoe_matmul_params p = product(b, w, which, n);
+    const struct clmoe_matmul_pack_args args = {.w = part, .w_up = up, .n_w = 1, .packed = &packed};
+    clmoe_plan *plan = NULL;
+    int64_t shape[4];
+    enum clmoe_status status = clmoe_matmul_packed_shape(&p, shape);
+    int code = status == CLMOE_OK ? session_buffer(s, w->dtype, 4, shape, &packed) : -1;
+    if (code >= 0) return code;
+    if (status == CLMOE_OK) status = clmoe_matmul_pack_plan(s->ctx, &p, &plan);
+    if (status == CLMOE_OK) status = clmoe_matmul_pack_enqueue(plan, s->queue, &args, 0, NULL, NULL);
+    if (status == CLMOE_OK && clFinish(s->queue) != CL_SUCCESS) status = CLMOE_E_OPENCL;
+    clmoe_plan_destroy(&plan);
+    if (status != CLMOE_OK) {
+        session_release(&packed);
+        return session_fail(s, status, "packing");
+    }
+    session_release(part);
+    if (up) session_release(up);
+    *part = packed;
+    return -1;
+}
+
+static int upload_router(struct session *s, const struct array *router, enum array_dtype dtype,
+                         struct clmoe_tensor *tensor) {
+    struct array wide = {0}, converted = {0};
+    struct io_error error;
+    if (router->dtype == dtype) return session_upload(s, router, tensor);
+    const bool ok = array_to_f32("router", router, &wide, &error) &&
+                    array_from_f32("router", &wide, dtype, &converted, &error);
+    const int code =
+        ok ? session_upload(s, &converted, tensor) : command_fail(s->usage, EXIT_FAILED, "%s", error.text);
+    array_free(&wide);
+    array_free(&converted);
+    return code;
+}
+
+int weights_upload(struct session *s, const struct block *b, const struct weights_options *options,
+                   struct weights *w) {
+    int32_t per_buffer = 0;
+    *w = (struct weights){.glu = b->matrices[W1_UP].n_arrays ? CLMOE_GLU_APART : CLMOE_GLU_GATE_UP};
+    session_dtype(b->dtype, &w->dtype);
+    int code = upload_router(s, &b->router, options->activations, &w->router);
+    if (code < 0) code = split(s, b, options, w, &per_buffer);
+    for (int32_t i = 0; i < w->n_parts && code < 0; i++) {
+        const int32_t first = i * per_buffer, left = b->experts - first;
+        const int32_t n = left < per_buffer ? left : per_buffer;
+        for (int m = 0; m < N_MATRICES && code < 0; m++)
+            if (w->parts[m]) code = upload_part(s, &b->matrices[m], first, n, w->dtype, &w->parts[m][i]);
+        if (code < 0 && options->pack) code = pack_part(s, b, w, W1, i, n);
+        if (code < 0 && options->pack) code = pack_part(s, b, w, W2, i, n);
+        progress("loading experts", first + n, b->experts);
+    }
+    if (code >= 0 || !options->pack) return code;
+    free(w->parts[W1_UP]); /* gate and up are one now */
+    w->parts[W1_UP] = NULL;
+    w->order = CLMOE_W_PACKED;
+    w->glu = CLMOE_GLU_GATE_UP;
+    return code;
+}
+
+void weights_release(struct weights *w) {
+    session_release(&w->router);
+    for (int m = 0; m < N_MATRICES; m++) {
+        for (int32_t i = 0; i < w->n_parts && w->parts[m]; i++)
+            session_release(&w->parts[m][i]);
+        free(w->parts[m]);
+    }
+    *w = (struct weights){0};
+}

@@ -1,0 +1,29 @@
+/* SPDX-License-Identifier: MIT
+ * A block's weights on the device, in as few buffers as its limit on one allocation allows. */
+#ifndef CLMOE_TOOLS_WEIGHTS_H
+#define CLMOE_TOOLS_WEIGHTS_H
+
+#include "block.h"
+#include "session.h"
+
+struct weights {
+    struct clmoe_tensor router;             /* [E, H] in the dtype of the activations             */
+    struct clmoe_tensor *parts[N_MATRICES]; /* n_parts of [E_i, R, K] or packed; NULL where no such */
+    int32_t n_parts;
+    enum clmoe_dtype dtype;
+    enum clmoe_w_order order;
+    enum clmoe_glu glu;
+};
+
+struct weights_options {
+    enum array_dtype activations;
+    int64_t per_buffer; /* experts in one buffer at most; 0: as many as fit       */
+    bool pack;          /* into the layout that the device prefers for many rows  */
+};
+
+/* Returns -1, or the exit code after printing an error; `weights` can be released in any case. */
+int weights_upload(struct session *s, const struct block *block, const struct weights_options *options,
+                   struct weights *weights);
+void weights_release(struct weights *weights);
+
+#endif
