@@ -6,8 +6,10 @@
 #include "quant.h"
 #include "route.h"
 #include "scatter.h"
+#include "topk.h"
 
 const struct kernel_table *const kernel_tables[] = {
+    &topk_table,
     &combine_table,
     &matmul_table,
     &matmul_pack_table,
