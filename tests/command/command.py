@@ -27,12 +27,12 @@ class CommandTest(unittest.TestCase):
     def path(self, name):
         return os.path.join(self.folder.name, name)
 
-    def run_command(self, *args, stdout=subprocess.PIPE):
+    def run_command(self, *args, stdout=subprocess.PIPE, stderr=subprocess.PIPE):
         """Returns (exit code, stdout, stderr)."""
         env = dict(os.environ, CLMOE_CACHE_DIR=programs)
         r = subprocess.run([binary] + [str(a) for a in args], cwd=self.folder.name, env=env,
-                           stdout=stdout, stderr=subprocess.PIPE, timeout=600)
-        return r.returncode, (r.stdout or b"").decode(), r.stderr.decode()
+                           stdout=stdout, stderr=stderr, timeout=600)
+        return r.returncode, (r.stdout or b"").decode(), (r.stderr or b"").decode()
 
     def good(self, *args):
         code, out, err = self.run_command(*args)

@@ -174,6 +174,29 @@ class Moe(command.CommandTest):
         self.check_close(y.values, wanted, TOLERANCE["f32"] * max(map(abs, wanted)))
 
 
+    def test_more_tokens_than_one_call_takes(self):
+        model = Model(MIXTRAL, "f32", 13)
+        self.write_model(model.config, model.apart(1, MIXTRAL_NAMES))
+        few, n = self.input((3, H), "f32"), 8192 + 5
+        wanted = model.run(few.rows(), True)
+        many = Array("f32", (n, H), (few.values * (n // 3 + 1))[:n * H])
+        self.compare(many, "model", 1, (wanted * (n // 3 + 1))[:n])
+
+    def test_progress(self):
+        model = Model(MIXTRAL, "f32", 14)
+        self.write_model(model.config, model.apart(1, MIXTRAL_NAMES))
+        self.save("x.npy", self.input((3, H), "f32"))
+        args = "--model", "model", "--layer", 1, "--input", "x.npy", "--output", "y.npy", "--experts-per-buffer", 1
+        reader, terminal = os.openpty()
+        code, out, _ = self.run_command("moe", *args, stderr=terminal)
+        os.close(terminal)
+        text = os.read(reader, 10000).decode()
+        os.close(reader)
+        self.assertEqual((code, out), (0, ""))
+        self.assertIn("loading experts 1/5", text)
+        self.assertTrue(text.endswith("\r\x1b[K"), repr(text))
+
+
 class Demo(command.CommandTest):
     """All layers of the checkpoint in tools/demo."""
     compare = Moe.compare

@@ -54,7 +54,8 @@ class Route(command.CommandTest):
         self.check(MIXTRAL, SUM)
 
     def test_shapes_and_dtypes(self):
-        for lead, dtype in (((), "f32"), ((0,), "f32"), ((2, 0), "bf16"), ((2, 3), "f16"), ((2, 1, 3), "bf16"), ((700,), "f32")):
+        for lead, dtype in (((), "f32"), ((0,), "f32"), ((2, 0), "bf16"), ((2, 3), "f16"), ((2, 1, 3), "bf16"),
+                            ((700,), "f32")):
             with self.subTest(lead=lead, dtype=dtype):
                 self.check(MIXTRAL, SUM, lead, dtype)
 
@@ -74,7 +75,8 @@ class Route(command.CommandTest):
 
     def test_deepseek_v2(self):
         self.check(DEEPSEEK_V2, {"groups": (8, 3), "scale": 16.0})
-        lite = dict(DEEPSEEK_V2, n_routed_experts=64, topk_method="greedy", n_group=1, topk_group=1, routed_scaling_factor=1.0)
+        lite = dict(DEEPSEEK_V2, n_routed_experts=64, topk_method="greedy", n_group=1, topk_group=1,
+                    routed_scaling_factor=1.0)
         self.check(lite, {})
         # its own code divides or scales, never both
         self.check(dict(lite, norm_topk_prob=True, routed_scaling_factor=16.0), {"renorm": True, "eps": 1e-20})
@@ -82,7 +84,8 @@ class Route(command.CommandTest):
     def test_deepseek_v3(self):
         r = random.Random(3)
         bias = Array("f32", (256,), [r.gauss(0, 0.5) for _ in range(256)]).rounded()
-        rule = {"score": "sigmoid", "groups": (8, 4), "group_score": "top2", "renorm": True, "eps": 1e-20, "scale": 2.5}
+        rule = {"score": "sigmoid", "groups": (8, 4), "group_score": "top2", "renorm": True,
+                "eps": 1e-20, "scale": 2.5}
         self.check(DEEPSEEK_V3, rule, bias=bias)
         self.check(DEEPSEEK_V3, rule, bias=Array("bf16", (256,), bias.values).rounded(), dtype="bf16")
         one = dict(DEEPSEEK_V3, n_group=1, topk_group=1)

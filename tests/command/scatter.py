@@ -28,8 +28,8 @@ class Scatter(command.CommandTest):
         for dtype in ("f32", "f16", "bf16"):
             for index in ("i32", "i64", "u8"):
                 with self.subTest(dtype=dtype, index=index):
-                    self.check(random_rows((3, 4), dtype, 1), Array(index, (3, 4), [0, 3, 9, 1, 5, 6, 7, 8, 9, 2, 0, 1]),
-                               10)
+                    indices = Array(index, (3, 4), [0, 3, 9, 1, 5, 6, 7, 8, 9, 2, 0, 1])
+                    self.check(random_rows((3, 4), dtype, 1), indices, 10)
 
     def test_skipped_and_repeated(self):
         self.check(Array("f32", (2, 3), [1, 2, 3, 4, 5, 6]), Array("i32", (2, 3), [-1, 2, 2, 0, -7, 0]), 3)
