@@ -14,6 +14,16 @@ struct example {
     enum clmoe_status (*plan)(clmoe_context *ctx, clmoe_plan **plan);
 };
 
+static enum clmoe_status plan_router_topk(clmoe_context *ctx, clmoe_plan **plan) {
+    const struct clmoe_topk_params p = {.max_rows = 4096, .n = 128, .k = 8};
+    return clmoe_topk_plan(ctx, &p, plan);
+}
+
+static enum clmoe_status plan_vocabulary_topk(clmoe_context *ctx, clmoe_plan **plan) {
+    const struct clmoe_topk_params p = {.max_rows = 8, .n = 131072, .k = 64};
+    return clmoe_topk_plan(ctx, &p, plan);
+}
+
 static enum clmoe_status plan_scatter(clmoe_context *ctx, clmoe_plan **plan) {
     const struct clmoe_scatter_params p = {.max_rows = 4096, .n = 128, .k = 8, .mode = CLMOE_SCATTER_MASK};
     return clmoe_scatter_plan(ctx, &p, plan);
@@ -69,6 +79,8 @@ static enum clmoe_status plan_quant(clmoe_context *ctx, clmoe_plan **plan) {
 }
 
 static const struct example examples[] = {
+    {"topk", "4096 rows of 128, k 8, f32", plan_router_topk},
+    {"topk", "8 rows of 131072, k 64, f32", plan_vocabulary_topk},
     {"scatter", "mask of 4096 rows of 128, k 8, f32", plan_scatter},
     {"route", "4096 tokens, 128 experts, k 8, softmax", plan_route},
     {"permute", "4096 tokens, 128 experts, k 8", plan_permute},

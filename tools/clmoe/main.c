@@ -13,6 +13,7 @@ static const struct {
     const char *summary;
 } commands[] = {
     {"info", command_info, "devices, what they can do, and which kernels would run"},
+    {"topk", command_topk, "the k largest of each row of an array"},
     {"scatter", command_scatter, "selected values back into dense rows"},
     {"route", command_route, "router logits to expert ids and weights"},
     {"moe", command_moe, "the expert block of one layer of a model"},
