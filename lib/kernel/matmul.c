@@ -125,9 +125,9 @@ enum { CPU_ROWS = 64, CPU_PIECE = 128 };
 
 /* Columns of w that stand side by side are what the vectors are made of. */
 static bool cpu_fits(const struct device *dev, const void *problem, struct reason *why) {
+    (void)dev;
     const struct matmul_problem *const p = problem;
     const int64_t lanes = matmul_panel_lanes(p);
-    if (!(dev->features & CLMOE_FEATURE_CPU)) return refuse(why, "the device is no CPU");
     if (p->w_order == CLMOE_W_ENK) return refuse(why, "needs packed weights or the order EKN");
     if (p->w_order == CLMOE_W_EKN && p->glu == CLMOE_GLU_INTERLEAVED)
         return refuse(why, "gate and up columns are interleaved");
@@ -146,7 +146,8 @@ static void cpu_prepare(const struct device *dev, const void *problem, struct re
 static uint64_t cpu_groups(const struct run *run, const struct matmul_part *part) {
     const struct matmul_problem *const p = run->problem;
     const int64_t lanes = matmul_panel_lanes(p);
-    return p->sorted || p->dense ? slots_times_columns(run, part, CPU_ROWS, lanes) : pairs_times_columns(run, lanes);
+    return p->sorted || p->dense ? slots_times_columns(run, part, CPU_ROWS, lanes)
+                                 : pairs_times_columns(run, lanes);
 }
 
 static enum clmoe_status cpu_run(const struct run *run) {
@@ -285,7 +286,7 @@ static enum clmoe_status ref_run(const struct run *run) {
 }
 
 static const struct kernel_row rows[] = {
-    {"matmul_cpu_8x32", cpu_fits, cpu_prepare, cpu_run},
+    {"matmul_cpu_8x32", cpu_fits, cpu_prepare, cpu_run, .needs = CLMOE_FEATURE_CPU},
     {"matmul_few", few_fits, few_prepare, few_run},
     {"matmul_tile_64x64x16", tile64_fits, tile64_prepare, tile64_run},
     {"matmul_tile_32x32x16", tile32_fits, tile32_prepare, tile32_run},

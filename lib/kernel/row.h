@@ -71,6 +71,7 @@ struct kernel_row {
     bool (*fits)(const struct device *dev, const void *problem, struct reason *why);
     void (*prepare)(const struct device *dev, const void *problem, struct recipe *recipe);
     enum clmoe_status (*run)(const struct run *run);
+    uint32_t needs; /* mask of enum clmoe_feature: without them the row is refused before it is asked */
 };
 
 struct kernel_table {

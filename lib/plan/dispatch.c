@@ -90,11 +90,18 @@ static enum clmoe_status check_limits(const clmoe_plan *plan, int index, struct 
     return CLMOE_OK;
 }
 
+static uint32_t lowest_bit(uint32_t mask) {
+    return mask & (~mask + 1);
+}
+
 /* Tries one row. CLMOE_OK with *fits = false means: refused, see why. */
 static enum clmoe_status try_row(clmoe_plan *plan, const struct kernel_row *row, struct reason *why,
                                  bool *fits) {
     const struct device *const dev = &plan->ctx->dev;
-    *fits = row->fits(dev, plan->problem, why);
+    const uint32_t lacking = row->needs & ~dev->features;
+    *fits = lacking ? refuse(why, "the device lacks %s",
+                             clmoe_feature_name((enum clmoe_feature)lowest_bit(lacking)))
+                    : row->fits(dev, plan->problem, why);
     if (!*fits) return CLMOE_OK;
     struct recipe recipe = {0};
     row->prepare(dev, plan->problem, &recipe);
