@@ -14,7 +14,7 @@ kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) void permute_ref(
     for (int e = 0; e < experts; e++)
         counts[e] = 0;
     for (int p = 0; p < pairs; p++) {
-        const int e = ids[ids_skip + (long)(p / k) * ids_stride + p % k];
+        const int token = p / k, e = ids[ids_skip + token * ids_stride + (p - token * k)];
         if (e >= 0 && e < experts) counts[e]++;
     }
     int start = 0;
@@ -26,7 +26,7 @@ kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) void permute_ref(
     offsets[experts] = start;
     int skipped = start;
     for (int p = 0; p < pairs; p++) {
-        const int e = ids[ids_skip + (long)(p / k) * ids_stride + p % k];
+        const int token = p / k, e = ids[ids_skip + token * ids_stride + (p - token * k)];
         const int at = e >= 0 && e < experts ? offsets[e] + counts[e]++ : skipped++;
         order[order_skip + at] = p;
         if (has_inverse) inverse[inverse_skip + p] = at;

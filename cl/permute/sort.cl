@@ -12,7 +12,7 @@
 #define LOCAL_BARRIER barrier(CLK_LOCAL_MEM_FENCE)
 
 inline int bucket_of(const global int *ids, ulong ids_skip, long ids_stride, int k, int experts, int pair) {
-    const int e = ids[ids_skip + (long)(pair / k) * ids_stride + pair % k];
+    const int token = pair / k, e = ids[ids_skip + token * ids_stride + (pair - token * k)];
     return e < 0 || e >= experts ? experts : e;
 }
 

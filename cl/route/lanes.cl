@@ -125,7 +125,7 @@ inline void choose_in_rounds(local uint *keys, int experts, int k, int lane, loc
     ulong mine = best_of_lane(keys, experts, lane);
     for (int j = 0; j < k; j++) {
         const int e = key_pair_index(lanes_max(mine, lane, offers, blocks));
-        if (lane == e % LANES) {
+        if (lane == (e & (LANES - 1))) {
             chosen[j] = e;
             keys[e] = KEY_NONE; // only other experts of this lane are looked at again
             mine = best_of_lane(keys, experts, lane);
@@ -145,7 +145,7 @@ kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) void route_lanes(
 #if GROUP != GROUP_NONE
     local uint all_groups[TOKENS * ROOM];
 #endif
-    const int lid = get_local_id(0), lane = lid % LANES, row = lid / LANES;
+    const int lid = get_local_id(0), row = lid / LANES, lane = lid & (LANES - 1);
     local uint *keys = all_keys + row * ROW;
     local ulong *offers = all_offers + row * LANES, *blocks = all_blocks + row * LANES;
     local float *weights = all_weights + row * ROOM;

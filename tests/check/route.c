@@ -1,19 +1,9 @@
 /* SPDX-License-Identifier: MIT
- * route: every row of its table against ref_route.
- *
- * Where selection compares logits, ids must be those of the oracle. Elsewhere keys carry rounding errors:
- * expert a may stand before b if its exact key is not below b's by more than both errors (slack); experts of
- * the same logit and bias have the same key and stand in the order of their ids. Where all margins are wider,
- * that again leaves the oracle's ids only. All rows must give the same bits. */
-#include "harness.h"
+ * route: every row of its table against ref_route. */
+#include "route_case.h"
 #include "ref/convert.h"
-#include "ref/route.h"
 
-#include <float.h>
-#include <math.h>
-#include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 
 static const struct {
     int experts, k, n_group, topk_group, tokens;
@@ -48,178 +38,6 @@ static const struct {
 enum { N_SHAPES = sizeof shapes / sizeof *shapes, N_SETTINGS = sizeof settings / sizeof *settings };
 enum { TRIED = 5, N_CASES = N_SHAPES * TRIED * FILL_COUNT, SMALL_SHAPES = 6 };
 
-static void *room(int64_t count, size_t size) {
-    void *const p = calloc((size_t)count + 1, size);
-    if (!p) abort();
-    return p;
-}
-
-/* ---- the judge ---- */
-
-static double relative_error(const struct clmoe_route_params *p, const struct ref_expert *x, int e,
-                             double largest) {
-    if (p->score == CLMOE_SCORE_IDENTITY) return 0;
-    if (p->score == CLMOE_SCORE_SIGMOID) return 1e-6;
-    const double below = largest - (double)x[e].logit; /* rounded before exp: the error grows with it */
-    return 2e-6 + (isfinite(below) ? 1.2e-7 * below : 0);
-}
-
-static double slack(const struct clmoe_route_params *p, const struct ref_expert *x, int e, double largest) {
-    if (ref_route_on_logits(p) || !isfinite(x[e].key)) return 0;
-    return relative_error(p, x, e, largest) * fabs(x[e].score) + 1.2e-7 * fabs(x[e].key) + 1e-37;
-}
-
-static double largest_logit(const struct clmoe_route_params *p, const struct ref_expert *x) {
-    double largest = -INFINITY;
-    for (int e = 0; e < p->experts; e++)
-        largest = fmax(largest, (double)x[e].logit);
-    return largest;
-}
-
-static bool may_precede(const struct ref_expert *x, const double *slacks, int a, int b) {
-    if (x[a].logit == x[b].logit && x[a].bias == x[b].bias) return a < b;
-    return x[a].key >= x[b].key || x[a].key > x[b].key - slacks[a] - slacks[b];
-}
-
-/* A bound for the error of a group's score: of any of its experts, twice. */
-static double group_slack(const double *slacks, int size, int g) {
-    double most = 0;
-    for (int i = 0; i < size; i++)
-        most = fmax(most, slacks[g * size + i]);
-    return 2 * most;
-}
-
-/* Fills for each group whether it may and whether it must stay. Groups of equal exact score are taken for
- * uncertain unless the keys carry no error. */
-static void judge_groups(const struct clmoe_route_params *p, const struct ref_expert *x, const double *slacks,
-                         bool *may, bool *must) {
-    const int size = p->experts / p->n_group;
-    const bool exact = ref_route_on_logits(p) || p->score == CLMOE_SCORE_IDENTITY;
-    for (int g = 0; g < p->n_group; g++) {
-        int surely_before = 0, perhaps_before = 0;
-        for (int h = 0; h < p->n_group; h++) {
-            if (h == g) continue;
-            const double a = x[h * size].group_score, b = x[g * size].group_score;
-            const double error = exact ? 0 : group_slack(slacks, size, h) + group_slack(slacks, size, g);
-            surely_before += a > b && (exact || a - b > error);
-            perhaps_before += exact ? a > b : a >= b || b - a <= error;
-            if (exact && a == b && h < g) surely_before++, perhaps_before++;
-        }
-        may[g] = surely_before < p->topk_group;
-        must[g] = perhaps_before < p->topk_group;
-    }
-}
-
-static void judge_ids(const struct clmoe_route_params *p, const struct ref_expert *x, const int32_t *ids) {
-    bool *const chosen = room(p->experts, sizeof *chosen);
-    double *const slacks = room(p->experts, sizeof *slacks);
-    bool may[64], must[64];
-    const bool groups = p->n_group > 1;
-    const int size = groups ? p->experts / p->n_group : p->experts;
-    const double largest = largest_logit(p, x);
-    for (int e = 0; e < p->experts; e++)
-        slacks[e] = slack(p, x, e, largest);
-    if (groups) judge_groups(p, x, slacks, may, must);
-    for (int j = 0; j < p->topk; j++) {
-        const int e = ids[j];
-        case_require(e >= 0 && e < p->experts, "ids[%d] = %d", j, e);
-        case_require(!chosen[e], "ids[%d] = %d appears twice", j, e);
-        case_require(!groups || may[e / size], "ids[%d] = %d is of the dropped group %d", j, e, e / size);
-        case_require(j == 0 || may_precede(x, slacks, ids[j - 1], e), "ids[%d] = %d stands before %d", j - 1,
-                     (int)ids[j - 1], e);
-        chosen[e] = true;
-    }
-    for (int e = 0; e < p->experts; e++)
-        if (!chosen[e] && (!groups || must[e / size]))
-            case_require(may_precede(x, slacks, ids[p->topk - 1], e), "%d was chosen instead of %d",
-                         (int)ids[p->topk - 1], e);
-    free(chosen), free(slacks);
-}
-
-static void judge_gamma(const struct clmoe_route_params *p, const struct ref_expert *x, const int32_t *ids,
-                        const float *gamma) {
-    double want[64], condition, error = 0;
-    ref_route_weights(p, x, ids, want, &condition);
-    const double largest = largest_logit(p, x);
-    for (int j = 0; j < p->topk; j++)
-        error = fmax(error, relative_error(p, x, ids[j], largest));
-    for (int j = 0; j < p->topk; j++) {
-        const double g = (double)gamma[j], w = want[j];
-        if (isnan(w) ? isnan(g) : g == w) continue;
-        if (condition > 1e4) continue; /* a sum of weights that cancel: any quotient */
-        if (fabs(w) > FLT_MAX && isinf(g) && (g > 0) == (w > 0)) continue;
-        const double bound = (error + 3e-7) * (1 + condition) * fabs(w) + 4 * (double)FLT_MIN;
-        case_require(fabs(g - w) <= bound, "gamma[%d] of expert %d = %.9g, expected %.9g (allowed %.3g)", j,
-                     (int)ids[j], g, w, bound);
-    }
-}
-
-static void judge(const struct clmoe_route_params *p, int64_t tokens, const float *logits, const float *bias,
-                  const int32_t *ids, const float *gamma) {
-    struct ref_expert *const x = room(p->experts, sizeof *x);
-    int32_t want[64];
-    for (int64_t t = 0; t < tokens; t++) {
-        ref_route_experts(p, logits + t * p->experts, p->bias ? bias : NULL, x);
-        if (p->topk == 0) continue;
-        judge_ids(p, x, ids + t * p->topk);
-        ref_route_select(p, x, want);
-        for (int j = 0; ref_route_on_logits(p) && j < p->topk; j++)
-            case_require(ids[t * p->topk + j] == want[j], "ids[%lld][%d] = %d, expected %d", (long long)t, j,
-                         (int)ids[t * p->topk + j], (int)want[j]);
-        judge_gamma(p, x, ids + t * p->topk, gamma + t * p->topk);
-    }
-    free(x);
-}
-
-/* ---- one run ---- */
-
-/* Routes on the row that params.plan.kernel names; false if it refuses. */
-static bool run_row(struct rng *rng, const struct clmoe_route_params *p, int row, enum forced_caps caps,
-                    int64_t tokens, const float *logits, const float *bias, int32_t *ids, float *gamma) {
-    clmoe_plan *plan;
-    if (!row_fits("route", row, clmoe_route_plan(tester_context(caps), p, &plan))) return false;
-    struct guarded l = guarded_floats(rng, p->logits_dtype, tokens, p->experts, logits);
-    struct guarded b = guarded_floats(rng, CLMOE_F32, 1, p->experts, bias);
-    struct guarded i = guarded_ints(rng, CLMOE_I32, tokens, p->topk, NULL);
-    struct guarded g = guarded_floats(rng, CLMOE_F32, tokens, p->topk, NULL);
-    struct clmoe_route_args args = {.logits = l.tensor, .ids = i.tensor, .gamma = g.tensor};
-    if (p->bias) args.bias = as_1d(&b);
-    case_ok(clmoe_route_enqueue(plan, tester()->queue, &args, 0, NULL, NULL));
-    guarded_read(&i, ids);
-    guarded_read_floats(&g, gamma);
-    guarded_read(&l, NULL), guarded_read(&b, NULL);
-    guarded_free(&l), guarded_free(&b), guarded_free(&i), guarded_free(&g);
-    clmoe_plan_destroy(&plan);
-    return true;
-}
-
-/* Runs all rows, judges the first and compares the others with it; leaves its results in ids and gamma. */
-static void run_rows(struct rng *rng, struct clmoe_route_params p, enum forced_caps caps, int64_t tokens,
-                     const float *logits, const float *bias, int32_t *ids, float *gamma) {
-    const int64_t cells = tokens * p.topk;
-    int32_t *const i = room(cells, sizeof *i);
-    float *const g = room(cells, sizeof *g);
-    char begun[400];
-    snprintf(begun, sizeof begun, "%s", case_text());
-    bool first = true;
-    for (int row = 0; (p.plan.kernel = clmoe_kernel_name("route", row)); row++) {
-        case_begin("%s %s E=%d k=%d groups %d/%d T=%lld %s", begun, p.plan.kernel, p.experts, p.topk,
-                   p.topk_group, p.n_group, (long long)tokens, caps_name(caps));
-        if (!run_row(rng, &p, row, caps, tokens, logits, bias, i, g)) continue;
-        if (first) {
-            judge(&p, tokens, logits, bias, i, g);
-            memcpy(ids, i, (size_t)cells * sizeof *i), memcpy(gamma, g, (size_t)cells * sizeof *g);
-        }
-        first = false;
-        for (int64_t c = 0; c < cells; c++)
-            case_require(i[c] == ids[c] && (g[c] == gamma[c] || (isnan(g[c]) && isnan(gamma[c]))),
-                         "cell %lld: %d %.9g, another row gave %d %.9g", (long long)c, (int)i[c],
-                         (double)g[c], (int)ids[c], (double)gamma[c]);
-    }
-    case_begin("%s", begun);
-    free(i), free(g);
-}
-
 START_TEST(against_reference) {
     const int n_shapes = tester()->small ? SMALL_SHAPES : N_SHAPES;
     const int shape = _i % n_shapes, tried = _i / n_shapes % TRIED;
@@ -250,15 +68,15 @@ START_TEST(against_reference) {
                                                : CAPS_OWN;
     const int64_t tokens = tester()->small ? 3 : shapes[shape].tokens, n = tokens * experts;
     struct rng rng = rng_for((uint64_t)_i);
-    float *const logits = room(n, sizeof *logits), *const bias = room(experts, sizeof *bias);
-    float *const gamma = room(tokens * p.topk, sizeof *gamma);
-    int32_t *const ids = room(tokens * p.topk, sizeof *ids);
+    float *const logits = route_room(n, sizeof *logits), *const bias = route_room(experts, sizeof *bias);
+    float *const gamma = route_room(tokens * p.topk, sizeof *gamma);
+    int32_t *const ids = route_room(tokens * p.topk, sizeof *ids);
     fill_floats(&rng, fill, logits, n);
     fill_floats(&rng, fill == FILL_EXTREMES ? FILL_RANDOM : fill, bias, experts);
     for (int64_t i = 0; i < n; i++)
         logits[i] = ref_round(p.logits_dtype, tried % 2 && fill == FILL_RANDOM ? 8 * logits[i] : logits[i]);
     case_begin("setting %d fill %s", s, fill_name(fill));
-    run_rows(&rng, p, caps, tokens, logits, bias, ids, gamma);
+    route_run_rows(&rng, p, caps, tokens, logits, bias, ids, gamma);
     free(logits), free(bias), free(gamma), free(ids);
 }
 END_TEST

@@ -1,0 +1,26 @@
+/* SPDX-License-Identifier: MIT
+ * Judging and running route, for its checks.
+ *
+ * Where selection compares logits, ids must be those of the oracle. Elsewhere keys carry rounding errors:
+ * expert a may stand before b if its exact key is not below b's by more than both errors (slack); experts of
+ * the same logit and bias have the same key and stand in the order of their ids. Where all margins are wider,
+ * that again leaves the oracle's ids only. */
+#ifndef CLMOE_CHECK_ROUTE_CASE_H
+#define CLMOE_CHECK_ROUTE_CASE_H
+
+#include "harness.h"
+#include "ref/route.h"
+
+/* A zeroed array that is never NULL. */
+void *route_room(int64_t count, size_t size);
+
+/* Fails the case unless ids and gamma [tokens, k] are right for logits [tokens, E] and bias [E]. */
+void route_judge(const struct clmoe_route_params *p, int64_t tokens, const float *logits, const float *bias,
+                 const int32_t *ids, const float *gamma);
+
+/* Runs all rows that fit, judges the first and requires the same bits of the others; leaves the results in
+ * ids and gamma. `logits` must be values of the dtype. */
+void route_run_rows(struct rng *rng, struct clmoe_route_params p, enum forced_caps caps, int64_t tokens,
+                    const float *logits, const float *bias, int32_t *ids, float *gamma);
+
+#endif
