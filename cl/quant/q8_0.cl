@@ -10,7 +10,7 @@
 // everywhere. A block with D < 2^-125 gets q = 0: from there on no denormal x_i is large enough to count. Its d is 0.
 #include "common/dtype.cl"
 
-#pragma OPENCL FP_CONTRACT OFF // the product is rounded before round() looks at it
+#pragma OPENCL FP_CONTRACT OFF // the product is rounded before it is added to
 
 #ifndef LOCAL_SIZE
 #error "LOCAL_SIZE: work-items of a work-group"
@@ -48,11 +48,15 @@ inline void store_scale(global ushort *block, uint amax, struct scale s) {
         vstore_half_rte(as_float(s.d), 0, (global half *)block);
 }
 
+// To the nearest integer, halves away from zero, for |v| < 2^22. The sum with the number below 0.5 is exact or rounds
+// to where its integer part is right; so this is round() without its branches.
+inline char nearest(float v) { return (char)(int)(v + copysign(0x1.fffffep-2f, v)); }
+
 // Two neighbours as they lie in memory. |x * inverse| <= 127 after rounding.
 inline ushort pack_pair(float a, float b, uint amax, struct scale s) {
     if (amax >= INF_BITS) return 0;
     const float inverse = as_float(s.inverse);
-    return as_ushort((char2)((char)round(a * inverse), (char)round(b * inverse)));
+    return as_ushort((char2)(nearest(a * inverse), nearest(b * inverse)));
 }
 
 inline void unpack_pair(global ELEM(X_T) *x, ulong i, float d, ushort pair) {

@@ -242,7 +242,7 @@ static void expect_tiny(const char *what, const struct tiny *t, const float *wan
     float y[64];
     const char *name;
     for (int row = 0; (name = clmoe_kernel_name("scatter", row)); row++) {
-        for (int64_t tail = 0; tail <= 100; tail += 100) {
+        for (int64_t tail = 0; tail <= 1100; tail += 1100) {
             case_begin("%s: %s, n = %lld + %lld", what, name, (long long)t->n, (long long)tail);
             if (!run_tiny(t, tail, row, y)) continue;
             for (int64_t i = 0; i < t->rows * t->n; i++)
@@ -372,7 +372,7 @@ START_TEST(xlora_selected_zero_stays) {
     float y[12];
     double got[12];
     for (int row = 0; clmoe_kernel_name("scatter", row); row++) {
-        for (int64_t tail = 0; tail <= 100; tail += 100) {
+        for (int64_t tail = 0; tail <= 1100; tail += 1100) {
             case_begin("%s, tail %lld", clmoe_kernel_name("scatter", row), (long long)tail);
             if (!run_tiny(&t, tail, row, y)) continue;
             for (int i = 0; i < 12; i += 4)
@@ -411,7 +411,7 @@ END_TEST
 /* More rows than a dimension of some grids holds (65535). */
 START_TEST(many_rows) {
     struct rng rng = rng_for(7002);
-    struct ref_scatter p = {.rows = 70001, .n = 70, .k = 2, .dtype = CLMOE_BF16, .fill = 2, .scale = 1};
+    struct ref_scatter p = {.rows = 70001, .n = 70, .k = 17, .dtype = CLMOE_BF16, .fill = 2, .scale = 1};
     p.indices = indices(&rng, SKIPS, p.rows, p.n, p.k);
     p.source = elements(&rng, FILL_RANDOM, p.dtype, p.rows * p.k);
     check_rows(&rng, &p, CAPS_OWN, false, NULL, "many rows");
