@@ -408,6 +408,20 @@ START_TEST(mask_is_idempotent) {
 }
 END_TEST
 
+/* Ids on both sides of every border between segments, the first of each named once more at the end. */
+START_TEST(segment_borders) {
+    const int32_t ids[] = {0,    1023, 1024, 1025, 2047, 2048, 2049, 3071, 3072, 4095,
+                           4096, 4097, -1,   0,    1024, 2048, 3072, 4096, 5120, 4097};
+    struct rng rng = rng_for(7006 + (uint64_t)_i);
+    struct ref_scatter p = {1, 4097, 20, CLMOE_F32, (enum clmoe_scatter_mode)_i, -1.0f, 2.0f, ids};
+    void *const source = elements(&rng, FILL_RANDOM, CLMOE_F32, p.n);
+    void *const y0 = elements(&rng, FILL_RANDOM, CLMOE_F32, p.n);
+    p.source = source;
+    check_rows(&rng, &p, CAPS_OWN, false, p.mode == CLMOE_SCATTER_ADD ? y0 : NULL, "borders");
+    free(source), free(y0);
+}
+END_TEST
+
 /* More rows than a dimension of some grids holds (65535). */
 START_TEST(many_rows) {
     struct rng rng = rng_for(7002);
@@ -523,6 +537,7 @@ static void add_tests(TCase *cases) {
     tcase_add_test(cases, xlora_keeps_the_selected);
     tcase_add_test(cases, xlora_selected_zero_stays);
     tcase_add_test(cases, mask_is_idempotent);
+    tcase_add_loop_test(cases, segment_borders, 0, N_MODES);
     tcase_add_test(cases, nothing_to_do);
     tcase_add_test(cases, out_of_order_chain);
     if (!tester()->small) tcase_add_test(cases, many_rows);
