@@ -53,6 +53,9 @@ struct usage {
  * on, or the exit code to return: EXIT_OK after --help, EXIT_USAGE after an error, which was printed. */
 int parse_options(const struct usage *usage, int argc, char **argv, const char **operands);
 
+/* Whether `text` is one of `choices` ("a|b|c"); *value is its place among them. */
+bool parse_choice(const char *text, const char *choices, int *value);
+
 /* A factor as the library takes it, where 0 would mean 1: refuses 0 and what a float cannot hold. Returns -1,
  * or the exit code after printing an error. */
 int option_factor(const struct usage *usage, const char *option, double value, float *factor);

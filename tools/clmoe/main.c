@@ -15,6 +15,7 @@ static const struct {
     {"info", command_info, "devices, what they can do, and which kernels would run"},
     {"topk", command_topk, "the k largest of each row of an array"},
     {"scatter", command_scatter, "selected values back into dense rows"},
+    {"bench", command_bench, "measure operations and layers"},
     {"route", command_route, "router logits to expert ids and weights"},
     {"moe", command_moe, "the expert block of one layer of a model"},
 };

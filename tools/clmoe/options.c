@@ -72,7 +72,7 @@ static bool parse_number(const char *text, bool any, double *value) {
     return true;
 }
 
-static bool parse_choice(const char *text, const char *choices, int *value) {
+bool parse_choice(const char *text, const char *choices, int *value) {
     int index = 0;
     for (const char *c = choices; *c; index++) {
         const size_t size = strcspn(c, "|");

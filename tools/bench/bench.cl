@@ -1,0 +1,65 @@
+// SPDX-License-Identifier: MIT
+// What `clmoe bench` needs on the device beside the library: random data, a cache flush, and the two ceilings.
+#ifndef LOCAL_SIZE
+#error "LOCAL_SIZE: work-items of a work-group"
+#endif
+
+// Four uniform 8-bit parts of a hash, summed: about normal, deviation `scale`.
+inline float about_normal(ulong i, uint seed, float scale) {
+    uint h = (uint)i * 0x9e3779b9u ^ (uint)(i >> 32) * 0x85ebca6bu ^ seed;
+    h = (h ^ (h >> 16)) * 0x7feb352du;
+    h = (h ^ (h >> 15)) * 0x846ca68bu;
+    h ^= h >> 16;
+    const float sum = (float)(h & 255u) + (float)(h >> 8 & 255u) + (float)(h >> 16 & 255u) + (float)(h >> 24);
+    return (sum - 510.0f) * (scale / 147.8f);
+}
+
+kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) void fill_f32(global float *y, ulong n, uint seed,
+                                                                             float scale) {
+    for (ulong i = get_global_id(0); i < n; i += get_global_size(0)) y[i] = about_normal(i, seed, scale);
+}
+
+kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) void fill_f16(global half *y, ulong n, uint seed,
+                                                                             float scale) {
+    for (ulong i = get_global_id(0); i < n; i += get_global_size(0))
+        vstore_half_rte(about_normal(i, seed, scale), i, y);
+}
+
+kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) void fill_bf16(global ushort *y, ulong n, uint seed,
+                                                                              float scale) {
+    for (ulong i = get_global_id(0); i < n; i += get_global_size(0))
+        y[i] = (ushort)(as_uint(about_normal(i, seed, scale)) >> 16);
+}
+
+// Blocks of 17 ushorts: an f16 scale, then 32 random int8.
+kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) void fill_q8_0(global ushort *y, ulong n, uint seed,
+                                                                              float scale) {
+    for (ulong i = get_global_id(0); i < n / 32 * 17; i += get_global_size(0)) {
+        if (i % 17 == 0)
+            vstore_half_rte(scale / 73.0f, i, (global half *)y);
+        else
+            y[i] = (ushort)(as_uint(about_normal(i, seed, 1.0f)) >> 3);
+    }
+}
+
+// Reads n float4; `keep` is never true, but the compiler does not know.
+kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) void read_all(const global float4 *x, ulong n,
+                                                                             global float4 *out, int keep) {
+    float4 sum = (float4)(0.0f);
+    for (ulong i = get_global_id(0); i < n; i += get_global_size(0)) sum += x[i];
+    if (keep) out[get_global_id(0)] = sum;
+}
+
+// 8 chains of float16: 256 flops a step and work-item.
+kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) void fma_chains(global float *out, int steps, float a,
+                                                                               float b, int keep) {
+    float16 c0 = (float16)(a), c1 = c0 + 1.0f, c2 = c0 + 2.0f, c3 = c0 + 3.0f;
+    float16 c4 = c0 + 4.0f, c5 = c0 + 5.0f, c6 = c0 + 6.0f, c7 = c0 + 7.0f;
+    const float16 va = (float16)(a), vb = (float16)(b);
+    for (int i = 0; i < steps; i++) {
+        c0 = fma(c0, va, vb), c1 = fma(c1, va, vb), c2 = fma(c2, va, vb), c3 = fma(c3, va, vb);
+        c4 = fma(c4, va, vb), c5 = fma(c5, va, vb), c6 = fma(c6, va, vb), c7 = fma(c7, va, vb);
+    }
+    const float16 sum = ((c0 + c1) + (c2 + c3)) + ((c4 + c5) + (c6 + c7));
+    if (keep) vstore16(sum, get_global_id(0), out);
+}

@@ -1,0 +1,187 @@
+/* SPDX-License-Identifier: MIT */
+#include "measure.h"
+
+#include <stdlib.h>
+
+#define WARM_UPS 2
+#define MIN_REPEATS 20
+#define MAX_REPEATS 60
+#define REPEAT_BUDGET_US 2e6
+#define FMA_STEPS 4096
+#define FMA_FLOPS_PER_STEP 256.0
+
+static int cl_failed(const struct bench *b, cl_int err, const char *call) {
+    return command_fail(b->s->usage, EXIT_FAILED, "%s: OpenCL error %d", call, (int)err);
+}
+
+static int build(struct bench *b) {
+    const char *const text = embedded_bench[0].text;
+    cl_int err;
+    b->program = clCreateProgramWithSource(b->s->context, 1, (const char **)&text, NULL, &err);
+    if (err != CL_SUCCESS) return cl_failed(b, err, "clCreateProgramWithSource");
+    err = clBuildProgram(b->program, 1, &b->s->device,
+                         b->local == 64 ? "-cl-std=CL1.2 -DLOCAL_SIZE=64" : "-cl-std=CL1.2 -DLOCAL_SIZE=256",
+                         NULL, NULL);
+    return err == CL_SUCCESS ? -1 : cl_failed(b, err, "clBuildProgram(bench.cl)");
+}
+
+/* A run of one of bench.cl's kernels, whose arguments are set. */
+struct kernel_call {
+    cl_kernel kernel;
+    size_t global, local;
+};
+
+static enum clmoe_status call_kernel(void *priv, cl_command_queue queue, cl_event *event) {
+    const struct kernel_call *const k = priv;
+    const cl_int err =
+        clEnqueueNDRangeKernel(queue, k->kernel, 1, NULL, &k->global, &k->local, 0, NULL, event);
+    return err == CL_SUCCESS ? CLMOE_OK : CLMOE_E_OPENCL;
+}
+
+static size_t many_items(const struct bench *b) {
+    cl_uint units = 1;
+    clGetDeviceInfo(b->s->device, CL_DEVICE_MAX_COMPUTE_UNITS, sizeof units, &units, NULL);
+    return (size_t)units * 16 * b->local;
+}
+
+static cl_kernel read_kernel(const struct bench *b, cl_int *err) {
+    const cl_kernel kernel = clCreateKernel(b->program, "read_all", err);
+    const cl_ulong n = b->flush_bytes / 16;
+    const cl_int keep = 0;
+    if (*err != CL_SUCCESS) return NULL;
+    *err = clSetKernelArg(kernel, 0, sizeof b->flush, &b->flush);
+    *err |= clSetKernelArg(kernel, 1, sizeof n, &n);
+    *err |= clSetKernelArg(kernel, 2, sizeof b->flush, &b->flush);
+    *err |= clSetKernelArg(kernel, 3, sizeof keep, &keep);
+    return kernel;
+}
+
+static int measure_read(struct bench *b) {
+    cl_int err;
+    struct kernel_call call = {read_kernel(b, &err), many_items(b), b->local};
+    struct timing t;
+    const int code =
+        err == CL_SUCCESS ? bench_time(b, call_kernel, &call, &t) : cl_failed(b, err, "read_all");
+    if (code < 0) b->read_gbps = (double)b->flush_bytes / t.median_us * 1e-3;
+    if (call.kernel) clReleaseKernel(call.kernel);
+    return code;
+}
+
+static int measure_fma(struct bench *b) {
+    cl_int err;
+    struct kernel_call call = {clCreateKernel(b->program, "fma_chains", &err), many_items(b), b->local};
+    if (err != CL_SUCCESS) return cl_failed(b, err, "fma_chains");
+    const cl_int steps = FMA_STEPS, keep = 0;
+    const cl_float a = 0.999f, c = 0.001f;
+    err = clSetKernelArg(call.kernel, 0, sizeof b->flush, &b->flush);
+    err |= clSetKernelArg(call.kernel, 1, sizeof steps, &steps);
+    err |= clSetKernelArg(call.kernel, 2, sizeof a, &a);
+    err |= clSetKernelArg(call.kernel, 3, sizeof c, &c);
+    err |= clSetKernelArg(call.kernel, 4, sizeof keep, &keep);
+    struct timing t;
+    const int code =
+        err == CL_SUCCESS ? bench_time(b, call_kernel, &call, &t) : cl_failed(b, err, "fma_chains");
+    if (code < 0) b->fma_tflops = (double)call.global * FMA_STEPS * FMA_FLOPS_PER_STEP / t.median_us * 1e-6;
+    clReleaseKernel(call.kernel);
+    return code;
+}
+
+int bench_open(struct bench *b, struct session *s) {
+    struct clmoe_device_info info;
+    clmoe_context_device_info(s->ctx, &info);
+    *b = (struct bench){.s = s, .local = info.caps.max_work_group >= 256 ? 256 : 64};
+    /* Past the last-level cache of every device met: 1 GiB on a GPU, 256 MiB where memory is slow. */
+    b->flush_bytes = info.features & CLMOE_FEATURE_CPU ? (size_t)256 << 20 : (size_t)1 << 30;
+    while (b->flush_bytes > info.caps.max_alloc / 2)
+        b->flush_bytes /= 2;
+    cl_int err;
+    b->flush = clCreateBuffer(s->context, CL_MEM_READ_WRITE, b->flush_bytes, NULL, &err);
+    if (err != CL_SUCCESS) return cl_failed(b, err, "clCreateBuffer");
+    int code = build(b);
+    const struct clmoe_tensor all = clmoe_tensor_1d(b->flush, CLMOE_F32, (int64_t)(b->flush_bytes / 4));
+    if (code < 0) code = bench_fill(b, &all, 1, 1.0f);
+    if (code < 0) code = measure_read(b);
+    if (code < 0) code = measure_fma(b);
+    return code;
+}
+
+void bench_close(struct bench *b) {
+    if (b->flush) clReleaseMemObject(b->flush);
+    if (b->program) clReleaseProgram(b->program);
+    *b = (struct bench){0};
+}
+
+int bench_fill(struct bench *b, const struct clmoe_tensor *t, uint32_t seed, float scale) {
+    static const char *const names[CLMOE_DTYPE_COUNT] = {[CLMOE_F32] = "fill_f32",
+                                                         [CLMOE_F16] = "fill_f16",
+                                                         [CLMOE_BF16] = "fill_bf16",
+                                                         [CLMOE_Q8_0] = "fill_q8_0"};
+    cl_ulong n = 1;
+    for (int d = 0; d < t->ndim; d++)
+        n *= (cl_ulong)t->shape[d];
+    cl_int err;
+    const cl_kernel kernel = clCreateKernel(b->program, names[t->dtype], &err);
+    if (err != CL_SUCCESS) return cl_failed(b, err, "clCreateKernel(fill)");
+    const cl_uint random = seed * 0x9e3779b9u;
+    const cl_float deviation = scale;
+    err = clSetKernelArg(kernel, 0, sizeof t->mem, &t->mem);
+    err |= clSetKernelArg(kernel, 1, sizeof n, &n);
+    err |= clSetKernelArg(kernel, 2, sizeof random, &random);
+    err |= clSetKernelArg(kernel, 3, sizeof deviation, &deviation);
+    const size_t global = many_items(b);
+    if (err == CL_SUCCESS)
+        err = clEnqueueNDRangeKernel(b->s->queue, kernel, 1, NULL, &global, &b->local, 0, NULL, NULL);
+    clReleaseKernel(kernel);
+    return err == CL_SUCCESS ? -1 : cl_failed(b, err, "fill");
+}
+
+int bench_tensor(struct bench *b, enum clmoe_dtype dtype, int ndim, const int64_t *shape, uint32_t seed,
+                 float scale, struct clmoe_tensor *t) {
+    const int code = session_buffer(b->s, dtype, ndim, shape, t);
+    return code >= 0 ? code : bench_fill(b, t, seed, scale);
+}
+
+static int by_value(const void *a, const void *b) {
+    const double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+/* One repetition behind a flush; its duration in *us. */
+static int repeat(struct bench *b, cl_kernel flush, timed_call call, void *priv, double *us) {
+    const size_t global = many_items(b);
+    cl_event begin = NULL, end = NULL;
+    cl_ulong from = 0, to = 0;
+    cl_int err = clEnqueueNDRangeKernel(b->s->queue, flush, 1, NULL, &global, &b->local, 0, NULL, &begin);
+    if (err != CL_SUCCESS) return cl_failed(b, err, "flush");
+    const enum clmoe_status status = call(priv, b->s->queue, &end);
+    if (status != CLMOE_OK) {
+        clReleaseEvent(begin);
+        return session_fail(b->s, status, "enqueue");
+    }
+    err = clWaitForEvents(1, &end);
+    if (err == CL_SUCCESS)
+        err = clGetEventProfilingInfo(begin, CL_PROFILING_COMMAND_END, sizeof from, &from, NULL);
+    if (err == CL_SUCCESS) err = clGetEventProfilingInfo(end, CL_PROFILING_COMMAND_END, sizeof to, &to, NULL);
+    clReleaseEvent(begin);
+    clReleaseEvent(end);
+    *us = to > from ? (double)(to - from) * 1e-3 : 0;
+    return err == CL_SUCCESS ? -1 : cl_failed(b, err, "profiling");
+}
+
+int bench_time(struct bench *b, timed_call call, void *priv, struct timing *timing) {
+    double us[MAX_REPEATS], sum = 0, ignored;
+    cl_int err;
+    const cl_kernel flush = read_kernel(b, &err);
+    int code = err == CL_SUCCESS ? -1 : cl_failed(b, err, "read_all"), n = 0;
+    for (int i = 0; i < WARM_UPS && code < 0; i++)
+        code = repeat(b, flush, call, priv, &ignored);
+    while (code < 0 && n < MAX_REPEATS && (n < MIN_REPEATS || sum < REPEAT_BUDGET_US)) {
+        code = repeat(b, flush, call, priv, &us[n]);
+        sum += us[n++];
+    }
+    if (flush) clReleaseKernel(flush);
+    if (code >= 0) return code;
+    qsort(us, (size_t)n, sizeof *us, by_value);
+    *timing = (struct timing){us[n / 2], us[n / 10], us[n - 1 - n / 10], n};
+    return -1;
+}

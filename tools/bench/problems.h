@@ -1,0 +1,47 @@
+/* SPDX-License-Identifier: MIT
+ * What `clmoe bench` can time: one operation at one size, with its data on the device and its traffic
+ * counted. */
+#ifndef CLMOE_TOOLS_PROBLEMS_H
+#define CLMOE_TOOLS_PROBLEMS_H
+
+#include "measure.h"
+
+struct shape {
+    const char *model; /* "" if given by numbers */
+    int32_t experts, topk;
+    int64_t hidden, inter;
+};
+
+/* A known model's shape by name, NULL if there is none. `index` walks the list for --help: NULL past the end.
+ */
+const struct shape *shape_find(const char *model);
+const struct shape *shape_at(int index);
+
+struct settings {
+    struct shape shape;
+    int64_t tokens;
+    int64_t rows, n, k; /* topk */
+    enum clmoe_dtype dtype;
+    const char *kernel; /* rows allowed, NULL for all */
+    const char *peer;   /* "clblast", "openblas", NULL for none: matmul in f32 */
+};
+
+/* One line of the report. */
+struct result {
+    const char *op;
+    char kernel[256];
+    struct settings settings;
+    struct timing timing;
+    double flops, bytes; /* at least: each input byte once, each output byte once */
+    bool has_peer;
+    struct timing peer;
+};
+
+/* Each runs one problem and appends its results; returns -1 or an exit code. */
+typedef int (*result_sink)(void *priv, const struct result *result);
+int problem_topk(struct bench *b, const struct settings *s, result_sink sink, void *priv);
+int problem_route(struct bench *b, const struct settings *s, result_sink sink, void *priv);
+int problem_matmul(struct bench *b, const struct settings *s, result_sink sink, void *priv);
+int problem_moe(struct bench *b, const struct settings *s, result_sink sink, void *priv);
+
+#endif

@@ -1,0 +1,233 @@
+/* SPDX-License-Identifier: MIT
+ * clmoe bench: times operations on the device and prints them beside what the device could do at best, and a
+ * peer. */
+#include "bench/problems.h"
+#include "command.h"
+#include "io/output.h"
+
+#include <cjson/cJSON.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define MAX_TOKENS 16
+
+struct report {
+    const struct usage *usage;
+    struct bench *bench;
+    struct clmoe_device_info info;
+    double peak_tflops;
+    cJSON *list;
+};
+
+/* The time that the bytes or the operations take at the measured ceilings, whichever is longer. */
+static double floor_us(const struct report *r, const struct result *result) {
+    const double bytes_us = result->bytes / r->bench->read_gbps * 1e-3;
+    const double flops_us = result->flops / r->peak_tflops * 1e-6;
+    return bytes_us > flops_us ? bytes_us : flops_us;
+}
+
+static void add_json(const struct report *r, const struct result *result, const char *peer, double floor) {
+    const struct settings *const s = &result->settings;
+    const double us = result->timing.median_us;
+    cJSON *const o = cJSON_CreateObject();
+    cJSON_AddStringToObject(o, "op", result->op);
+    cJSON_AddStringToObject(o, "kernel", result->kernel);
+    cJSON_AddStringToObject(o, "device", r->info.name);
+    cJSON_AddStringToObject(o, "driver", r->info.driver);
+    const struct {
+        const char *name;
+        double value;
+    } sizes[] = {
+        {"experts", s->shape.experts},
+        {"topk", s->shape.topk},
+        {"hidden", (double)s->shape.hidden},
+        {"inter", (double)s->shape.inter},
+        {"tokens", (double)s->tokens},
+        {"rows", (double)s->rows},
+        {"n", (double)s->n},
+        {"k", (double)s->k},
+    };
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
+        if (sizes[i].value != 0) cJSON_AddNumberToObject(o, sizes[i].name, sizes[i].value);
+    cJSON_AddStringToObject(o, "dtype", clmoe_dtype_name(s->dtype));
+    cJSON_AddNumberToObject(o, "median_us", us);
+    cJSON_AddNumberToObject(o, "p10_us", result->timing.p10_us);
+    cJSON_AddNumberToObject(o, "p90_us", result->timing.p90_us);
+    cJSON_AddNumberToObject(o, "tflops", result->flops / us * 1e-6);
+    cJSON_AddNumberToObject(o, "gbps", result->bytes / us * 1e-3);
+    cJSON_AddNumberToObject(o, "floor_us", floor);
+    if (result->has_peer) {
+        cJSON_AddStringToObject(o, "peer", peer);
+        cJSON_AddNumberToObject(o, "peer_median_us", result->peer.median_us);
+        cJSON_AddNumberToObject(o, "ratio", us / result->peer.median_us);
+    }
+    cJSON_AddItemToArray(r->list, o);
+}
+
+static int print_result(void *priv, const struct result *result) {
+    const struct report *const r = priv;
+    const struct settings *const s = &result->settings;
+    const double us = result->timing.median_us, floor = floor_us(r, result);
+    char what[64];
+    if (s->rows)
+        snprintf(what, sizeof what, "%lld x %lld, k %lld", (long long)s->rows, (long long)s->n,
+                 (long long)s->k);
+    else
+        snprintf(what, sizeof what, "%s T=%lld", *s->shape.model ? s->shape.model : "layer",
+                 (long long)s->tokens);
+    printf("%-8s %-28s %-5s %11.1f us (%.1f..%.1f)  %8.2f GFLOP/s %8.1f GB/s  %6.2fx floor", result->op, what,
+           clmoe_dtype_name(s->dtype), us, result->timing.p10_us, result->timing.p90_us,
+           result->flops / us * 1e-3, result->bytes / us * 1e-3, us / floor);
+    if (result->has_peer)
+        printf("  %s %.1f us, ratio %.3f", s->peer, result->peer.median_us, us / result->peer.median_us);
+    printf("  %s\n", result->kernel);
+    fflush(stdout);
+    if (r->list) add_json(r, result, s->peer, floor);
+    return -1;
+}
+
+/* "1,8,64" */
+static int parse_tokens(const struct usage *usage, const char *text, int64_t tokens[MAX_TOKENS], int *n) {
+    *n = 0;
+    for (const char *p = text; *p;) {
+        char *end;
+        const long long v = strtoll(p, &end, 10);
+        if (end == p || v < 1 || v > 1 << 24 || (*end && *end != ',') || *n == MAX_TOKENS)
+            return command_fail(usage, EXIT_USAGE,
+                                "tokens: expected up to %d numbers with commas, got \"%s\"", MAX_TOKENS,
+                                text);
+        tokens[(*n)++] = v;
+        p = *end ? end + 1 : end;
+    }
+    return *n ? -1 : command_fail(usage, EXIT_USAGE, "tokens: empty");
+}
+
+static int run_all(struct bench *b, int op, const struct settings *base, const int64_t *tokens, int n_tokens,
+                   struct report *report) {
+    typedef int (*problem)(struct bench *, const struct settings *, result_sink, void *);
+    static const problem problems[] = {problem_topk, problem_route, problem_matmul, problem_moe};
+    int code = -1;
+    for (int i = 0; i < (op == 0 ? 1 : n_tokens) && code < 0; i++) {
+        struct settings s = *base;
+        if (op == 0)
+            s.shape = (struct shape){.model = ""};
+        else
+            s.rows = s.n = s.k = 0;
+        if (op != 0) s.tokens = tokens[i];
+        code = problems[op](b, &s, print_result, report);
+    }
+    return code;
+}
+
+static int write_json(const struct usage *usage, cJSON *list, const char *path) {
+    char *const text = cJSON_Print(list);
+    struct io_error error;
+    struct output out;
+    bool ok = text && output_open(path, &out, &error);
+    if (ok) ok = output_commit(&out, output_write(&out, text, strlen(text), &error), &error);
+    cJSON_free(text);
+    return ok ? -1 : command_fail(usage, EXIT_FAILED, "%s", text ? error.text : "out of memory");
+}
+
+static int bench_run(const struct usage *usage, const char *device, int op, const struct settings *settings,
+                     const int64_t *tokens, int n_tokens, double peak, const char *json) {
+    struct session s;
+    struct bench b = {0};
+    int code = session_open(&s, usage, device);
+    if (code >= 0) return code;
+    code = bench_open(&b, &s);
+    if (code < 0) {
+        struct report report = {.usage = usage,
+                                .bench = &b,
+                                .peak_tflops = peak > 0 ? peak : b.fma_tflops,
+                                .list = json ? cJSON_CreateArray() : NULL};
+        clmoe_context_device_info(s.ctx, &report.info);
+        printf("%s, driver %s: reads %.0f GB/s, fp32 fma %.2f TFLOP/s (measured); floor counts with %.2f "
+               "TFLOP/s\n",
+               report.info.name, report.info.driver, b.read_gbps, b.fma_tflops, report.peak_tflops);
+        code = run_all(&b, op, settings, tokens, n_tokens, &report);
+        if (code < 0 && json) code = write_json(usage, report.list, json);
+        cJSON_Delete(report.list);
+    }
+    bench_close(&b);
+    session_close(&s);
+    return code < 0 ? EXIT_OK : code;
+}
+
+static int check_shape(const struct usage *usage, int op, const char *model, struct settings *s) {
+    if (model) {
+        const struct shape *const known = shape_find(model);
+        if (!known) {
+            char names[256] = "";
+            for (int i = 0; shape_at(i); i++)
+                snprintf(names + strlen(names), sizeof names - strlen(names), " %s", shape_at(i)->model);
+            return command_fail(usage, EXIT_USAGE, "model: no \"%s\"; known:%s", model, names);
+        }
+        s->shape = *known;
+    }
+    if (op == 0 && s->k > s->n)
+        return command_fail(usage, EXIT_USAGE, "k = %lld of n = %lld", (long long)s->k, (long long)s->n);
+    if (op != 0 && s->shape.topk > s->shape.experts)
+        return command_fail(usage, EXIT_USAGE, "topk = %d of %d experts", (int)s->shape.topk,
+                            (int)s->shape.experts);
+    return -1;
+}
+
+int command_bench(int argc, char **argv) {
+    static const char *const ops = "topk|route|matmul|moe";
+    static const char *const peers[] = {NULL, "clblast", "openblas"};
+    static const enum clmoe_dtype dtypes[] = {CLMOE_F32, CLMOE_F16, CLMOE_BF16, CLMOE_Q8_0};
+    const char *device = NULL, *model = NULL, *tokens_text = "1,8,64,512", *json = NULL, *operand = NULL;
+    int64_t experts = 8, topk = 2, tokens[MAX_TOKENS];
+    int dtype = 2, peer = 0, n_tokens = 0, op = -1;
+    double peak = 0;
+    struct settings s = {.shape = {"", 8, 2, 1024, 3584}, .rows = 4096, .n = 1024, .k = 8};
+    const struct option_row options[] = {
+        {"model", OPTION_TEXT, &model, 0, 0, NULL,
+         "NAME  the shape of a known model: mixtral-8x7b, qwen3-30b-a3b, ..."},
+        {"experts", OPTION_INT, &experts, 1, 4096, NULL, "E  8 by default"},
+        {"topk", OPTION_INT, &topk, 1, 64, NULL, "k  experts of a token; 2 by default"},
+        {"hidden", OPTION_INT, &s.shape.hidden, 1, 1 << 20, NULL, "H  1024 by default"},
+        {"inter", OPTION_INT, &s.shape.inter, 1, 1 << 20, NULL, "I  3584 by default"},
+        {"tokens", OPTION_TEXT, &tokens_text, 0, 0, NULL, "T,T,...  1,8,64,512 by default"},
+        {"rows", OPTION_INT, &s.rows, 1, INT32_MAX, NULL, "topk: rows; 4096 by default"},
+        {"n", OPTION_INT, &s.n, 1, INT32_MAX, NULL, "topk: length of a row; 1024 by default"},
+        {"k", OPTION_INT, &s.k, 1, INT32_MAX, NULL, "topk: how many of a row; 8 by default"},
+        {"dtype", OPTION_CHOICE, &dtype, 0, 0, "f32|f16|bf16|q8_0",
+         "of weights and activations; bf16 by default"},
+        {"vs", OPTION_CHOICE, &peer, 0, 0, "none|clblast|openblas",
+         "matmul in f32: a loop of calls of a dense library"},
+        {"kernel", OPTION_TEXT, &s.kernel, 0, 0, NULL,
+         "ROW,...  only these rows of the kernel tables (clmoe info)"},
+        {"peak-tflops", OPTION_NUMBER, &peak, 0, 0, NULL,
+         "X  ceiling for the floor, instead of the measured fp32 one"},
+        {"json", OPTION_TEXT, &json, 0, 0, NULL, "F  also write the results as a JSON list"},
+        DEVICE_OPTION(device),
+    };
+    const struct usage usage = {
+        .name = "bench",
+        .summary = "Times one operation on the device: warm, by events, median of 20 to 60 runs (p10..p90), "
+                   "caches flushed\n"
+                   "before each. Floor: each byte once at the measured read bandwidth, or the operations at "
+                   "the peak.",
+        .operands = "topk|route|matmul|moe",
+        .min_operands = 1,
+        .max_operands = 1,
+        .example = "clmoe bench matmul --experts 8 --topk 2 --hidden 1024 --inter 3584 --tokens 1,256 "
+                   "--dtype f32 --vs clblast",
+        .options = options,
+        .n_options = sizeof options / sizeof *options,
+    };
+    int code = parse_options(&usage, argc, argv, &operand);
+    if (code >= 0) return code;
+    if (!parse_choice(operand, ops, &op))
+        return command_fail(&usage, EXIT_USAGE, "expected one of %s, got \"%s\"", ops, operand);
+    code = parse_tokens(&usage, tokens_text, tokens, &n_tokens);
+    s.shape.experts = (int32_t)experts;
+    s.shape.topk = (int32_t)topk;
+    s.dtype = dtypes[dtype];
+    s.peer = peers[peer];
+    if (code < 0) code = check_shape(&usage, op, model, &s);
+    return code >= 0 ? code : bench_run(&usage, device, op, &s, tokens, n_tokens, peak, json);
+}
