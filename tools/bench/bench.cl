@@ -42,11 +42,12 @@ kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) void fill_q8_0(gl
     }
 }
 
-// Reads n float4; `keep` is never true, but the compiler does not know.
+// Reads n float4, each work-group a stretch of its own; `keep` is never true, but the compiler does not know.
 kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) void read_all(const global float4 *x, ulong n,
                                                                              global float4 *out, int keep) {
+    const ulong each = (n + get_num_groups(0) - 1) / get_num_groups(0), first = get_group_id(0) * each;
     float4 sum = (float4)(0.0f);
-    for (ulong i = get_global_id(0); i < n; i += get_global_size(0)) sum += x[i];
+    for (ulong i = first + get_local_id(0); i < min(first + each, n); i += LOCAL_SIZE) sum += x[i];
     if (keep) out[get_global_id(0)] = sum;
 }
 
