@@ -4,8 +4,6 @@
 #include <stdlib.h>
 
 #define WARM_UPS 2
-#define MIN_REPEATS 20
-#define MAX_REPEATS 60
 #define REPEAT_BUDGET_US 2e6
 #define FMA_STEPS 4096
 #define FMA_FLOPS_PER_STEP 256.0
@@ -86,10 +84,10 @@ static int measure_fma(struct bench *b) {
     return code;
 }
 
-int bench_open(struct bench *b, struct session *s) {
+int bench_open(struct bench *b, struct session *s, int repeats) {
     struct clmoe_device_info info;
     clmoe_context_device_info(s->ctx, &info);
-    *b = (struct bench){.s = s, .local = info.caps.max_work_group >= 256 ? 256 : 64};
+    *b = (struct bench){.s = s, .local = info.caps.max_work_group >= 256 ? 256 : 64, .repeats = repeats};
     /* Past the last-level cache of every device met: 1 GiB on a GPU, 256 MiB where memory is slow. */
     b->flush_bytes = info.features & CLMOE_FEATURE_CPU ? (size_t)256 << 20 : (size_t)1 << 30;
     while (b->flush_bytes > info.caps.max_alloc / 2)
@@ -169,13 +167,14 @@ static int repeat(struct bench *b, cl_kernel flush, timed_call call, void *priv,
 }
 
 int bench_time(struct bench *b, timed_call call, void *priv, struct timing *timing) {
-    double us[MAX_REPEATS], sum = 0, ignored;
+    double us[BENCH_MAX_REPEATS], sum = 0, ignored;
     cl_int err;
     const cl_kernel flush = read_kernel(b, &err);
     int code = err == CL_SUCCESS ? -1 : cl_failed(b, err, "read_all"), n = 0;
+    const int most = 3 * b->repeats < BENCH_MAX_REPEATS ? 3 * b->repeats : BENCH_MAX_REPEATS;
     for (int i = 0; i < WARM_UPS && code < 0; i++)
         code = repeat(b, flush, call, priv, &ignored);
-    while (code < 0 && n < MAX_REPEATS && (n < MIN_REPEATS || sum < REPEAT_BUDGET_US)) {
+    while (code < 0 && n < most && (n < b->repeats || sum < REPEAT_BUDGET_US)) {
         code = repeat(b, flush, call, priv, &us[n]);
         sum += us[n++];
     }

@@ -17,12 +17,13 @@ struct bench {
     cl_mem flush; /* larger than any cache: read before each repetition */
     size_t flush_bytes;
     size_t local;      /* work-items of a work-group of the kernels above */
+    int repeats;       /* least number of timed runs */
     double read_gbps;  /* measured: a kernel that reads `flush` */
     double fma_tflops; /* measured: a kernel of fp32 fma */
 };
 
 /* Each returns -1 or an exit code, having printed an error. */
-int bench_open(struct bench *b, struct session *s);
+int bench_open(struct bench *b, struct session *s, int repeats);
 void bench_close(struct bench *b);
 
 /* Fills a tensor with about normal numbers of deviation `scale`. */
@@ -41,8 +42,9 @@ struct timing {
 typedef enum clmoe_status (*timed_call)(void *priv, cl_command_queue queue, cl_event *event);
 
 /* Time from the end of the cache flush, which keeps the device busy while the host enqueues, to the end of
- * the work. At least 20 repetitions after 2 warm-ups, up to 60 while they take less than two seconds
- * together. */
+ * the work: bench.repeats runs after 2 warm-ups, and up to BENCH_MAX_REPEATS while they take less than two
+ * seconds. */
+#define BENCH_MAX_REPEATS 60
 int bench_time(struct bench *b, timed_call call, void *priv, struct timing *timing);
 
 #endif

@@ -131,12 +131,12 @@ static int write_json(const struct usage *usage, cJSON *list, const char *path) 
 }
 
 static int bench_run(const struct usage *usage, const char *device, int op, const struct settings *settings,
-                     const int64_t *tokens, int n_tokens, double peak, const char *json) {
+                     const int64_t *tokens, int n_tokens, double peak, int repeats, const char *json) {
     struct session s;
     struct bench b = {0};
     int code = session_open(&s, usage, device);
     if (code >= 0) return code;
-    code = bench_open(&b, &s);
+    code = bench_open(&b, &s, repeats);
     if (code < 0) {
         struct report report = {.usage = usage,
                                 .bench = &b,
@@ -179,7 +179,7 @@ int command_bench(int argc, char **argv) {
     static const char *const peers[] = {NULL, "clblast", "openblas"};
     static const enum clmoe_dtype dtypes[] = {CLMOE_F32, CLMOE_F16, CLMOE_BF16, CLMOE_Q8_0};
     const char *device = NULL, *model = NULL, *tokens_text = "1,8,64,512", *json = NULL, *operand = NULL;
-    int64_t experts = 8, topk = 2, tokens[MAX_TOKENS];
+    int64_t experts = 8, topk = 2, repeats = 20, tokens[MAX_TOKENS];
     int dtype = 2, peer = 0, n_tokens = 0, op = -1;
     double peak = 0;
     struct settings s = {.shape = {"", 8, 2, 1024, 3584}, .rows = 4096, .n = 1024, .k = 8};
@@ -202,6 +202,8 @@ int command_bench(int argc, char **argv) {
          "ROW,...  only these rows of the kernel tables (clmoe info)"},
         {"peak-tflops", OPTION_NUMBER, &peak, 0, 0, NULL,
          "X  ceiling for the floor, instead of the measured fp32 one"},
+        {"repeats", OPTION_INT, &repeats, 1, BENCH_MAX_REPEATS, NULL,
+         "N  timed runs, at least; 20 by default"},
         {"json", OPTION_TEXT, &json, 0, 0, NULL, "F  also write the results as a JSON list"},
         DEVICE_OPTION(device),
     };
@@ -229,5 +231,5 @@ int command_bench(int argc, char **argv) {
     s.dtype = dtypes[dtype];
     s.peer = peers[peer];
     if (code < 0) code = check_shape(&usage, op, model, &s);
-    return code >= 0 ? code : bench_run(&usage, device, op, &s, tokens, n_tokens, peak, json);
+    return code >= 0 ? code : bench_run(&usage, device, op, &s, tokens, n_tokens, peak, (int)repeats, json);
 }

@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: MIT
+"""clmoe bench at small sizes: every operation and format runs, and the JSON has the promised fields."""
+import json
+
+import command
+
+SMALL = ["--experts", "4", "--topk", "2", "--hidden", "64", "--inter", "64", "--tokens", "1,40"]
+ALWAYS = {"op", "kernel", "device", "driver", "dtype", "median_us", "p10_us", "p90_us", "tflops", "gbps", "floor_us"}
+
+
+class Bench(command.CommandTest):
+    def rows(self, *arguments):
+        target = self.path("bench.json")
+        self.good("bench", *arguments, "--device", "cpu", "--repeats", "2", "--json", target)
+        with open(target, encoding="utf-8") as f:
+            return json.load(f)
+
+    def check_rows(self, rows, count, sizes):
+        self.assertEqual(len(rows), count)
+        for row in rows:
+            self.assertLessEqual(ALWAYS | set(sizes), set(row))
+            self.assertGreater(row["median_us"], 0)
+            self.assertGreater(row["floor_us"], 0)
+            self.assertLessEqual(row["p10_us"], row["median_us"])
+            self.assertLessEqual(row["median_us"], row["p90_us"])
+
+    def test_topk(self):
+        rows = self.rows("topk", "--rows", "64", "-n", "300", "-k", "8", "--dtype", "f32")
+        self.check_rows(rows, 1, ["rows", "n", "k"])
+
+    def test_route(self):
+        self.check_rows(self.rows("route", *SMALL), 2, ["experts", "topk", "tokens"])
+
+    def test_matmul(self):
+        for dtype in "f32", "bf16", "q8_0":
+            rows = self.rows("matmul", *SMALL, "--dtype", dtype)
+            self.check_rows(rows, 4, ["experts", "topk", "hidden", "inter", "tokens"])
+            self.assertEqual([row["op"] for row in rows], ["matmul1", "matmul2"] * 2)
+
+    def test_moe(self):
+        self.check_rows(self.rows("moe", *SMALL), 2, ["experts", "topk", "hidden", "inter", "tokens"])
+
+    def test_kernel(self):
+        rows = self.rows("matmul", *SMALL, "--kernel", "matmul_ref")
+        self.assertEqual({row["kernel"] for row in rows}, {"matmul_ref"})
+
+    def test_bad(self):
+        for arguments, message in [
+            (["sort"], "expected one of topk|route|matmul|moe"),
+            (["topk", "-n", "4", "-k", "5"], "k = 5 of n = 4"),
+            (["moe", "--model", "x"], "known: mixtral-8x7b"),
+            (["moe", "--tokens", "1,,2"], "tokens: expected"),
+            (["moe", "--topk", "9"], "topk = 9 of 8 experts"),
+            (["matmul", "--kernel", "nothing"], "no kernel called"),
+        ]:
+            code, out, err = self.run_command("bench", *arguments)
+            self.assertEqual(code, 2, err)
+            self.assertIn(message, err)
+            self.assertEqual(err.count("\n"), 1, err)
+
+
+if __name__ == "__main__":
+    command.main([Bench])
