@@ -12,16 +12,17 @@
  * is chosen only when the kept ones have fewer than k experts, which is an error of the params.
  *   4. select  the k largest q, best first; equal ones by lower id (equal groups by lower group).
  *   5. gamma   w[j] = s[ids[j]], from the unbiased score
- *   6. renorm  none | w[j] /= sum(w) + eps; a sum + eps of 0 leaves the zeros
+ *   6. renorm  none | w[j] /= sum(w) + eps; a sum + eps of 0 leaves w as it is
  *   7. scale   w[j] *= scale
  *
- * Where the key is a monotone function of the logit (no bias; groups absent or scored by their largest) the
- * selection compares logits themselves, so scores that round to the same number make no ties that the logits
- * do not have, and ids have the same bits on every device.
+ * Where the key is a monotone function of the logit (no bias; groups absent, all kept or scored by their
+ * largest) the selection compares logits themselves, so scores that round to the same number make no ties
+ * that the logits do not have, and ids have the same bits on every device.
  *
- * NaN and infinities: a NaN logit counts as -inf, a NaN bias as -inf for that expert's key. A +inf logit
- * shares the softmax with the other +inf ones; if all logits are -inf the softmax is uniform. ids are
- * distinct and in [0, E) for any input bits. (identity score: a chosen NaN or -inf logit gives gamma -inf.)
+ * NaN and infinities: a NaN logit counts as -inf, a NaN bias as -inf for that expert's key, and so does any
+ * other NaN that a key or a group's score would be (inf - inf). A +inf logit shares the softmax with the
+ * other +inf ones; if all logits are -inf the softmax is uniform. ids are distinct and in [0, E) for any
+ * input bits. (identity score: a chosen NaN or -inf logit gives gamma -inf.)
  *
  * Settings of known families (reference: their own code): Mixtral, Qwen3-MoE: softmax, renorm sum. OLMoE,
  * Qwen2-MoE: softmax. gpt-oss, Granite ("top-k, then softmax"): the same numbers as softmax, renorm sum.

@@ -149,6 +149,29 @@ START_TEST(smaller_calls) {
 }
 END_TEST
 
+/* More chunks than a work-group has work-items: the scan over chunks carries. */
+START_TEST(more_chunks_than_work_items) {
+    enum { T = 9300, E = 3 };
+    struct rng rng = rng_for(1);
+    const struct clmoe_context_params small = {.caps.max_work_group = 8};
+    const struct clmoe_permute_params params = {
+        .plan.kernel = "permute_chunks", .max_tokens = T, .topk = 1, .experts = E};
+    clmoe_context *ctx;
+    clmoe_plan *plan;
+    case_begin("permute_chunks by work-groups of 8");
+    case_ok(clmoe_context_create(tester()->context, tester()->device, &small, &ctx));
+    case_ok(clmoe_permute_plan(ctx, &params, &plan));
+    struct expected s = make_expected(&rng, ROUTING_SKIPS, T, 1, E);
+    struct buffers b = make_buffers(&rng, &s, T, 1, E, 0, true);
+    case_ok(clmoe_permute_enqueue(plan, tester()->queue, &b.args, 0, NULL, NULL));
+    compare(&b, &s, T);
+    free_buffers(&b);
+    free_expected(&s);
+    clmoe_plan_destroy(&plan);
+    clmoe_context_destroy(&ctx);
+}
+END_TEST
+
 /* The table of permute_chunks stays moderate however many pairs there are, and row 0 is not chosen for
  * them. */
 START_TEST(workspace_is_bounded) {
@@ -237,6 +260,7 @@ static void add_tests(TCase *cases) {
     const int small = SMALL_SIZES * SMALL_EXPERTS * ROUTING_COUNT;
     tcase_add_loop_test(cases, against_reference, 0, tester()->small ? small : N_CASES);
     tcase_add_test(cases, smaller_calls);
+    tcase_add_test(cases, more_chunks_than_work_items);
     tcase_add_test(cases, workspace_is_bounded);
     tcase_add_loop_test(cases, bad_params, 0, N_BAD_PARAMS);
     tcase_add_loop_test(cases, bad_args, 0, N_BAD_ARGS);

@@ -124,6 +124,33 @@ START_TEST(a_sum_of_zeros_leaves_zeros) {
 }
 END_TEST
 
+START_TEST(weights_that_cancel_stay) {
+    const float logits[] = {2, -3, -2};
+    case_begin("identity weights that add up to 0");
+    run(
+        (struct clmoe_route_params){
+            .experts = 3, .topk = 2, .score = CLMOE_SCORE_IDENTITY, .renorm = CLMOE_RENORM_SUM},
+        1, logits, NULL);
+    expect_ids((const int32_t[]){0, 2}, 2);
+    case_require(weights[0] == 2 && weights[1] == -2, "gamma %g %g", (double)weights[0], (double)weights[1]);
+}
+END_TEST
+
+/* inf - inf is the lowest group score and the lowest key. */
+START_TEST(sums_without_a_value_are_lowest) {
+    const float logits[] = {INFINITY, -INFINITY, -5, -6}, bias[] = {-INFINITY, 0, 1, 1};
+    struct clmoe_route_params p = {.experts = 4, .topk = 2, .score = CLMOE_SCORE_IDENTITY};
+    case_begin("inf - inf in a key");
+    p.bias = 1;
+    run(p, 1, logits, bias);
+    expect_ids((const int32_t[]){2, 3}, 2);
+    case_begin("inf - inf in a group");
+    p.bias = 0, p.n_group = 2, p.topk_group = 1, p.group_score = CLMOE_GROUP_TOP2_SUM;
+    run(p, 1, logits, NULL);
+    expect_ids((const int32_t[]){2, 3}, 2);
+}
+END_TEST
+
 /* Rows of one value, for every score, below and above the size where selection changes its way. */
 START_TEST(constant_logits_take_the_first) {
     static const float values[] = {0, 3.5f, -7, 3e38f, -3e38f, INFINITY, -INFINITY, NAN};
@@ -465,6 +492,8 @@ static void add_tests(TCase *cases) {
     tcase_add_loop_test(cases, kept_groups_win_with_their_worst, 0, 4);
     tcase_add_loop_test(cases, weights_do_not_come_from_keys, 0, 2);
     tcase_add_loop_test(cases, a_sum_of_zeros_leaves_zeros, 0, 2);
+    tcase_add_test(cases, weights_that_cancel_stay);
+    tcase_add_test(cases, sums_without_a_value_are_lowest);
     tcase_add_loop_test(cases, constant_logits_take_the_first, 0, tester()->small ? 2 : 6);
     tcase_add_test(cases, signed_zeros_tie);
     tcase_add_test(cases, infinities_share_the_softmax);
