@@ -9,43 +9,20 @@
 // Columns must lie side by side: packed weights, or [E, K, R] that is not interleaved. There the last 32 columns are
 // taken again where fewer are left, and only those are stored that are new. K goes in pieces of TK, so that a piece of w
 // stays in the first cache while all rows pass by, MR rows at a time; a piece of these is widened to float first.
-#include "matmul/pair.cl"
-
-#define VALUE float16
-#include "matmul/epilogue.cl"
-
-#ifndef TK
-#error "TK: steps of K in a piece, a multiple of 16"
-#endif
-#include "matmul/slot.cl"
+#include "matmul/cpu_rows.cl"
 
 #define MR 8
 #define LANES (GLU ? 16 : 32)
 
-static inline float16 load16_f32(const global float *p) { return vload16(0, p); }
-static inline float16 load16_f16(const global ushort *p) { return vload_half16(0, (const global half *)p); }
-static inline float16 load16_bf16(const global ushort *p) { return as_float16(convert_uint16(vload16(0, p)) << 16); }
-#define LOAD16(T, p) CAT(load16_, T)(p)
-
-// Widens up to TK elements of a row of x.
-static inline void widen(const global ELEM(X_T) *x, float *out, int n) {
-    int d = 0;
-    for (; d + 16 <= n; d += 16)
-        vstore16(LOAD16(X_T, x + d), 0, out + d);
-    for (; d < n; d++)
-        out[d] = LOAD(X_T, x, d);
-}
-
 // multiply_R: sums += R rows of xs * steps of w. One function for each R, so that R is a constant of its loops and the
 // sums become registers.
-#define UNROLL _Pragma("unroll")
 #define MULTIPLY(R)                                                                                                    \
     static inline void multiply_##R(float16(*sums)[2], const float(*xs)[TK], const global ELEM(W_T) *w0,               \
                                     const global ELEM(W_T) *w1, long depth0, long depth1, int steps) {                 \
         float16 sum[R][2];                                                                                             \
         UNROLL for (int r = 0; r < R; r++) sum[r][0] = sums[r][0], sum[r][1] = sums[r][1];                             \
         for (int d = 0; d < steps; d++) {                                                                              \
-            const float16 b0 = LOAD16(W_T, w0 + d * depth0), b1 = LOAD16(W_T, w1 + d * depth1);                        \
+            const float16 b0 = LOAD16(W_T, w0 + d * depth0, 0), b1 = LOAD16(W_T, w1 + d * depth1, 0);                  \
             UNROLL for (int r = 0; r < R; r++) {                                                                       \
                 sum[r][0] = fma((float16)(xs[r][d]), b0, sum[r][0]);                                                   \
                 sum[r][1] = fma((float16)(xs[r][d]), b1, sum[r][1]);                                                   \
@@ -61,48 +38,6 @@ MULTIPLY(5)
 MULTIPLY(6)
 MULTIPLY(7)
 MULTIPLY(8)
-
-// Positions begin .. begin + rows - 1 of a slot, and their expert; E for skipped pairs, whose rows become zero.
-static inline int find_rows(long slot, long *begin, int *rows, const global int *starts, const global int *ids,
-                            long ids_stride, long pairs, int k, int experts, int first, int count, int flags) {
-    if (flags & DENSE) {
-        *begin = slot * TM;
-        *rows = tile_rows(*begin, pairs);
-        return 0;
-    }
-    if (!(flags & SORTED)) {
-        const int e = ids[pair_element(slot, slot / k, k, ids_stride)];
-        const int task = pair_task(e, experts, first, count);
-        *begin = slot;
-        *rows = task != PAIR_NOTHING;
-        return task == PAIR_ZERO ? experts : e;
-    }
-    const long behind = slot - slot_of(starts, first, count);
-    if (behind >= 0) {
-        *begin = starts[experts] + behind * TM;
-        *rows = first == 0 ? tile_rows(*begin, pairs) : 0;
-        return experts;
-    }
-    int low = 0, high = count;
-    while (high - low > 1) {
-        const int v = (low + high) / 2;
-        if (slot_of(starts, first, v) <= slot)
-            low = v;
-        else
-            high = v;
-    }
-    *begin = tile_begin(starts, first, low, slot);
-    *rows = tile_rows(*begin, starts[first + low + 1]);
-    return first + low;
-}
-
-// Stores columns `from` .. `to` - 1 of 16 from y[at] on.
-static inline void store16(global ELEM(Y_T) *y, ulong at, float16 value, int from, int to) {
-    float values[16];
-    vstore16(value, 0, values);
-    for (int c = from; c < to; c++)
-        STORE(Y_T, y, at + c, values[c]);
-}
 
 kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) void matmul_cpu(MATMUL_ARGS) {
     const long column_groups = (columns + LANES - 1) / LANES;

@@ -143,15 +143,45 @@ static void cpu_prepare(const struct device *dev, const void *problem, struct re
     spec_define(spec, "TK", "%d", CPU_PIECE);
 }
 
-static uint64_t cpu_groups(const struct run *run, const struct matmul_part *part) {
+/* Where ids are not sorted each pair is a slot. */
+static uint64_t cpu_slots(const struct run *run, const struct matmul_part *part, int64_t width) {
     const struct matmul_problem *const p = run->problem;
-    const int64_t lanes = matmul_panel_lanes(p);
-    return p->sorted || p->dense ? slots_times_columns(run, part, CPU_ROWS, lanes)
-                                 : pairs_times_columns(run, lanes);
+    return p->sorted || p->dense ? slots_times_columns(run, part, CPU_ROWS, width)
+                                 : pairs_times_columns(run, width);
+}
+
+static uint64_t cpu_groups(const struct run *run, const struct matmul_part *part) {
+    return cpu_slots(run, part, matmul_panel_lanes(run->problem));
 }
 
 static enum clmoe_status cpu_run(const struct run *run) {
     return run_parts(run, cpu_groups);
+}
+
+/* ---- matmul_cpu_dot_4x4 ---- */
+
+enum { CPU_DOT_PIECE = 1024, CPU_DOT_COLUMNS = 16 };
+
+static bool cpu_dot_fits(const struct device *dev, const void *problem, struct reason *why) {
+    (void)dev;
+    const struct matmul_problem *const p = problem;
+    if (p->w_order != CLMOE_W_ENK) return refuse(why, "needs weights in the order ENK");
+    return true;
+}
+
+static void cpu_dot_prepare(const struct device *dev, const void *problem, struct recipe *recipe) {
+    (void)dev;
+    struct kernel_spec *const spec = add_kernel(problem, recipe, "matmul/cpu_dot.cl", "matmul_cpu_dot", 1);
+    spec_define(spec, "TM", "%d", CPU_ROWS);
+    spec_define(spec, "TK", "%d", CPU_DOT_PIECE);
+}
+
+static uint64_t cpu_dot_groups(const struct run *run, const struct matmul_part *part) {
+    return cpu_slots(run, part, CPU_DOT_COLUMNS);
+}
+
+static enum clmoe_status cpu_dot_run(const struct run *run) {
+    return run_parts(run, cpu_dot_groups);
 }
 
 /* ---- matmul_few ---- */
@@ -287,6 +317,7 @@ static enum clmoe_status ref_run(const struct run *run) {
 
 static const struct kernel_row rows[] = {
     {"matmul_cpu_8x32", cpu_fits, cpu_prepare, cpu_run, .needs = CLMOE_FEATURE_CPU},
+    {"matmul_cpu_dot_4x4", cpu_dot_fits, cpu_dot_prepare, cpu_dot_run, .needs = CLMOE_FEATURE_CPU},
     {"matmul_few", few_fits, few_prepare, few_run},
     {"matmul_tile_64x64x16", tile64_fits, tile64_prepare, tile64_run},
     {"matmul_tile_32x32x16", tile32_fits, tile32_prepare, tile32_run},

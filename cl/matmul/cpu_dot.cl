@@ -1,0 +1,124 @@
+// SPDX-License-Identifier: MIT
+// For CPU devices and weights whose neighbours are neighbours in K (checkpoints as they are, q8_0 blocks): as cpu.cl, one
+// work-item a work-group for up to TM rows of one expert, but the lanes of the vectors are steps of K.
+//
+//   group = slot * column groups + group of 16 columns of y        slot -> expert and rows: slot.cl
+//
+// MR rows of x times 4 rows of w (4 columns, or gate and up of 2) at a time, over a piece of TK steps; the 16 lanes are
+// then added up in a tree and join the sum of the pieces before. Columns past the end compute the last one again.
+#include "matmul/cpu_rows.cl"
+
+#define MR 4
+#define NR 4
+#define WIDTH 16
+
+#define ROW_AT(T, p, i) CAT(row_at_, T)(p, i)
+static inline const global float *row_at_f32(const global float *p, ulong i) { return p + i; }
+static inline const global ushort *row_at_f16(const global ushort *p, ulong i) { return p + i; }
+static inline const global ushort *row_at_bf16(const global ushort *p, ulong i) { return p + i; }
+static inline const global ushort *row_at_q8_0(const global ushort *p, ulong i) { return p + i / 32 * 17; }
+
+static inline float add_lanes(float16 v) {
+    const float8 v8 = v.lo + v.hi;
+    const float4 v4 = v8.lo + v8.hi;
+    const float2 v2 = v4.lo + v4.hi;
+    return v2.x + v2.y;
+}
+
+// dot_R: sums[r][lane[c]] += R rows of xs times NR rows of w, from step d0 on. One function for each R, so that R is a
+// constant of its loops and the vectors of sums become registers.
+#define DOT(R)                                                                                                         \
+    static inline void dot_##R(float(*sums)[2 * WIDTH], const int *lane, const float(*xs)[TK],                         \
+                               const global ELEM(W_T) *const *w, long d0, int steps) {                                 \
+        const int whole = steps & ~15;                                                                                 \
+        float16 sum[R][NR];                                                                                            \
+        UNROLL for (int r = 0; r < R; r++) UNROLL for (int c = 0; c < NR; c++) sum[r][c] = (float16)(0.0f);            \
+        for (int d = 0; d < whole; d += 16) {                                                                          \
+            float16 b[NR];                                                                                             \
+            UNROLL for (int c = 0; c < NR; c++) b[c] = LOAD16(W_T, w[c], d0 + d);                                      \
+            UNROLL for (int r = 0; r < R; r++) {                                                                       \
+                const float16 a = vload16(0, xs[r] + d);                                                               \
+                UNROLL for (int c = 0; c < NR; c++) sum[r][c] = fma(a, b[c], sum[r][c]);                               \
+            }                                                                                                          \
+        }                                                                                                              \
+        UNROLL for (int r = 0; r < R; r++) UNROLL for (int c = 0; c < NR; c++) {                                       \
+            float total = add_lanes(sum[r][c]);                                                                        \
+            for (int d = whole; d < steps; d++)                                                                        \
+                total = fma(xs[r][d], LOAD(W_T, w[c], d0 + d), total);                                                 \
+            sums[r][lane[c]] += total;                                                                                 \
+        }                                                                                                              \
+    }
+DOT(1)
+DOT(2)
+DOT(3)
+DOT(4)
+
+kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) void matmul_cpu_dot(MATMUL_ARGS) {
+    const long column_groups = (columns + WIDTH - 1) / WIDTH;
+    const long slot = (long)get_group_id(0) / column_groups;
+    const long n0 = ((long)get_group_id(0) - slot * column_groups) * WIDTH;
+    const int width = (int)min((long)WIDTH, columns - n0);
+
+    long begin;
+    int rows;
+    const int e = find_rows(slot, &begin, &rows, offsets + offsets_skip, ids + ids_skip, ids_stride, pairs, k, experts,
+                            first, count, flags);
+    if (e == experts)
+        for (int r = 0; r < rows; r++) {
+            const long i = begin + r;
+            store16(y, y_skip + y_row(i, pair_at(i, order + order_skip, flags), flags) * y_stride + n0,
+                    (float16)(0.0f), 0, width);
+        }
+    if (e == experts || rows <= 0) return;
+
+    float sums[TM][2 * WIDTH]; // gate, up
+    for (int r = 0; r < rows; r++)
+        for (int c = 0; c < 2 * WIDTH; c++)
+            sums[r][c] = 0.0f;
+    for (long d0 = 0; d0 < depth; d0 += TK) {
+        const int steps = (int)min((long)TK, depth - d0);
+        for (int r0 = 0; r0 < rows; r0 += MR) {
+            float xs[MR][TK];
+            const int some = min(MR, rows - r0);
+            for (int r = 0; r < some; r++) {
+                const long i = begin + r0 + r, p = pair_at(i, order + order_skip, flags);
+                widen(x + x_skip + x_row(i, p, p / k, flags) * x_stride + d0, xs[r], steps);
+            }
+            for (int c0 = 0; c0 < width; c0 += GLU ? NR / 2 : NR) {
+                const global ELEM(W_T) *w_rows[NR];
+                int lane[NR];
+                for (int c = 0; c < NR; c++) {
+                    const bool up = GLU && c >= NR / 2;
+                    const int column = c0 + (up ? c - NR / 2 : c);
+                    const long n = min(n0 + column, columns - 1);
+                    lane[c] = column + (up ? WIDTH : 0);
+                    w_rows[c] = up ? ROW_AT(W_T, v + v_skip, (e - first) * v_expert + n * v_column)
+                                   : ROW_AT(W_T, w + w_skip, (e - first) * w_expert + n * w_column);
+                }
+                switch (some) {
+                case 1: dot_1(sums + r0, lane, xs, w_rows, d0, steps); break;
+                case 2: dot_2(sums + r0, lane, xs, w_rows, d0, steps); break;
+                case 3: dot_3(sums + r0, lane, xs, w_rows, d0, steps); break;
+                default: dot_4(sums + r0, lane, xs, w_rows, d0, steps); break;
+                }
+            }
+        }
+    }
+
+    float bias_values[2][WIDTH];
+    for (int c = 0; c < WIDTH; c++) {
+        const long n = min(n0 + c, columns - 1);
+        bias_values[0][c] = BIAS_AT(e, n);
+        bias_values[1][c] = BIAS_UP_AT(e, n);
+    }
+    const float scale = PAIR_SCALE(e);
+    for (int r = 0; r < rows; r++) {
+        const long i = begin + r, p = pair_at(i, order + order_skip, flags);
+        const float weight = PAIR_GAMMA(p, p / k);
+        store16(y, y_skip + y_row(i, p, flags) * y_stride + n0,
+                finish(vload16(0, sums[r]), vload16(1, sums[r]), vload16(0, bias_values[0]),
+                       vload16(0, bias_values[1]), GAMMA_IN(weight), scale, GAMMA_OUT(weight), alpha, gate_max, up_max,
+                       up_add),
+                0, width);
+    }
+}

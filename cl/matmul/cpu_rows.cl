@@ -1,0 +1,79 @@
+// SPDX-License-Identifier: MIT
+// What the kernels for CPU devices share: loads of 16 elements, pieces of x, and the rows of a work-group.
+#include "matmul/pair.cl"
+
+#define VALUE float16
+#include "matmul/epilogue.cl"
+
+#ifndef TK
+#error "TK: steps of K in a piece, a multiple of 32"
+#endif
+#include "matmul/slot.cl"
+
+#define UNROLL _Pragma("unroll")
+
+// 16 elements from i on, in q8_0 within one block
+#define LOAD16(T, p, i) CAT(load16_, T)(p, i)
+static inline float16 load16_f32(const global float *p, ulong i) { return vload16(0, p + i); }
+static inline float16 load16_f16(const global ushort *p, ulong i) {
+    return vload_half16(0, (const global half *)(p + i));
+}
+static inline float16 load16_bf16(const global ushort *p, ulong i) {
+    return as_float16(convert_uint16(vload16(0, p + i)) << 16);
+}
+static inline float16 load16_q8_0(const global ushort *p, ulong i) {
+    const global ushort *const block = p + i / 32 * 17;
+    const char16 q = vload16(0, (const global char *)(block + 1) + i % 32);
+    return convert_float16(q) * vload_half(0, (const global half *)block);
+}
+
+// Widens up to TK elements of a row of x.
+static inline void widen(const global ELEM(X_T) *x, float *out, int n) {
+    int d = 0;
+    for (; d + 16 <= n; d += 16)
+        vstore16(LOAD16(X_T, x, d), 0, out + d);
+    for (; d < n; d++)
+        out[d] = LOAD(X_T, x, d);
+}
+
+// Positions begin .. begin + rows - 1 of a slot, and their expert; E for skipped pairs, whose rows become zero.
+static inline int find_rows(long slot, long *begin, int *rows, const global int *starts, const global int *ids,
+                            long ids_stride, long pairs, int k, int experts, int first, int count, int flags) {
+    if (flags & DENSE) {
+        *begin = slot * TM;
+        *rows = tile_rows(*begin, pairs);
+        return 0;
+    }
+    if (!(flags & SORTED)) {
+        const int e = ids[pair_element(slot, slot / k, k, ids_stride)];
+        const int task = pair_task(e, experts, first, count);
+        *begin = slot;
+        *rows = task != PAIR_NOTHING;
+        return task == PAIR_ZERO ? experts : e;
+    }
+    const long behind = slot - slot_of(starts, first, count);
+    if (behind >= 0) {
+        *begin = starts[experts] + behind * TM;
+        *rows = first == 0 ? tile_rows(*begin, pairs) : 0;
+        return experts;
+    }
+    int low = 0, high = count;
+    while (high - low > 1) {
+        const int v = (low + high) / 2;
+        if (slot_of(starts, first, v) <= slot)
+            low = v;
+        else
+            high = v;
+    }
+    *begin = tile_begin(starts, first, low, slot);
+    *rows = tile_rows(*begin, starts[first + low + 1]);
+    return first + low;
+}
+
+// Stores columns `from` .. `to` - 1 of 16 from y[at] on.
+static inline void store16(global ELEM(Y_T) *y, ulong at, float16 value, int from, int to) {
+    float values[16];
+    vstore16(value, 0, values);
+    for (int c = from; c < to; c++)
+        STORE(Y_T, y, at + c, values[c]);
+}
