@@ -123,8 +123,8 @@ struct clmoe_matmul_args {
     struct clmoe_tensor y; /* [T*k, N] y_dtype; last stride 1; must not overlap an input            */
 };
 
-/* T is taken from args.ids, with ROUTING_DENSE from args.y. Errors: CLMOE_E_INVALID for a size outside the ranges above, another dtype, a
- * combination that the comments exclude, limits that are negative or NaN. */
+/* T is taken from args.ids, with ROUTING_DENSE from args.y. Errors: CLMOE_E_INVALID for a size outside the
+ * ranges above, another dtype, a combination that the comments exclude, limits that are negative or NaN. */
 CLMOE_API enum clmoe_status clmoe_matmul_plan(clmoe_context *ctx, const struct clmoe_matmul_params *params,
                                               clmoe_plan **plan);
 CLMOE_API enum clmoe_status clmoe_matmul_enqueue(clmoe_plan *plan, cl_command_queue queue,

@@ -184,7 +184,7 @@ static enum clmoe_status add_stages(clmoe_plan *layer) {
     if (l->p.source != CLMOE_MOE_IDS) TRY(add_route(layer, l));
     TRY(add_paths(layer, l));
     TRY(add_combine(layer, l));
-    return plan_finish_layer(layer, l->parts.end);
+    return plan_finish_layer(layer, l->p.plan.kernel, l->parts.end);
 }
 
 static enum clmoe_status check_sizes(const struct log *log, const struct layer_params *p) {
@@ -230,14 +230,28 @@ static struct clmoe_tensor own_1d(const clmoe_plan *plan, uint64_t part, int64_t
     return t;
 }
 
-/* What the stages do not see together: operands that must be absent, and y against x. */
+/* What the stages do not see together: operands that must be absent, and inputs of one against outputs of
+ * another. The weights come later, against `written`. */
 static enum clmoe_status check_args(const clmoe_plan *plan, const struct layer_problem *l,
-                                    const struct layer_args *a, int64_t t) {
+                                    const struct layer_args *a, int64_t t, struct written *written) {
     const struct layer_params *const p = &l->p;
     const bool router = p->source == CLMOE_MOE_ROUTER, logits = p->source == CLMOE_MOE_LOGITS;
     const bool ids = p->source == CLMOE_MOE_IDS;
+    const bool apart = p->glu == CLMOE_GLU_APART;
+    const int64_t rows1 = p->glu == CLMOE_GLU_NONE || apart ? p->mid : 2 * p->mid;
     struct operand unused;
     const struct operand_rule rules[] = {
+        {"bias1", &a->bias1, &unused, USE_READ, p->bias1, p->bias_dtype, 2, {p->experts, rows1}},
+        {"bias1_up",
+         &a->bias1_up,
+         &unused,
+         USE_READ,
+         p->bias1 && apart,
+         p->bias_dtype,
+         2,
+         {p->experts, p->mid}},
+        {"bias2", &a->bias2, &unused, USE_READ, p->bias2, p->bias_dtype, 2, {p->experts, p->out}},
+        {"expert_scale", &a->expert_scale, &unused, USE_READ, p->expert_scale, CLMOE_F32, 1, {p->experts}},
         {"x", &a->x, &unused, USE_READ, true, p->x_dtype, 2, {t, p->in}},
         {"router", &a->router, &unused, USE_READ, router, p->x_dtype, 2, {p->experts, p->in}},
         {"router_bias", &a->router_bias, &unused, USE_READ, p->router_bias, p->bias_dtype, 1, {p->experts}},
@@ -274,7 +288,7 @@ static enum clmoe_status check_args(const clmoe_plan *plan, const struct layer_p
     };
     REQUIRE(&plan->ctx->log, !ids || (!a->out_ids.mem && !a->out_gamma.mem),
             "out_ids or out_gamma is given, but the routing comes from the caller");
-    return operands_check(plan, rules, sizeof rules / sizeof *rules);
+    return operands_check_outputs(plan, rules, sizeof rules / sizeof *rules, written);
 }
 
 /* The same elements with a dimension of one in front; an absent tensor stays absent. */
@@ -299,7 +313,7 @@ static enum clmoe_status check_routing(const clmoe_plan *plan, const struct laye
         calls->router_w = one_expert(&a->router);
         const struct clmoe_matmul_args args = {
             .x = a->x, .w = &calls->router_w, .bias = one_expert(&a->router_bias), .y = a->logits};
-        TRY(matmul_check(l->router, &args, &calls->router));
+        TRY(matmul_check(l->router, &args, NULL, &calls->router));
     }
     if (l->route) {
         a->ids = a->out_ids.mem ? a->out_ids : own(plan, l->parts.ids, CLMOE_I32, t, p->topk);
@@ -313,7 +327,7 @@ static enum clmoe_status check_routing(const clmoe_plan *plan, const struct laye
 
 static enum clmoe_status check_experts(const clmoe_plan *plan, const struct layer_problem *l,
                                        const struct layer_args *a, int64_t t, const struct path *path,
-                                       struct stage_calls *calls) {
+                                       const struct written *written, struct stage_calls *calls) {
     const struct layer_params *const p = &l->p;
     const int64_t pairs = t * p->topk;
     const struct clmoe_tensor none = {0};
@@ -338,7 +352,7 @@ static enum clmoe_status check_experts(const clmoe_plan *plan, const struct laye
                                                    .order = args.order};
         TRY(permute_check(l->permute, &permute, &calls->permute));
     }
-    TRY(matmul_check(path->first, &args, &calls->first));
+    TRY(matmul_check(path->first, &args, written, &calls->first));
     args.x = args.y;
     args.w = a->w2;
     args.w_up = NULL;
@@ -347,7 +361,7 @@ static enum clmoe_status check_experts(const clmoe_plan *plan, const struct laye
     args.gamma = p->gamma == CLMOE_GAMMA_OUTPUT ? a->gamma : none;
     args.expert_scale = a->expert_scale;
     args.y = own(plan, l->parts.o, p->mid_dtype, pairs, p->out);
-    TRY(matmul_check(path->second, &args, &calls->second));
+    TRY(matmul_check(path->second, &args, written, &calls->second));
     const struct clmoe_combine_args combine = {
         .x = args.y, .ids = a->ids, .residual = a->residual, .shared = a->shared, .y = a->y};
     return combine_check(l->combine, &combine, &calls->combine);
@@ -368,15 +382,16 @@ enum clmoe_status layer_enqueue(const clmoe_plan *plan, const struct layer_args 
     TRY(plan_check_enqueue(plan, plan->op, queue, args, n_wait, wait, event));
     const struct layer_problem *const l = plan->problem;
     int64_t t;
+    struct written written = {0};
     TRY(operand_rows(plan, "x", &args->x, l->p.max_tokens, &t));
-    TRY(check_args(plan, l, args, t));
+    TRY(check_args(plan, l, args, t, &written));
     const struct path *const path = t <= l->few_tokens && l->few.first ? &l->few : &l->many;
     struct layer_args a = *args;
     struct stage_calls calls;
     struct launch launch;
     if (t > 0) {
         TRY(check_routing(plan, l, &a, t, &calls));
-        TRY(check_experts(plan, l, &a, t, path, &calls));
+        TRY(check_experts(plan, l, &a, t, path, &written, &calls));
     }
     TRY(launch_begin(&launch, &plan->ctx->log, queue, n_wait, wait, event));
     return launch_end(&launch, t > 0 ? launch_stages(l, path, &calls, &launch) : CLMOE_OK);

@@ -132,9 +132,9 @@ struct operand_rule matmul_w_rule(const struct matmul_problem *p, const char *na
     return rule;
 }
 
-/* Each part against its rule, and against y, which must not overlap it. */
+/* Each part against its rule, and against the outputs, which must not overlap it. */
 static enum clmoe_status check_weights(const clmoe_plan *plan, const struct clmoe_matmul_args *args,
-                                       const struct operand_rule *y, struct matmul_call *call) {
+                                       const struct written *written, struct matmul_call *call) {
     const struct log *const log = &plan->ctx->log;
     const struct matmul_problem *const p = plan->problem;
     call->w = args->w;
@@ -145,24 +145,24 @@ static enum clmoe_status check_weights(const clmoe_plan *plan, const struct clmo
     REQUIRE(log, !apart || args->w_up, "w_up is NULL with glu = APART");
     REQUIRE(log, apart || !args->w_up, "w_up is given, glu = %d, w_order = %d", (int)p->glu, (int)p->w_order);
     for (int32_t i = 0; i < call->n_w; i++) {
-        struct operand w, w_up, out;
+        struct operand w, w_up;
         char names[2][24];
         snprintf(names[0], sizeof names[0], "w[%d]", (int)i);
         snprintf(names[1], sizeof names[1], "w_up[%d]", (int)i);
-        struct operand_rule rules[3] = {*y, matmul_w_rule(p, names[0], &args->w[i], &w)};
-        rules[0].out = &out;
+        struct operand_rule rules[2] = {matmul_w_rule(p, names[0], &args->w[i], &w)};
         if (apart) {
-            rules[2] = matmul_w_rule(p, names[1], &args->w_up[i], &w_up);
-            rules[2].shape[0] = args->w[i].shape[0];
+            rules[1] = matmul_w_rule(p, names[1], &args->w_up[i], &w_up);
+            rules[1].shape[0] = args->w[i].shape[0];
         }
-        TRY(operands_check(plan, rules, apart ? 3 : 2));
+        TRY(operands_check_inputs(plan, rules, apart ? 2 : 1, written));
     }
     return CLMOE_OK;
 }
 
 enum clmoe_status matmul_check(const clmoe_plan *plan, const struct clmoe_matmul_args *args,
-                               struct matmul_call *call) {
+                               const struct written *written, struct matmul_call *call) {
     const struct matmul_problem *const p = plan->problem;
+    struct written outputs = written ? *written : (struct written){0};
     const bool apart = p->glu == CLMOE_GLU_APART;
     int64_t t;
     TRY(operand_rows(plan, p->dense ? "y" : "ids", p->dense ? &args->y : &args->ids, p->max_tokens, &t));
@@ -215,8 +215,8 @@ enum clmoe_status matmul_check(const clmoe_plan *plan, const struct clmoe_matmul
          .contiguous = true},
         {"order", &args->order, &call->order, USE_READ, p->sorted, CLMOE_I32, 1, {pairs}, .contiguous = true},
     };
-    TRY(operands_check(plan, rules, sizeof rules / sizeof *rules));
-    return check_weights(plan, args, &rules[0], call);
+    TRY(operands_check_outputs(plan, rules, sizeof rules / sizeof *rules, &outputs));
+    return check_weights(plan, args, &outputs, call);
 }
 
 enum clmoe_status clmoe_matmul_enqueue(clmoe_plan *plan, cl_command_queue queue,
@@ -224,6 +224,6 @@ enum clmoe_status clmoe_matmul_enqueue(clmoe_plan *plan, cl_command_queue queue,
                                        const cl_event *wait, cl_event *event) {
     TRY(plan_check_enqueue(plan, "matmul", queue, args, n_wait, wait, event));
     struct matmul_call call;
-    TRY(matmul_check(plan, args, &call));
+    TRY(matmul_check(plan, args, NULL, &call));
     return plan_enqueue(plan, &call, queue, n_wait, wait, event);
 }

@@ -12,9 +12,10 @@
 enum clmoe_status matmul_stage(clmoe_context *ctx, const struct clmoe_matmul_params *params, bool stage,
                                clmoe_plan **plan);
 
-/* Checks the args of one call and fills `call`, which points to args->w and args->w_up. */
+/* Checks the args of one call and fills `call`, which points to args->w and args->w_up. `written`: outputs of
+ * a layer around it, which the weights must not overlap either; NULL outside of layers. */
 enum clmoe_status matmul_check(const clmoe_plan *plan, const struct clmoe_matmul_args *args,
-                               struct matmul_call *call);
+                               const struct written *written, struct matmul_call *call);
 
 /* The checks that packing shares. */
 enum clmoe_status matmul_normalise(const struct log *log, const struct clmoe_matmul_params *params,

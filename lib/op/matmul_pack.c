@@ -34,7 +34,8 @@ enum clmoe_status clmoe_matmul_pack_plan(clmoe_context *ctx, const struct clmoe_
     REQUIRE(&ctx->log, params->w_order != CLMOE_W_PACKED, "w_order = %d, the weights are packed",
             (int)params->w_order);
     /* The params are those of the product: they may name its kernels. */
-    TRY(dispatch_check_names(&ctx->log, params->plan.kernel));
+    TRY(dispatch_check_names(&ctx->log, params->plan.kernel,
+                             (const char *const[]){"matmul", "matmul_pack", NULL}));
     return plan_make(ctx, &matmul_pack_table, &problem, sizeof problem, &params->plan, true, plan);
 }
 

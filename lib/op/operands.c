@@ -8,13 +8,6 @@
 
 #define MAX_OPERANDS 24
 
-/* The bytes an operand touches, in its parent buffer. */
-struct extent {
-    cl_mem parent;
-    uint64_t begin, end;  /* bytes; begin == end if it has no elements */
-    int64_t pitch, width; /* bytes between and of rows, for two-dimensional views; pitch 0 for others */
-};
-
 bool product_fits(int64_t a, int64_t b, int64_t limit) {
     return b == 0 || a <= limit / b;
 }
@@ -188,10 +181,10 @@ static enum clmoe_status check_overlap(const struct log *log, const struct opera
     return CLMOE_OK;
 }
 
-enum clmoe_status operands_check(const clmoe_plan *plan, const struct operand_rule *rules, int n) {
+static enum clmoe_status check_rules(const clmoe_plan *plan, const struct operand_rule *rules, int n,
+                                     struct extent *extents) {
     const struct log *const log = &plan->ctx->log;
     struct operand operands[MAX_OPERANDS] = {{0}};
-    struct extent extents[MAX_OPERANDS] = {{0}};
     assert(n <= MAX_OPERANDS);
     for (int i = 0; i < n; i++) {
         const struct operand_rule *const r = &rules[i];
@@ -211,5 +204,34 @@ enum clmoe_status operands_check(const clmoe_plan *plan, const struct operand_ru
     TRY(check_overlap(log, rules, operands, extents, n));
     for (int i = 0; i < n; i++)
         *rules[i].out = operands[i];
+    return CLMOE_OK;
+}
+
+enum clmoe_status operands_check(const clmoe_plan *plan, const struct operand_rule *rules, int n) {
+    struct extent extents[MAX_OPERANDS] = {{0}};
+    return check_rules(plan, rules, n, extents);
+}
+
+enum clmoe_status operands_check_outputs(const clmoe_plan *plan, const struct operand_rule *rules, int n,
+                                         struct written *written) {
+    struct extent extents[MAX_OPERANDS] = {{0}};
+    TRY(check_rules(plan, rules, n, extents));
+    for (int i = 0; i < n; i++) {
+        if (rules[i].use != USE_WRITE || !extents[i].parent) continue;
+        assert(written->n < MAX_WRITTEN);
+        written->names[written->n] = rules[i].name;
+        written->extents[written->n++] = extents[i];
+    }
+    return CLMOE_OK;
+}
+
+enum clmoe_status operands_check_inputs(const clmoe_plan *plan, const struct operand_rule *rules, int n,
+                                        const struct written *written) {
+    struct extent extents[MAX_OPERANDS] = {{0}};
+    TRY(check_rules(plan, rules, n, extents));
+    for (int i = 0; i < n; i++)
+        for (int j = 0; j < written->n; j++)
+            REQUIRE(&plan->ctx->log, !extents[i].parent || !overlap(&extents[i], &written->extents[j]),
+                    "%s overlaps %s", written->names[j], rules[i].name);
     return CLMOE_OK;
 }

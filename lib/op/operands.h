@@ -25,9 +25,32 @@ struct operand_rule {
     const char *may_be[2]; /* USE_WRITE: names of inputs that may be exactly the same view */
 };
 
+/* The bytes an operand touches, in its parent buffer. */
+struct extent {
+    cl_mem parent;
+    uint64_t begin, end;  /* bytes; begin == end if it has no elements */
+    int64_t pitch, width; /* bytes between and of rows, for two-dimensional views; pitch 0 for others */
+};
+
+/* Where the outputs of a call lie: what is checked apart from them must not overlap them. `{0}`: none. */
+#define MAX_WRITTEN 8
+struct written {
+    int n;
+    const char *names[MAX_WRITTEN];
+    struct extent extents[MAX_WRITTEN];
+};
+
 /* Checks each rule: presence, dtype, shape, strides, offset, context and size of the buffer; then that no
  * written operand overlaps another one. A tensor without elements may lack a buffer. */
 enum clmoe_status operands_check(const clmoe_plan *plan, const struct operand_rule *rules, int n);
+
+/* The same, and adds the outputs among the rules to `written`. */
+enum clmoe_status operands_check_outputs(const clmoe_plan *plan, const struct operand_rule *rules, int n,
+                                         struct written *written);
+
+/* The same, and against outputs of other rules: for inputs that come in arrays. */
+enum clmoe_status operands_check_inputs(const clmoe_plan *plan, const struct operand_rule *rules, int n,
+                                        const struct written *written);
 
 /* Rows of a tensor that decides the size of a call: its first dimension, between 0 and max. */
 enum clmoe_status operand_rows(const clmoe_plan *plan, const char *name, const struct clmoe_tensor *tensor,

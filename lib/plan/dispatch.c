@@ -42,13 +42,19 @@ static bool allowed(const struct kernel_table *table, const struct kernel_row *r
     return !concerns_table;
 }
 
-enum clmoe_status dispatch_check_names(const struct log *log, const char *names) {
+static bool among(const char *op, const char *const *ops) {
+    while (ops && *ops && strcmp(*ops, op) != 0)
+        ops++;
+    return !ops || *ops;
+}
+
+enum clmoe_status dispatch_check_names(const struct log *log, const char *names, const char *const *ops) {
     size_t size;
     for (const char *list = names, *name; list && (name = next_name(&list, &size));) {
         bool known = false;
         for (int t = 0; kernel_tables[t] && !known; t++)
-            known = in_table(kernel_tables[t], name, size);
-        REQUIRE(log, known, "no kernel is called \"%.*s\"", (int)size, name);
+            known = among(kernel_tables[t]->op, ops) && in_table(kernel_tables[t], name, size);
+        REQUIRE(log, known, "no kernel %sis called \"%.*s\"", ops ? "of this plan " : "", (int)size, name);
     }
     return CLMOE_OK;
 }

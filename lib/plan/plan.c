@@ -113,7 +113,7 @@ enum clmoe_status plan_make(struct clmoe_context *ctx, const struct kernel_table
 enum clmoe_status plan_make_layer(struct clmoe_context *ctx, const char *op, const void *problem,
                                   size_t problem_size, const struct clmoe_plan_options *options,
                                   clmoe_plan **plan) {
-    TRY(dispatch_check_names(&ctx->log, options->kernel));
+    TRY(dispatch_check_names(&ctx->log, options->kernel, NULL));
     return new_plan(ctx, op, problem, problem_size, options->external_workspace, plan);
 }
 
@@ -122,8 +122,12 @@ void plan_add_stage(clmoe_plan *layer, clmoe_plan *stage) {
     layer->stages[layer->n_stages++] = stage;
 }
 
-enum clmoe_status plan_finish_layer(clmoe_plan *layer, uint64_t own_bytes) {
+enum clmoe_status plan_finish_layer(clmoe_plan *layer, const char *names, uint64_t own_bytes) {
     uint64_t shared = 0;
+    const char *ops[PLAN_STAGES + 1] = {NULL};
+    for (int i = 0; i < layer->n_stages; i++)
+        ops[i] = layer->stages[i]->op;
+    TRY(dispatch_check_names(&layer->ctx->log, names, ops));
     for (int i = 0; i < layer->n_stages; i++) {
         const clmoe_plan *const stage = layer->stages[i];
         if (stage->workspace_size > shared) shared = stage->workspace_size;

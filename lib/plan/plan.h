@@ -50,8 +50,9 @@ enum clmoe_status plan_make_layer(struct clmoe_context *ctx, const char *op, con
 /* The layer takes the stage over. */
 void plan_add_stage(clmoe_plan *layer, clmoe_plan *stage);
 
-/* After the last stage: the workspace is `own_bytes` of the layer, then the largest workspace of a stage. */
-enum clmoe_status plan_finish_layer(clmoe_plan *layer, uint64_t own_bytes);
+/* After the last stage: the workspace is `own_bytes` of the layer, then the largest workspace of a stage.
+ * Each of `names`, which the caller allowed, must be a kernel of some stage. */
+enum clmoe_status plan_finish_layer(clmoe_plan *layer, const char *names, uint64_t own_bytes);
 
 /* Checks that come before an operation looks at its own args: handles, kind of plan, queue, wait list,
  * workspace. */
