@@ -229,6 +229,111 @@ static void matmul_sorted_open(struct sample *s, int64_t t) {
     output(s, "y", &a->y, shape2(CLMOE_F32, t * TOPK, 9));
 }
 
+CALLS(matmul_pack)
+static void matmul_pack_open(struct sample *s, int64_t t) {
+    struct clmoe_matmul_pack_args *const a = &s->args.matmul_pack;
+    (void)t;
+    s->params.matmul_pack = matmul_params();
+    s->params.matmul_pack.glu = CLMOE_GLU_APART;
+    s->options = &s->params.matmul_pack.plan;
+    int64_t packed[4];
+    case_ok(clmoe_matmul_packed_shape(&s->params.matmul_pack, packed));
+    floats(s, "w[0]", &s->parts[0], clmoe_tensor_3d(NULL, CLMOE_F32, EXPERTS, 9, WIDTH));
+    floats(s, "w_up[0]", &s->parts[1], clmoe_tensor_3d(NULL, CLMOE_F32, EXPERTS, 9, WIDTH));
+    output(s, "packed[0]", &s->parts[2],
+           (struct clmoe_tensor){.ndim = 4, .shape = {packed[0], packed[1], packed[2], packed[3]}});
+    a->w = &s->parts[0];
+    a->w_up = &s->parts[1];
+    a->packed = &s->parts[2];
+}
+
+CALLS(quant)
+static void quant_open(struct sample *s, int64_t rows) {
+    struct clmoe_quant_args *const a = &s->args.quant;
+    s->params.quant = (struct clmoe_quant_params){.max_rows = SAMPLE_TOKENS, .n = 64, .block = CLMOE_Q8_0};
+    s->options = &s->params.quant.plan;
+    floats(s, "x", &a->x, shape2(CLMOE_F32, rows, 64));
+    output(s, "q", &a->q, shape2(CLMOE_Q8_0, rows, 64));
+}
+
+CALLS(moe)
+static void moe_open(struct sample *s, int64_t t) {
+    struct clmoe_moe_args *const a = &s->args.moe;
+    s->params.moe = (struct clmoe_moe_params){
+        .max_tokens = SAMPLE_TOKENS,
+        .experts = EXPERTS,
+        .topk = TOPK,
+        .hidden = WIDTH,
+        .inter = 9,
+        .route = {.bias = 1, .renorm = CLMOE_RENORM_SUM},
+        .glu = CLMOE_GLU_GATE_UP,
+        .act = {CLMOE_ACT_SILU},
+        .bias1 = 1,
+        .bias2 = 1,
+        .router_bias = 1,
+        .residual = 1,
+        .shared = 1,
+    };
+    s->options = &s->params.moe.plan;
+    floats(s, "x", &a->x, shape2(CLMOE_F32, t, WIDTH));
+    floats(s, "router", &a->router, shape2(CLMOE_F32, EXPERTS, WIDTH));
+    floats(s, "router_bias", &a->router_bias, shape1(CLMOE_F32, EXPERTS));
+    floats(s, "select_bias", &a->select_bias, shape1(CLMOE_F32, EXPERTS));
+    floats(s, "w1[0]", &s->parts[0], clmoe_tensor_3d(NULL, CLMOE_F32, EXPERTS, 18, WIDTH));
+    floats(s, "w2[0]", &s->parts[1], clmoe_tensor_3d(NULL, CLMOE_F32, EXPERTS, WIDTH, 9));
+    a->w1 = &s->parts[0];
+    a->w2 = &s->parts[1];
+    floats(s, "bias1", &a->bias1, shape2(CLMOE_F32, EXPERTS, 18));
+    floats(s, "bias2", &a->bias2, shape2(CLMOE_F32, EXPERTS, WIDTH));
+    floats(s, "residual", &a->residual, shape2(CLMOE_F32, t, WIDTH));
+    floats(s, "shared", &a->shared, shape2(CLMOE_F32, t, WIDTH));
+    output(s, "y", &a->y, shape2(CLMOE_F32, t, WIDTH));
+    output(s, "out_ids", &a->out_ids, shape2(CLMOE_I32, t, TOPK));
+    output(s, "out_gamma", &a->out_gamma, shape2(CLMOE_F32, t, TOPK));
+}
+
+CALLS(lora)
+static void lora_open(struct sample *s, int64_t t) {
+    struct clmoe_lora_args *const a = &s->args.lora;
+    s->params.lora = (struct clmoe_lora_params){
+        .max_tokens = SAMPLE_TOKENS,
+        .adapters = EXPERTS,
+        .topk = TOPK,
+        .rank = 3,
+        .in = WIDTH,
+        .out = 9,
+        .weights = 1,
+        .adapter_scale = 1,
+        .base = 1,
+    };
+    s->options = &s->params.lora.plan;
+    floats(s, "x", &a->x, shape2(CLMOE_F32, t, WIDTH));
+    floats(s, "a", &a->a, clmoe_tensor_3d(NULL, CLMOE_F32, EXPERTS, 3, WIDTH));
+    floats(s, "b", &a->b, clmoe_tensor_3d(NULL, CLMOE_F32, EXPERTS, 9, 3));
+    floats(s, "adapter_scale", &a->adapter_scale, shape1(CLMOE_F32, EXPERTS));
+    ints(s, "ids", &a->ids, shape2(CLMOE_I32, t, TOPK), 7, EXPERTS);
+    floats(s, "weights", &a->weights, shape2(CLMOE_F32, t, TOPK));
+    floats(s, "base", &a->base, shape2(CLMOE_F32, t, 9));
+    output(s, "y", &a->y, shape2(CLMOE_F32, t, 9));
+}
+
+CALLS(topk)
+static void topk_open(struct sample *s, int64_t rows) {
+    struct clmoe_topk_args *const a = &s->args.topk;
+    s->params.topk = (struct clmoe_topk_params){
+        .max_rows = SAMPLE_TOKENS,
+        .n = WIDTH,
+        .k = TOPK,
+        .outputs = CLMOE_TOPK_VALUES | CLMOE_TOPK_INDICES | CLMOE_TOPK_MASK | CLMOE_TOPK_BITMASK,
+    };
+    s->options = &s->params.topk.plan;
+    floats(s, "x", &a->x, shape2(CLMOE_F32, rows, WIDTH));
+    output(s, "values", &a->values, shape2(CLMOE_F32, rows, TOPK));
+    output(s, "indices", &a->indices, shape2(CLMOE_I32, rows, TOPK));
+    output(s, "mask", &a->mask, shape2(CLMOE_U8, rows, WIDTH));
+    output(s, "bitmask", &a->bitmask, shape2(CLMOE_U32, rows, (WIDTH + 31) / 32));
+}
+
 static const struct sample_op ops[] = {
     {"combine", combine_open, combine_plan, combine_enqueue},
     {"scatter", scatter_open, scatter_plan, scatter_enqueue},
@@ -236,6 +341,11 @@ static const struct sample_op ops[] = {
     {"route", route_open, route_plan, route_enqueue},
     {"matmul", matmul_open, matmul_plan, matmul_enqueue},
     {"matmul", matmul_sorted_open, matmul_plan, matmul_enqueue},
+    {"matmul_pack", matmul_pack_open, matmul_pack_plan, matmul_pack_enqueue},
+    {"quant", quant_open, quant_plan, quant_enqueue},
+    {"topk", topk_open, topk_plan, topk_enqueue},
+    {"moe", moe_open, moe_plan, moe_enqueue},
+    {"lora", lora_open, lora_plan, lora_enqueue},
 };
 
 /* ---- interface ---- */

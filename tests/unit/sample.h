@@ -31,6 +31,11 @@ struct sample {
         struct clmoe_permute_params permute;
         struct clmoe_route_params route;
         struct clmoe_matmul_params matmul;
+        struct clmoe_matmul_params matmul_pack;
+        struct clmoe_quant_params quant;
+        struct clmoe_moe_params moe;
+        struct clmoe_lora_params lora;
+        struct clmoe_topk_params topk;
     } params;
     union {
         struct clmoe_combine_args combine;
@@ -38,6 +43,11 @@ struct sample {
         struct clmoe_permute_args permute;
         struct clmoe_route_args route;
         struct clmoe_matmul_args matmul;
+        struct clmoe_matmul_pack_args matmul_pack;
+        struct clmoe_quant_args quant;
+        struct clmoe_moe_args moe;
+        struct clmoe_lora_args lora;
+        struct clmoe_topk_args topk;
     } args;
     struct clmoe_plan_options *options; /* inside of params */
     struct clmoe_tensor parts[4];       /* what args point to */
