@@ -1,0 +1,232 @@
+/* SPDX-License-Identifier: MIT
+ * Prints which programs the kernel tables ask for, one a line: row, entry, file, options, separated by tabs.
+ * No device is needed: plan_make is replaced (--wrap), and the rows are asked about devices that are only
+ * described.
+ *
+ * Params are drawn at random from short lists, many more than there are programs; the plan functions throw
+ * out what is not legal. A row or an operation that no draw reaches is reported on stderr, with exit
+ * status 1. */
+#include "clmoe/clmoe.h"
+#include "kernel/row.h"
+#include "plan/plan.h"
+
+#include <stdio.h>
+#include <string.h>
+
+enum { DRAWS = 4000, MAX_NAMES = 64 };
+
+enum clmoe_status __wrap_plan_make(struct clmoe_context *ctx, const struct kernel_table *table,
+                                   const void *problem, size_t problem_size,
+                                   const struct clmoe_plan_options *options, bool stage, clmoe_plan **out);
+
+/* A plain GPU, one with everything, a small device, a CPU. */
+static const struct device devices[] = {
+    {.name = "gpu", .caps = {256, 32768, 1u << 30, 16, 0}},
+    {.name = "large", .caps = {1024, 65536, 1u << 30, 128, 0}, .features = CLMOE_FEATURES_ALL & ~1u},
+    {.name = "small", .caps = {64, 16384, 1u << 28, 2, 0}},
+    {.name = "cpu",
+     .caps = {4096, 1 << 20, 1u << 30, 8, 0},
+     .features = CLMOE_FEATURE_CPU | CLMOE_FEATURE_FP64},
+};
+
+static struct {
+    const struct kernel_row *rows[MAX_NAMES];
+    int n;
+} reached;
+
+static void mark(const struct kernel_row *row) {
+    for (int i = 0; i < reached.n; i++)
+        if (reached.rows[i] == row) return;
+    if (reached.n < MAX_NAMES) reached.rows[reached.n++] = row;
+}
+
+enum clmoe_status __wrap_plan_make(struct clmoe_context *ctx, const struct kernel_table *table,
+                                   const void *problem, size_t problem_size,
+                                   const struct clmoe_plan_options *options, bool stage, clmoe_plan **out) {
+    (void)ctx, (void)problem_size, (void)options, (void)stage, (void)out;
+    for (size_t d = 0; d < sizeof devices / sizeof *devices; d++) {
+        for (int i = 0; i < table->n_rows; i++) {
+            struct reason why = {""};
+            struct recipe recipe = {0};
+            if (!table->rows[i].fits(&devices[d], problem, &why)) continue;
+            table->rows[i].prepare(&devices[d], problem, &recipe);
+            mark(&table->rows[i]);
+            for (int k = 0; k < recipe.n_kernels; k++)
+                printf("%s\t%s\t%s\t%s\n", table->rows[i].name, recipe.kernels[k].entry,
+                       recipe.kernels[k].file, recipe.kernels[k].options);
+        }
+    }
+    return CLMOE_E_UNSUPPORTED;
+}
+
+/* ---- random params ---- */
+
+static uint64_t state = 1;
+static int draw(int n) {
+    state = state * 6364136223846793005u + 1442695040888963407u;
+    return (int)((state >> 33) % (uint64_t)n);
+}
+static int64_t size(void) {
+    static const int64_t sizes[] = {1, 2, 7, 32, 64, 100, 128, 256, 1000, 1024, 4096, 8192, 40000, 1 << 20};
+    return sizes[draw(sizeof sizes / sizeof *sizes)];
+}
+static int32_t few(void) {
+    static const int32_t sizes[] = {1, 2, 3, 4, 6, 8, 16, 32, 60, 64, 128, 256, 512, 1024, 4096};
+    return sizes[draw(sizeof sizes / sizeof *sizes)];
+}
+static int32_t some(void) {
+    static const int32_t sizes[] = {1, 1, 2, 4, 6, 8, 8, 16, 64};
+    return sizes[draw(sizeof sizes / sizeof *sizes)];
+}
+static enum clmoe_dtype plain(void) {
+    return (enum clmoe_dtype)draw(3);
+}
+static float number(void) {
+    static const float numbers[] = {0, 0, 1, 0.5f, -2};
+    return numbers[draw(5)];
+}
+
+static void draw_combine(clmoe_context *ctx, clmoe_plan **plan) {
+    const struct clmoe_combine_params p = {
+        .max_tokens = size(),
+        .topk = some(),
+        .experts = few(),
+        .hidden = size(),
+        .x_dtype = plain(),
+        .y_dtype = plain(),
+        .x_rows = draw(2) ? CLMOE_ROWS_SORTED : CLMOE_ROWS_PAIR,
+        .ids = draw(2),
+        .gamma = draw(2),
+        .residual = draw(2),
+        .shared = draw(2),
+        .scale = number(),
+    };
+    clmoe_combine_plan(ctx, &p, plan);
+}
+
+static void draw_scatter(clmoe_context *ctx, clmoe_plan **plan) {
+    const struct clmoe_scatter_params p = {
+        .max_rows = size(),
+        .n = size(),
+        .k = size(),
+        .dtype = plain(),
+        .mode = (enum clmoe_scatter_mode)draw(3),
+        .fill = number(),
+        .scale = number(),
+        .slot_scale = draw(2),
+        .column_scale = draw(2),
+    };
+    clmoe_scatter_plan(ctx, &p, plan);
+}
+
+static void draw_permute(clmoe_context *ctx, clmoe_plan **plan) {
+    const struct clmoe_permute_params p = {.max_tokens = size(), .topk = some(), .experts = few()};
+    clmoe_permute_plan(ctx, &p, plan);
+}
+
+static void draw_quant(clmoe_context *ctx, clmoe_plan **plan) {
+    const struct clmoe_quant_params p = {
+        .mode = (enum clmoe_quant_mode)draw(2),
+        .max_rows = size(),
+        .n = 32 * size(),
+        .plain = plain(),
+        .block = CLMOE_Q8_0,
+    };
+    clmoe_quant_plan(ctx, &p, plan);
+}
+
+static void draw_route(clmoe_context *ctx, clmoe_plan **plan) {
+    const int grouped = draw(2);
+    const struct clmoe_route_params p = {
+        .max_tokens = size(),
+        .experts = few(),
+        .topk = some(),
+        .logits_dtype = plain(),
+        .score = (enum clmoe_score)draw(3),
+        .bias = draw(2),
+        .n_group = grouped ? 1 << draw(6) : 0,
+        .topk_group = grouped ? 1 << draw(5) : 0,
+        .group_score = (enum clmoe_group_score)draw(2),
+        .renorm = (enum clmoe_renorm)draw(2),
+        .scale = number(),
+    };
+    clmoe_route_plan(ctx, &p, plan);
+}
+
+static struct clmoe_matmul_params matmul_params(void) {
+    const enum clmoe_dtype w = (enum clmoe_dtype[]){CLMOE_F32, CLMOE_F16, CLMOE_BF16, CLMOE_Q8_0}[draw(4)];
+    return (struct clmoe_matmul_params){
+        .max_tokens = size(),
+        .topk = some(),
+        .experts = few(),
+        .in = size(),
+        .out = size(),
+        .x_dtype = plain(),
+        .y_dtype = plain(),
+        .w_dtype = w,
+        .bias_dtype = plain(),
+        .w_order = (enum clmoe_w_order)draw(w == CLMOE_Q8_0 ? 1 : 3),
+        .glu = (enum clmoe_glu)draw(5),
+        .act = {(enum clmoe_act)draw(6), number(), draw(2) ? 7.0f : 0.0f, draw(2) ? 7.0f : 0.0f, number()},
+        .x_rows = (enum clmoe_rows)draw(3),
+        .y_rows = (enum clmoe_rows)(2 * draw(2)),
+        .routing = (enum clmoe_routing)draw(3),
+        .gamma = (enum clmoe_gamma)draw(3),
+        .bias = draw(2),
+        .expert_scale = draw(2),
+    };
+}
+
+static void draw_matmul(clmoe_context *ctx, clmoe_plan **plan) {
+    struct clmoe_matmul_params p = matmul_params();
+    if (draw(4) == 0) p.experts = p.topk = 1, p.x_rows = p.y_rows = CLMOE_ROWS_PAIR;
+    clmoe_matmul_plan(ctx, &p, plan);
+}
+
+static void draw_matmul_pack(clmoe_context *ctx, clmoe_plan **plan) {
+    const struct clmoe_matmul_params p = matmul_params();
+    clmoe_matmul_pack_plan(ctx, &p, plan);
+}
+
+static void draw_topk(clmoe_context *ctx, clmoe_plan **plan) {
+    const int64_t n = size(), k = size();
+    const struct clmoe_topk_params p = {
+        .max_rows = size(),
+        .n = n,
+        .k = draw(10) ? k % n : n,
+        .dtype = plain(),
+        .smallest = draw(2),
+        .order = (enum clmoe_topk_order)draw(3),
+        .nan = (enum clmoe_nan)draw(2),
+        .outputs = (uint32_t)draw(32),
+        .dense_scale = number(),
+    };
+    clmoe_topk_plan(ctx, &p, plan);
+}
+
+static void (*const draws[])(clmoe_context *ctx, clmoe_plan **plan) = {
+    draw_combine, draw_scatter, draw_permute,     draw_quant,
+    draw_route,   draw_matmul,  draw_matmul_pack, draw_topk,
+};
+
+int main(void) {
+    static struct clmoe_context ctx; /* only its log is looked at, and nobody listens */
+    int missing = 0;
+    for (size_t i = 0; i < sizeof draws / sizeof *draws; i++) {
+        for (int n = 0; n < DRAWS; n++) {
+            clmoe_plan *plan = NULL;
+            draws[i](&ctx, &plan);
+        }
+    }
+    for (int t = 0; kernel_tables[t]; t++) {
+        for (int i = 0; i < kernel_tables[t]->n_rows; i++) {
+            bool found = false;
+            for (int k = 0; k < reached.n; k++)
+                found |= reached.rows[k] == &kernel_tables[t]->rows[i];
+            if (found) continue;
+            fprintf(stderr, "no params drawn here reach %s\n", kernel_tables[t]->rows[i].name);
+            missing++;
+        }
+    }
+    return missing != 0;
+}
