@@ -23,30 +23,30 @@ extern "C" {
 
 struct clmoe_combine_params {
     struct clmoe_plan_options plan;
-    int64_t max_tokens; /* 0 <= T of a call <= max_tokens; max_tokens * topk < 2^31                       */
-    int32_t topk;       /* 1 <= k <= 4096                                                                 */
-    int32_t experts;    /* E >= 1: ids at or above it are skipped; unused without ids (0 is fine)         */
-    int64_t hidden;     /* H: 1 <= H < 2^31                                                               */
+    int64_t max_tokens; /* 0 <= T of a call <= max_tokens; max_tokens * topk < 2^31 */
+    int32_t topk;       /* 1 <= k <= 4096 */
+    int32_t experts;    /* E >= 1: ids at or above it are skipped; unused without ids (0 is fine) */
+    int64_t hidden;     /* H: 1 <= H < 2^31 */
     enum clmoe_dtype x_dtype,
-        y_dtype;            /* CLMOE_F32, CLMOE_F16, CLMOE_BF16; residual and shared have y_dtype   */
+        y_dtype;            /* CLMOE_F32, CLMOE_F16, CLMOE_BF16; residual and shared have y_dtype */
     enum clmoe_rows x_rows; /* PAIR: row p; SORTED: row inverse[p], see permute.h */
-    int ids;      /* 1: args.ids is given, so that skipped slots are known                          */
-    int gamma;    /* 1: args.gamma is given                                                         */
-    int residual; /* 1: args.residual is given                                                      */
-    int shared;   /* 1: args.shared is given                                                        */
-    float scale;  /* 0 means 1; finite                                                              */
+    int ids;                /* 1: args.ids is given, so that skipped slots are known */
+    int gamma;              /* 1: args.gamma is given */
+    int residual;           /* 1: args.residual is given */
+    int shared;             /* 1: args.shared is given */
+    float scale;            /* 0 means 1; finite */
 };
 
 /* The last stride of every tensor must be 1. y may be the same view as residual or shared; apart from that it
  * must not overlap an input. T is taken from y. */
 struct clmoe_combine_args {
-    struct clmoe_tensor x;        /* [T*k, H] x_dtype                         */
-    struct clmoe_tensor ids;      /* [T, k] CLMOE_I32                         */
-    struct clmoe_tensor inverse;  /* [T*k] CLMOE_I32, with ROWS_SORTED        */
-    struct clmoe_tensor gamma;    /* [T, k] CLMOE_F32                         */
-    struct clmoe_tensor residual; /* [T, H] y_dtype                           */
-    struct clmoe_tensor shared;   /* [T, H] y_dtype                           */
-    struct clmoe_tensor y;        /* [T, H] y_dtype                           */
+    struct clmoe_tensor x;        /* [T*k, H] x_dtype */
+    struct clmoe_tensor ids;      /* [T, k] CLMOE_I32 */
+    struct clmoe_tensor inverse;  /* [T*k] CLMOE_I32, with ROWS_SORTED */
+    struct clmoe_tensor gamma;    /* [T, k] CLMOE_F32 */
+    struct clmoe_tensor residual; /* [T, H] y_dtype */
+    struct clmoe_tensor shared;   /* [T, H] y_dtype */
+    struct clmoe_tensor y;        /* [T, H] y_dtype */
 };
 
 /* Errors: CLMOE_E_INVALID for a size outside the ranges above, another dtype, x_rows = TOKEN, a scale not

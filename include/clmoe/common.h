@@ -37,12 +37,12 @@ extern "C" {
  * the name of the OpenCL error, or the build log with the source text. */
 enum clmoe_status {
     CLMOE_OK = 0,
-    CLMOE_E_INVALID,     /* an argument breaks a rule of its header; nothing was enqueued     */
+    CLMOE_E_INVALID,     /* an argument breaks a rule of its header; nothing was enqueued */
     CLMOE_E_UNSUPPORTED, /* legal, but no kernel for this problem on this device (see the reasons in the log)
                           */
-    CLMOE_E_NO_MEMORY,   /* out of host memory   */
-    CLMOE_E_OPENCL, /* an OpenCL call failed, out of device memory included; the log has its name           */
-    CLMOE_E_BUILD,  /* a kernel did not compile; the log has the build log and the source                   */
+    CLMOE_E_NO_MEMORY,   /* out of host memory */
+    CLMOE_E_OPENCL,      /* an OpenCL call failed, out of device memory included; the log has its name */
+    CLMOE_E_BUILD,       /* a kernel did not compile; the log has the build log and the source */
 };
 
 /* The name of a status, as in "CLMOE_E_INVALID". Never NULL. Thread-safety: safe. */

@@ -17,16 +17,14 @@ extern "C" {
 
 typedef struct clmoe_context clmoe_context;
 
-/* What a device can do. Bits are set by probing (a few lines are compiled, run and checked), not by vendor.
- */
+/* What a device can do. Bits are set by probing (a few lines are compiled and checked), not by vendor. */
 enum clmoe_feature {
-    CLMOE_FEATURE_CPU = 1 << 0, /* the device is a CPU: work-items are loops, local memory is plain memory  */
-    CLMOE_FEATURE_FP16 = 1 << 1,          /* cl_khr_fp16 arithmetic          */
-    CLMOE_FEATURE_FP64 = 1 << 2,          /* cl_khr_fp64 arithmetic          */
+    CLMOE_FEATURE_CPU = 1 << 0,  /* the device is a CPU: work-items are loops, local memory is plain memory */
+    CLMOE_FEATURE_FP16 = 1 << 1, /* cl_khr_fp16 arithmetic */
+    CLMOE_FEATURE_FP64 = 1 << 2, /* cl_khr_fp64 arithmetic */
     CLMOE_FEATURE_INT64_ATOMICS = 1 << 3, /* cl_khr_int64_base_atomics */
-    CLMOE_FEATURE_SUBGROUPS =
-        1 << 4, /* cl_khr_subgroups or cl_intel_subgroups: reductions give the right sum    */
-    CLMOE_FEATURE_NV_PTX = 1 << 5, /* inline PTX: shfl.sync across 32 lanes works */
+    CLMOE_FEATURE_SUBGROUPS = 1 << 4,     /* cl_khr_subgroups or cl_intel_subgroups, reductions checked */
+    CLMOE_FEATURE_NV_PTX = 1 << 5,        /* inline PTX: shfl.sync across 32 lanes works */
 };
 #define CLMOE_FEATURES_ALL 0x3fu
 
@@ -34,11 +32,11 @@ enum clmoe_feature {
  * paths of a smaller one: a zero field means "as the device says", `features_off` masks bits of enum
  * clmoe_feature away. Raising a limit is not possible: the smaller of this and the device's own wins. */
 struct clmoe_caps {
-    size_t max_work_group;  /* work-items in a work-group                     */
-    uint64_t local_mem;     /* bytes of local memory for one work-group       */
-    uint64_t max_alloc;     /* bytes of one buffer                            */
-    uint32_t compute_units; /* what CL_DEVICE_MAX_COMPUTE_UNITS would be      */
-    uint32_t features_off;  /* mask of enum clmoe_feature                     */
+    size_t max_work_group;  /* work-items in a work-group */
+    uint64_t local_mem;     /* bytes of local memory for one work-group */
+    uint64_t max_alloc;     /* bytes of one buffer */
+    uint32_t compute_units; /* what CL_DEVICE_MAX_COMPUTE_UNITS would be */
+    uint32_t features_off;  /* mask of enum clmoe_feature */
 };
 
 /* Where built programs are kept between processes. Blobs are opaque; they carry clmoe's own header, length
@@ -64,10 +62,9 @@ CLMOE_API void clmoe_cache_dir_destroy(struct clmoe_cache **cache);
 struct clmoe_context_params {
     clmoe_log_fn log; /* may be NULL; must outlive the plans of the context as well */
     void *log_priv;
-    enum clmoe_log_level log_level; /* most detailed level wanted; 0 with a callback means CLMOE_LOG_WARN */
-    const struct clmoe_cache
-        *cache;             /* may be NULL: memory only. The struct and its priv must outlive the context. */
-    struct clmoe_caps caps; /* limits forced down; {0} for none */
+    enum clmoe_log_level log_level;  /* most detailed level wanted; 0 with a callback means CLMOE_LOG_WARN */
+    const struct clmoe_cache *cache; /* NULL: memory only; else it and its priv outlive the context */
+    struct clmoe_caps caps;          /* limits forced down; {0} for none */
 };
 
 /* Makes a context for `device`, which must belong to `context`. Retains both OpenCL objects. This is the one

@@ -33,33 +33,33 @@ enum clmoe_lora_source {
 
 struct clmoe_lora_params {
     struct clmoe_plan_options plan;
-    int64_t max_tokens;    /* 0 <= T of a call <= max_tokens                                              */
-    int32_t adapters;      /* 1 <= L <= 4096                                                              */
-    int32_t topk;          /* k: adapters of a token, 1 <= k <= min(L, 64) for SCALINGS, <= 4096 for IDS  */
-    int64_t rank, in, out; /* r, K, N: limits as in matmul.h                                              */
+    int64_t max_tokens;       /* 0 <= T of a call <= max_tokens */
+    int32_t adapters;         /* 1 <= L <= 4096 */
+    int32_t topk;             /* k: adapters of a token, 1 <= k <= min(L, 64) for SCALINGS, <= 4096 for IDS */
+    int64_t rank, in, out;    /* r, K, N: limits as in matmul.h */
     enum clmoe_dtype x_dtype; /* of x, base and y: CLMOE_F32, CLMOE_F16, CLMOE_BF16 */
     enum clmoe_dtype w_dtype; /* of A and B: the same */
     enum clmoe_lora_source source;
     struct clmoe_route_params route; /* SCALINGS: score, renorm, renorm_eps, scale; everything else 0 */
     enum clmoe_dtype scalings_dtype; /* of z */
-    int weights;       /* IDS: 1 if args.weights is given                                             */
-    int adapter_scale; /* 1: args.adapter_scale is given                                              */
-    int base;          /* 1: args.base is given                                                       */
-    float scale;       /* 0 means 1; finite                                                           */
+    int weights;                     /* IDS: 1 if args.weights is given */
+    int adapter_scale;               /* 1: args.adapter_scale is given */
+    int base;                        /* 1: args.base is given */
+    float scale;                     /* 0 means 1; finite */
 };
 
 /* The last stride of every tensor must be 1. y may be the same view as base; apart from that it must not
  * overlap an input. */
 struct clmoe_lora_args {
-    struct clmoe_tensor x;             /* [T, K] x_dtype                                      */
-    struct clmoe_tensor a;             /* [L, r, K] w_dtype                                   */
-    struct clmoe_tensor b;             /* [L, N, r] w_dtype                                   */
-    struct clmoe_tensor adapter_scale; /* [L] CLMOE_F32: alpha / r, say                       */
-    struct clmoe_tensor ids;           /* [T, k] CLMOE_I32: IDS                               */
-    struct clmoe_tensor weights;       /* [T, k] CLMOE_F32: IDS, optional                     */
-    struct clmoe_tensor scalings;      /* [T, L] scalings_dtype: SCALINGS                     */
-    struct clmoe_tensor base;          /* [T, N] x_dtype: the frozen layer's output           */
-    struct clmoe_tensor y;             /* [T, N] x_dtype                                      */
+    struct clmoe_tensor x;             /* [T, K] x_dtype */
+    struct clmoe_tensor a;             /* [L, r, K] w_dtype */
+    struct clmoe_tensor b;             /* [L, N, r] w_dtype */
+    struct clmoe_tensor adapter_scale; /* [L] CLMOE_F32: alpha / r, say */
+    struct clmoe_tensor ids;           /* [T, k] CLMOE_I32: IDS */
+    struct clmoe_tensor weights;       /* [T, k] CLMOE_F32: IDS, optional */
+    struct clmoe_tensor scalings;      /* [T, L] scalings_dtype: SCALINGS */
+    struct clmoe_tensor base;          /* [T, N] x_dtype: the frozen layer's output */
+    struct clmoe_tensor y;             /* [T, N] x_dtype */
 };
 
 /* Errors: as for the stages. */

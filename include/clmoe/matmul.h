@@ -30,8 +30,8 @@ extern "C" {
 /* Where the rows of x and y are. */
 enum clmoe_rows {
     CLMOE_ROWS_PAIR = 0, /* [T*k, .]: row p belongs to pair p */
-    CLMOE_ROWS_TOKEN,    /* [T, .]: row p / k (x only: a gather)    */
-    CLMOE_ROWS_SORTED,   /* [T*k, .]: row i belongs to pair order[i]; needs CLMOE_ROUTING_SORTED   */
+    CLMOE_ROWS_TOKEN,    /* [T, .]: row p / k (x only: a gather) */
+    CLMOE_ROWS_SORTED,   /* [T*k, .]: row i belongs to pair order[i]; needs CLMOE_ROUTING_SORTED */
 };
 
 /* How the pairs are described. Sorted routing is what kernels for many rows need; for few rows ids are
@@ -45,26 +45,26 @@ enum clmoe_routing {
 /* Memory order of the weights. R below is N, or 2N with a GLU layout other than APART. */
 enum clmoe_w_order {
     CLMOE_W_ENK = 0, /* [E, R, K]: torch.nn.Linear, GGUF, most checkpoints */
-    CLMOE_W_EKN, /* [E, K, R]: gpt-oss and Llama-4 checkpoints                                              */
-    CLMOE_W_PACKED, /* what clmoe_matmul_pack makes: the order that CPU devices want */
+    CLMOE_W_EKN,     /* [E, K, R]: gpt-oss and Llama-4 checkpoints */
+    CLMOE_W_PACKED,  /* what clmoe_matmul_pack makes: the order that CPU devices want */
 };
 
 /* Where the gate rows and the up rows of a gated layer are among the R rows of w (and of bias). */
 enum clmoe_glu {
-    CLMOE_GLU_NONE = 0, /* no up rows: h = f(g) */
-    CLMOE_GLU_GATE_UP, /* gate row n is row n, up row n is row N + n                                        */
-    CLMOE_GLU_UP_GATE, /* up row n is row n, gate row n is row N + n                                        */
+    CLMOE_GLU_NONE = 0,    /* no up rows: h = f(g) */
+    CLMOE_GLU_GATE_UP,     /* gate row n is row n, up row n is row N + n */
+    CLMOE_GLU_UP_GATE,     /* up row n is row n, gate row n is row N + n */
     CLMOE_GLU_INTERLEAVED, /* gate row n is row 2n, up row n is row 2n + 1 */
-    CLMOE_GLU_APART, /* two tensors: args.w and args.w_up, args.bias and args.bias_up                     */
+    CLMOE_GLU_APART,       /* two tensors: args.w and args.w_up, args.bias and args.bias_up */
 };
 
 enum clmoe_act {
-    CLMOE_ACT_NONE = 0,  /* f(g) = g                                                 */
-    CLMOE_ACT_SILU,      /* f(g) = g / (1 + exp(-alpha g))                           */
-    CLMOE_ACT_GELU_ERF,  /* f(g) = g (1 + erf(g / sqrt 2)) / 2                       */
-    CLMOE_ACT_GELU_TANH, /* f(g) = g (1 + tanh(sqrt(2/pi) (g + 0.044715 g^3))) / 2  */
-    CLMOE_ACT_RELU,      /* f(g) = max(g, 0)                                         */
-    CLMOE_ACT_RELU2,     /* f(g) = max(g, 0)^2                                       */
+    CLMOE_ACT_NONE = 0,  /* f(g) = g */
+    CLMOE_ACT_SILU,      /* f(g) = g / (1 + exp(-alpha g)) */
+    CLMOE_ACT_GELU_ERF,  /* f(g) = g (1 + erf(g / sqrt 2)) / 2 */
+    CLMOE_ACT_GELU_TANH, /* f(g) = g (1 + tanh(sqrt(2/pi) (g + 0.044715 g^3))) / 2 */
+    CLMOE_ACT_RELU,      /* f(g) = max(g, 0) */
+    CLMOE_ACT_RELU2,     /* f(g) = max(g, 0)^2 */
 };
 
 /* act(g, u):  g' = gate_max > 0 ? min(g, gate_max) : g
@@ -82,45 +82,45 @@ struct clmoe_activation {
 
 enum clmoe_gamma {
     CLMOE_GAMMA_NONE = 0,
-    CLMOE_GAMMA_OUTPUT, /* on the finished row: nearly all models  */
-    CLMOE_GAMMA_INPUT,  /* on the row of x: Llama-4                */
+    CLMOE_GAMMA_OUTPUT, /* on the finished row: nearly all models */
+    CLMOE_GAMMA_INPUT,  /* on the row of x: Llama-4 */
 };
 
 struct clmoe_matmul_params {
     struct clmoe_plan_options plan;
-    int64_t max_tokens; /* 0 <= T of a call <= max_tokens; max_tokens * topk < 2^31               */
-    int32_t topk;       /* 1 <= k <= 4096                                                         */
-    int32_t experts;    /* 1 <= E <= 4096; 1 is a dense product                                   */
-    int64_t in;         /* K: 1 <= K < 2^31; with block formats a multiple of the block           */
-    int64_t out;        /* N: 1 <= N < 2^30: columns of y                                         */
-    enum clmoe_dtype x_dtype, y_dtype; /* CLMOE_F32, CLMOE_F16, CLMOE_BF16                             */
-    enum clmoe_dtype w_dtype;          /* the same, or CLMOE_Q8_0 (with CLMOE_W_ENK only)              */
-    enum clmoe_dtype bias_dtype;       /* CLMOE_F32, CLMOE_F16, CLMOE_BF16; unused without bias        */
+    int64_t max_tokens;                /* 0 <= T of a call <= max_tokens; max_tokens * topk < 2^31 */
+    int32_t topk;                      /* 1 <= k <= 4096 */
+    int32_t experts;                   /* 1 <= E <= 4096; 1 is a dense product */
+    int64_t in;                        /* K: 1 <= K < 2^31; with block formats a multiple of the block */
+    int64_t out;                       /* N: 1 <= N < 2^30: columns of y */
+    enum clmoe_dtype x_dtype, y_dtype; /* CLMOE_F32, CLMOE_F16, CLMOE_BF16 */
+    enum clmoe_dtype w_dtype;          /* the same, or CLMOE_Q8_0 (with CLMOE_W_ENK only) */
+    enum clmoe_dtype bias_dtype;       /* CLMOE_F32, CLMOE_F16, CLMOE_BF16; unused without bias */
     enum clmoe_w_order w_order;
     enum clmoe_glu glu;
     struct clmoe_activation act;
-    enum clmoe_rows x_rows, y_rows; /* y_rows: PAIR or SORTED                                       */
+    enum clmoe_rows x_rows, y_rows; /* y_rows: PAIR or SORTED */
     enum clmoe_routing routing;
     enum clmoe_gamma gamma;
-    int bias;         /* 1: args.bias is given                                                  */
-    int expert_scale; /* 1: args.expert_scale is given                                          */
+    int bias;         /* 1: args.bias is given */
+    int expert_scale; /* 1: args.expert_scale is given */
 };
 
 /* Weights may lie in one buffer or in several, since many devices cap a single allocation: w points to n_w
  * tensors that hold consecutive experts, [E_i, R, K] each with all E_i adding up to E (n_w = E: one buffer
  * per expert). Each part is one launch. */
 struct clmoe_matmul_args {
-    struct clmoe_tensor x;        /* [T or T*k, K] x_dtype; last stride 1                                  */
-    const struct clmoe_tensor *w; /* n_w of [E_i, R, K], [E_i, K, R] or packed; w_dtype; last stride 1     */
-    const struct clmoe_tensor *w_up; /* GLU_APART: n_w tensors split like w, else NULL */
-    int32_t n_w;                 /* 1..E; 0 means 1                                                       */
-    struct clmoe_tensor bias;    /* [E, R] bias_dtype; last stride 1                                      */
-    struct clmoe_tensor bias_up; /* [E, N] bias_dtype with GLU_APART and bias, else absent                */
-    struct clmoe_tensor gamma;   /* [T, k] CLMOE_F32, last stride 1; absent with GAMMA_NONE               */
+    struct clmoe_tensor x;            /* [T or T*k, K] x_dtype; last stride 1 */
+    const struct clmoe_tensor *w;     /* n_w of [E_i, R, K], [E_i, K, R] or packed; w_dtype; last stride 1 */
+    const struct clmoe_tensor *w_up;  /* GLU_APART: n_w tensors split like w, else NULL */
+    int32_t n_w;                      /* 1..E; 0 means 1 */
+    struct clmoe_tensor bias;         /* [E, R] bias_dtype; last stride 1 */
+    struct clmoe_tensor bias_up;      /* [E, N] bias_dtype with GLU_APART and bias, else absent */
+    struct clmoe_tensor gamma;        /* [T, k] CLMOE_F32, last stride 1; absent with GAMMA_NONE */
     struct clmoe_tensor expert_scale; /* [E] CLMOE_F32 */
-    struct clmoe_tensor ids; /* [T, k] CLMOE_I32, last stride 1                                       */
+    struct clmoe_tensor ids;          /* [T, k] CLMOE_I32, last stride 1 */
     struct clmoe_tensor offsets, order; /* [E + 1], [T*k] CLMOE_I32, contiguous: with ROUTING_SORTED */
-    struct clmoe_tensor y; /* [T*k, N] y_dtype; last stride 1; must not overlap an input            */
+    struct clmoe_tensor y;              /* [T*k, N] y_dtype; last stride 1; must not overlap an input */
 };
 
 /* T is taken from args.ids, with ROUTING_DENSE from args.y. Errors: CLMOE_E_INVALID for a size outside the

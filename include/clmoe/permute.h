@@ -26,19 +26,19 @@ extern "C" {
 struct clmoe_permute_params {
     struct clmoe_plan_options plan;
     int64_t max_tokens; /* 0 <= T of a call <= max_tokens; max_tokens * topk < 2^31 */
-    int32_t topk;       /* 1 <= k <= 4096 slots of a token                          */
-    int32_t experts;    /* 1 <= E <= 4096                                           */
+    int32_t topk;       /* 1 <= k <= 4096 slots of a token */
+    int32_t experts;    /* 1 <= E <= 4096 */
 };
 
 /* All CLMOE_I32, last stride 1, ids with a free row stride. inverse is optional (absent: not made); the
  * others are required. order and inverse need T*k elements of the call's T; longer ones are left alone past
  * that. */
 struct clmoe_permute_args {
-    struct clmoe_tensor ids;     /* [T, k]   */
-    struct clmoe_tensor counts;  /* [E]      */
-    struct clmoe_tensor offsets; /* [E + 1]  */
-    struct clmoe_tensor order;   /* [T * k]  */
-    struct clmoe_tensor inverse; /* [T * k]  */
+    struct clmoe_tensor ids;     /* [T, k] */
+    struct clmoe_tensor counts;  /* [E] */
+    struct clmoe_tensor offsets; /* [E + 1] */
+    struct clmoe_tensor order;   /* [T * k] */
+    struct clmoe_tensor inverse; /* [T * k] */
 };
 
 /* With T = 0 counts and offsets are set to zero. Errors: CLMOE_E_INVALID for a size outside the ranges above.

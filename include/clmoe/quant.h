@@ -38,10 +38,10 @@ enum clmoe_quant_mode {
 struct clmoe_quant_params {
     struct clmoe_plan_options plan;
     enum clmoe_quant_mode mode;
-    int64_t max_rows;       /* 0 <= rows of a call <= max_rows                       */
-    int64_t n;              /* elements of a row: a positive multiple of the block   */
-    enum clmoe_dtype plain; /* CLMOE_F32, CLMOE_F16, CLMOE_BF16                      */
-    enum clmoe_dtype block; /* CLMOE_Q8_0                                            */
+    int64_t max_rows;       /* 0 <= rows of a call <= max_rows */
+    int64_t n;              /* elements of a row: a positive multiple of the block */
+    enum clmoe_dtype plain; /* CLMOE_F32, CLMOE_F16, CLMOE_BF16 */
+    enum clmoe_dtype block; /* CLMOE_Q8_0 */
 };
 
 /* The last stride of both must be 1. They must not overlap. A stack [E, N, K] of weights is E*N rows. */

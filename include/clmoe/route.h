@@ -56,26 +56,26 @@ enum clmoe_renorm {
 
 struct clmoe_route_params {
     struct clmoe_plan_options plan;
-    int64_t max_tokens; /* 0 <= T of a call <= max_tokens                                             */
-    int32_t experts;    /* 1 <= E <= 4096                                                             */
-    int32_t topk;       /* 0 <= k <= min(E, 64)                                                       */
+    int64_t max_tokens;            /* 0 <= T of a call <= max_tokens */
+    int32_t experts;               /* 1 <= E <= 4096 */
+    int32_t topk;                  /* 0 <= k <= min(E, 64) */
     enum clmoe_dtype logits_dtype; /* CLMOE_F32, CLMOE_F16, CLMOE_BF16 */
     enum clmoe_score score;
-    int bias;           /* 1: args.bias is given                                                      */
-    int32_t n_group;    /* 0 or 1: no groups; else a divisor of E, at most 64                         */
-    int32_t topk_group; /* with groups: 1 <= topk_group <= n_group, and topk_group * E/n_group >= k   */
+    int bias;           /* 1: args.bias is given */
+    int32_t n_group;    /* 0 or 1: no groups; else a divisor of E, at most 64 */
+    int32_t topk_group; /* with groups: 1 <= topk_group <= n_group, and topk_group * E/n_group >= k */
     enum clmoe_group_score group_score;
     enum clmoe_renorm renorm;
-    float renorm_eps; /* >= 0, finite                                                               */
-    float scale;      /* 0 means 1; finite                                                          */
+    float renorm_eps; /* >= 0, finite */
+    float scale;      /* 0 means 1; finite */
 };
 
 /* The last stride of every tensor must be 1. Outputs must not overlap inputs or each other. */
 struct clmoe_route_args {
     struct clmoe_tensor logits; /* [T, E] logits_dtype */
-    struct clmoe_tensor bias;   /* [E] CLMOE_F32       */
-    struct clmoe_tensor ids;    /* [T, k] CLMOE_I32    */
-    struct clmoe_tensor gamma;  /* [T, k] CLMOE_F32    */
+    struct clmoe_tensor bias;   /* [E] CLMOE_F32 */
+    struct clmoe_tensor ids;    /* [T, k] CLMOE_I32 */
+    struct clmoe_tensor gamma;  /* [T, k] CLMOE_F32 */
 };
 
 /* Errors: CLMOE_E_INVALID for a size outside the ranges above, another dtype, unknown enum values, eps or

@@ -34,26 +34,26 @@ enum clmoe_scatter_mode {
 
 struct clmoe_scatter_params {
     struct clmoe_plan_options plan;
-    int64_t max_rows; /* 0 <= rows of a call <= max_rows                                                    */
-    int64_t n;        /* 1 <= n < 2^31                                                                      */
-    int64_t k;        /* 0 <= k < 2^31 slots a row; k may exceed n, since indices may repeat                */
+    int64_t max_rows;       /* 0 <= rows of a call <= max_rows */
+    int64_t n;              /* 1 <= n < 2^31 */
+    int64_t k;              /* 0 <= k < 2^31 slots a row; k may exceed n, since indices may repeat */
     enum clmoe_dtype dtype; /* of values, x and y: CLMOE_F32, CLMOE_F16, CLMOE_BF16 */
     enum clmoe_scatter_mode mode;
-    float fill;       /* SET and MASK: any value, rounded to dtype                                          */
-    float scale;      /* 0 means 1                                                                          */
-    int slot_scale;   /* 1: args.slot_scale is given                                                        */
-    int column_scale; /* 1: args.column_scale is given                                                      */
+    float fill;       /* SET and MASK: any value, rounded to dtype */
+    float scale;      /* 0 means 1 */
+    int slot_scale;   /* 1: args.slot_scale is given */
+    int column_scale; /* 1: args.column_scale is given */
 };
 
 /* The last stride of every tensor must be 1. For MASK, y may be the same view as x (in place); apart from
  * that no output may overlap an input. */
 struct clmoe_scatter_args {
-    struct clmoe_tensor indices;      /* [rows, k] CLMOE_I32                        */
-    struct clmoe_tensor values;       /* [rows, k] dtype: SET and ADD, else absent  */
-    struct clmoe_tensor x;            /* [rows, n] dtype: MASK, else absent         */
-    struct clmoe_tensor slot_scale;   /* [rows, k] CLMOE_F32                        */
-    struct clmoe_tensor column_scale; /* [n] CLMOE_F32                              */
-    struct clmoe_tensor y;            /* [rows, n] dtype                            */
+    struct clmoe_tensor indices;      /* [rows, k] CLMOE_I32 */
+    struct clmoe_tensor values;       /* [rows, k] dtype: SET and ADD, else absent */
+    struct clmoe_tensor x;            /* [rows, n] dtype: MASK, else absent */
+    struct clmoe_tensor slot_scale;   /* [rows, k] CLMOE_F32 */
+    struct clmoe_tensor column_scale; /* [n] CLMOE_F32 */
+    struct clmoe_tensor y;            /* [rows, n] dtype */
 };
 
 /* Errors: CLMOE_E_INVALID for a size outside the ranges above, another dtype, an unknown mode, a scale of

@@ -16,8 +16,8 @@ extern "C" {
 
 enum clmoe_dtype {
     CLMOE_F32 = 0,
-    CLMOE_F16,  /* IEEE binary16; needs no cl_khr_fp16                                        */
-    CLMOE_BF16, /* the upper half of an f32                                                   */
+    CLMOE_F16,  /* IEEE binary16; needs no cl_khr_fp16 */
+    CLMOE_BF16, /* the upper half of an f32 */
     CLMOE_I32,
     CLMOE_U32,
     CLMOE_U8,

@@ -24,8 +24,8 @@ extern "C" {
 
 enum clmoe_topk_order {
     CLMOE_ORDER_SORTED = 0, /* best first: value descending (ascending for smallest), then index ascending */
-    CLMOE_ORDER_INDEX, /* by index ascending                                                                */
-    CLMOE_ORDER_ANY,   /* whatever the kernel finds cheapest; the set is the same                           */
+    CLMOE_ORDER_INDEX,      /* by index ascending */
+    CLMOE_ORDER_ANY,        /* whatever the kernel finds cheapest; the set is the same */
 };
 
 enum clmoe_nan {
@@ -44,25 +44,25 @@ enum clmoe_topk_output {
 
 struct clmoe_topk_params {
     struct clmoe_plan_options plan;
-    int64_t max_rows; /* 0 <= rows of a call <= max_rows                                                   */
-    int64_t n;        /* 1 <= n < 2^31                                                                     */
-    int64_t k;        /* 0 <= k <= n; with k = 0 values and indices are empty, mask 0, dense all fill       */
+    int64_t max_rows;       /* 0 <= rows of a call <= max_rows */
+    int64_t n;              /* 1 <= n < 2^31 */
+    int64_t k;              /* 0 <= k <= n; with k = 0 values and indices are empty, mask 0, dense all fill */
     enum clmoe_dtype dtype; /* of x, values and dense: CLMOE_F32, CLMOE_F16, CLMOE_BF16 */
-    int smallest; /* 0: largest, 1: smallest                                                           */
+    int smallest;           /* 0: largest, 1: smallest */
     enum clmoe_topk_order order;
     enum clmoe_nan nan;
-    uint32_t outputs;  /* mask of enum clmoe_topk_output; 0 means values and indices                        */
+    uint32_t outputs;  /* mask of enum clmoe_topk_output; 0 means values and indices */
     float dense_fill;  /* dense: what elements that are not selected become, rounded to dtype; 0 by default */
-    float dense_scale; /* dense: selected elements become scale * x, rounded to dtype; 0 means 1, a copy    */
+    float dense_scale; /* dense: selected elements become scale * x, rounded to dtype; 0 means 1, a copy */
 };
 
 /* Tensors of outputs that the plan was not made for must be absent, the others present. The last stride of
  * every tensor must be 1; row strides are free. No output may overlap x or another output. */
 struct clmoe_topk_args {
-    struct clmoe_tensor x; /* [rows, n] dtype                                                              */
-    struct clmoe_tensor values;  /* [rows, k] dtype  */
+    struct clmoe_tensor x;       /* [rows, n] dtype */
+    struct clmoe_tensor values;  /* [rows, k] dtype */
     struct clmoe_tensor indices; /* [rows, k] CLMOE_I32 */
-    struct clmoe_tensor mask;    /* [rows, n] CLMOE_U8: 1 where selected, else 0    */
+    struct clmoe_tensor mask;    /* [rows, n] CLMOE_U8: 1 where selected, else 0 */
     struct clmoe_tensor
         bitmask; /* [rows, ceil(n/32)] CLMOE_U32: bit i%32 of word i/32 is element i; spare bits 0 */
     struct clmoe_tensor dense; /* [rows, n] dtype: scale * x where selected, else fill (a select: NaN and inf

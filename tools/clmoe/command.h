@@ -23,11 +23,11 @@ int command_bench(int argc, char **argv);
 int command_generate(int argc, char **argv);
 
 enum option_kind {
-    OPTION_FLAG,   /* bool *: --name                                                   */
-    OPTION_INT,    /* int64_t *: --name N with min <= N <= max                         */
+    OPTION_FLAG,   /* bool *: --name */
+    OPTION_INT,    /* int64_t *: --name N with min <= N <= max */
     OPTION_NUMBER, /* double *: --name X, a finite number; if max is 1 also inf, -inf, nan */
-    OPTION_TEXT,   /* const char **                                                    */
-    OPTION_CHOICE, /* int *: index of the value in `choices` ("sorted|index|any")      */
+    OPTION_TEXT,   /* const char ** */
+    OPTION_CHOICE, /* int *: index of the value in `choices` ("sorted|index|any") */
 };
 
 struct option_row {
