@@ -1,0 +1,13 @@
+/* SPDX-License-Identifier: MIT
+ * The same picture as an SVG file that stands alone. */
+#ifndef CLMOE_GENERATE_SVG_H
+#define CLMOE_GENERATE_SVG_H
+
+#include "io/error.h"
+#include "picture.h"
+
+/* Writes a heat map, a row for each layer and a column for each expert, with a legend; whole or not at all.
+ * `caption` stands under the title and may hold any printable text. */
+bool svg_write(const char *path, const struct usage_counts *u, const char *caption, struct io_error *err);
+
+#endif
