@@ -18,6 +18,7 @@ static const struct {
     {"bench", command_bench, "measure operations and layers"},
     {"route", command_route, "router logits to expert ids and weights"},
     {"moe", command_moe, "the expert block of one layer of a model"},
+    {"generate", command_generate, "write text with the demo language model"},
 };
 
 #define N_COMMANDS (sizeof commands / sizeof *commands)
