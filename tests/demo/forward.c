@@ -180,6 +180,33 @@ START_TEST(score_of_heldout) {
 }
 END_TEST
 
+/* New buffers may hold anything: here what memory gives back that held NaN before. */
+START_TEST(memory_full_of_nan) {
+    enum { BUFFERS = 256 };
+    const cl_float nan = NAN;
+    cl_mem dirty[BUFFERS];
+    for (int i = 0; i < BUFFERS; i++) {
+        const size_t bytes = (size_t)4096 << i % 9;
+        dirty[i] = clCreateBuffer(tester()->context, CL_MEM_READ_WRITE, bytes, NULL, NULL);
+        ck_assert_int_eq(
+            clEnqueueFillBuffer(tester()->queue, dirty[i], &nan, sizeof nan, 0, bytes, 0, NULL, NULL),
+            CL_SUCCESS);
+    }
+    clFinish(tester()->queue);
+    for (int i = 0; i < BUFFERS; i++)
+        clReleaseMemObject(dirty[i]);
+    struct rig r;
+    float logits[MODEL_VOCAB];
+    open_rig(&r, forms[_i], 1);
+    for (int i = 0; i < 3; i++) {
+        must(forward_next(r.forward, (const uint8_t *)"And", 1 + i % 2, i, logits, &error));
+        for (int b = 0; b < MODEL_VOCAB; b++)
+            case_require(isfinite(logits[b]), "logit %d is %g", b, (double)logits[b]);
+    }
+    close_rig(&r);
+}
+END_TEST
+
 /* Every layer chooses topk experts for every byte read, and forgets on demand. */
 START_TEST(counts_of_experts) {
     static const uint8_t text[] = "Behold, ";
@@ -217,6 +244,7 @@ static void add_tests(TCase *cases) {
     tcase_add_loop_test(cases, greedy_text, 0, N_FORMS);
     tcase_add_loop_test(cases, parts_of_a_text, 0, N_FORMS);
     tcase_add_loop_test(cases, score_of_windows, 0, N_FORMS);
+    tcase_add_loop_test(cases, memory_full_of_nan, 0, N_FORMS);
     tcase_add_loop_test(cases, counts_of_experts, 0, N_FORMS);
     if (!tester()->small) tcase_add_test(cases, score_of_heldout);
 }

@@ -24,7 +24,8 @@ void dense_destroy(struct dense **dense);
 bool dense_weights(const struct dense *dense, int n, const struct array *arrays, struct clmoe_tensor *tensor,
                    struct io_error *err);
 
-/* Enqueues the product of `rows` rows of x from row `first` on; y is written from its first row. */
+/* Enqueues the product of `rows` rows of x from row `first` on; y is written from its first row. What y holds
+ * before must be finite numbers: CLBlast's gemv adds 0 times them. */
 bool dense_run(struct dense *dense, const struct clmoe_tensor *w, cl_mem x, int64_t first, int64_t rows,
                cl_mem y, struct io_error *err);
 

@@ -72,6 +72,13 @@ static bool create_cache(struct forward *f, struct io_error *err) {
     return ok;
 }
 
+static bool zero(struct forward *f, cl_mem mem, int64_t bytes, struct io_error *err) {
+    const cl_uchar pattern = 0;
+    return device_ok(clEnqueueFillBuffer(f->device->queue, mem, &pattern, 1, 0, (size_t)bytes, 0, NULL, NULL),
+                     "clEnqueueFillBuffer", err);
+}
+
+/* All zero at first: see dense_run(). */
 static bool create_buffers(struct forward *f, struct io_error *err) {
     const struct model *const m = f->model;
     const int64_t q = m->heads * m->head_dim, kv = m->kv_heads * m->head_dim, r = f->max_rows;
@@ -95,10 +102,11 @@ static bool create_buffers(struct forward *f, struct io_error *err) {
     f->staging = malloc((size_t)r);
     if (!f->staging) return io_fail(err, "forward", "out of memory");
     for (size_t i = 0; i < sizeof buffers / sizeof *buffers; i++) {
-        const size_t bytes = (size_t)(buffers[i].elements * buffers[i].size);
-        if (!(*buffers[i].mem = device_buffer(f->device, bytes, NULL, err))) return false;
+        const int64_t bytes = buffers[i].elements * buffers[i].size;
+        *buffers[i].mem = device_buffer(f->device, (size_t)bytes, NULL, err);
+        if (!*buffers[i].mem || !zero(f, *buffers[i].mem, bytes, err)) return false;
     }
-    return forward_forget_counts(f, err);
+    return true;
 }
 
 bool forward_create(const struct device *device, const struct model *model, int64_t sequences,
@@ -282,9 +290,5 @@ bool forward_counts(struct forward *f, uint32_t *counts, struct io_error *err) {
 }
 
 bool forward_forget_counts(struct forward *f, struct io_error *err) {
-    const cl_uint zero = 0;
-    const size_t bytes = (size_t)(f->model->layers * f->model->experts) * sizeof zero;
-    return device_ok(
-        clEnqueueFillBuffer(f->device->queue, f->counts, &zero, sizeof zero, 0, bytes, 0, NULL, NULL),
-        "clEnqueueFillBuffer", err);
+    return zero(f, f->counts, f->model->layers * f->model->experts * (int64_t)sizeof(cl_uint), err);
 }
