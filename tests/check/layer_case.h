@@ -14,8 +14,8 @@ struct layer_sample {
     float *residual, *shared; /* [T, out] or NULL */
     double out_scale;
     enum clmoe_dtype y_dtype;
-    float *got; /* [T, out] */
-    double *want, *magnitude;
+    float *got;               /* [T, out] */
+    double *want, *magnitude; /* magnitude: how far off y may be, its own rounding apart */
 };
 
 /* `first` describes the first product, `out` is the width of the second; the second has `gamma`, bias2 and
