@@ -74,6 +74,33 @@ START_TEST(small_devices) {
 }
 END_TEST
 
+/* Each path of each row once, for simulators: in lanes all or few candidates; in a work-group all or few; by
+ * radix one tile, several tiles, a sort past local memory. */
+static const struct {
+    int64_t rows, n, k;
+    enum forced_caps caps;
+    enum clmoe_topk_order order;
+    int fill;
+} simulated_cases[] = {
+    {5, 9, 2, CAPS_OWN, CLMOE_ORDER_SORTED, FILL_TIES},
+    {3, 40, 5, CAPS_OWN, CLMOE_ORDER_INDEX, FILL_NAN_INF},
+    {3, 33, 20, CAPS_GROUP_64, CLMOE_ORDER_INDEX, FILL_TIES},
+    {1, 300, 3, CAPS_GROUP_64, CLMOE_ORDER_SORTED, FILL_TIES},
+    {1, 1100, 9, CAPS_GROUP_64, CLMOE_ORDER_INDEX, FILL_TIES},
+    {1, 2100, 2060, CAPS_GROUP_64, CLMOE_ORDER_SORTED, FILL_RANDOM},
+};
+enum { N_SIMULATED = sizeof simulated_cases / sizeof *simulated_cases };
+
+START_TEST(simulated) {
+    const struct clmoe_topk_params params = {.n = simulated_cases[_i].n,
+                                             .k = simulated_cases[_i].k,
+                                             .order = simulated_cases[_i].order,
+                                             .outputs = TOPK_ALL_OUTPUTS};
+    topk_run_fill((uint64_t)(6500 + _i), params, simulated_cases[_i].rows, simulated_cases[_i].fill,
+                  simulated_cases[_i].caps);
+}
+END_TEST
+
 /* ---- exhaustive ---- */
 
 /* All rows of n elements from an alphabet of 8, for n <= 4: every pattern of ties and special values. */
@@ -426,24 +453,18 @@ START_TEST(bad_args) {
 }
 END_TEST
 
-static void add_small(TCase *cases) {
-    tcase_add_loop_test(cases, every_size, 0, 6 * N_KS);
-    tcase_add_loop_test(cases, small_devices, 2, 7);
-    tcase_add_loop_test(cases, exhaustive, 0, 6);
-    tcase_add_test(cases, dirty_workspace);
-    tcase_add_test(cases, calls_of_one_plan);
-}
-
 static void add_tests(TCase *cases) {
     tcase_add_test(cases, bad_params);
     tcase_add_test(cases, bad_args);
     if (tester()->small) {
-        add_small(cases);
+        tcase_add_loop_test(cases, simulated, 0, N_SIMULATED);
+        tcase_add_loop_test(cases, exhaustive, 0, 1);
         return;
     }
     tcase_add_loop_test(cases, every_size, 0, N_SIZES * N_KS);
     tcase_add_loop_test(cases, fills, 0, 4 * FILLS);
     tcase_add_loop_test(cases, small_devices, 0, 24);
+    tcase_add_loop_test(cases, simulated, 0, N_SIMULATED);
     tcase_add_loop_test(cases, exhaustive, 0, 48);
     tcase_add_loop_test(cases, subset_of_outputs, 0, 64);
     tcase_add_loop_test(cases, padding_never_leaks, 0, 27);

@@ -183,11 +183,26 @@ void topk_compare(const struct topk_sample *s, const struct topk_operands *o) {
 
 bool topk_affordable(const char *name, const struct topk_sample *s) {
     const int64_t steps = s->rows * s->params.n * (strcmp(name, "topk_ref") == 0 ? s->params.k + 1 : 1);
-    return steps <= (tester()->small ? 20000 : 40000000);
+    return steps <= (tester()->small ? 30000 : 40000000);
+}
+
+cl_mem topk_workspace(clmoe_plan *plan) {
+    const size_t size = (size_t)clmoe_plan_workspace_size(plan);
+    if (size == 0) return NULL;
+    unsigned char *const rubbish = topk_room((int64_t)size, 1);
+    memset(rubbish, 0xa5, size);
+    cl_int err;
+    const cl_mem mem =
+        clCreateBuffer(tester()->context, CL_MEM_READ_WRITE | CL_MEM_COPY_HOST_PTR, size, rubbish, &err);
+    free(rubbish);
+    case_require(err == CL_SUCCESS, "clCreateBuffer of %zu bytes: %d", size, (int)err);
+    case_ok(clmoe_plan_set_workspace(plan, mem, 0));
+    return mem;
 }
 
 void topk_run_rows(struct rng *rng, struct topk_sample *s, enum forced_caps caps, const char *what) {
     const struct clmoe_topk_params *const p = &s->params;
+    s->params.plan.external_workspace = 1;
     for (int row = 0; (s->params.plan.kernel = clmoe_kernel_name("topk", row)); row++) {
         case_begin("%s %s rows=%lld n=%lld k=%lld %s%s order %d nan %d outputs %u caps %s", p->plan.kernel,
                    what, (long long)s->rows, (long long)p->n, (long long)p->k, clmoe_dtype_name(p->dtype),
@@ -196,10 +211,12 @@ void topk_run_rows(struct rng *rng, struct topk_sample *s, enum forced_caps caps
         if (!topk_affordable(p->plan.kernel, s)) continue;
         clmoe_plan *plan;
         if (!row_fits("topk", row, clmoe_topk_plan(tester_context(caps), p, &plan))) continue;
+        const cl_mem workspace = topk_workspace(plan);
         struct topk_operands o = topk_operands_new(rng, s);
         case_ok(clmoe_topk_enqueue(plan, tester()->queue, &o.args, 0, NULL, NULL));
         topk_compare(s, &o);
         topk_operands_free(&o);
+        if (workspace) clReleaseMemObject(workspace);
         clmoe_plan_destroy(&plan);
     }
 }

@@ -53,6 +53,11 @@ void topk_compare(const struct topk_sample *s, const struct topk_operands *o);
 /* Whether a row of the table is worth its time: the reference takes rows * n * k steps. */
 bool topk_affordable(const char *name, const struct topk_sample *s);
 
+/* A workspace full of rubbish for a plan made with external_workspace; NULL if it needs none. (The simulator
+ * takes the contents of a buffer without host data for what an earlier buffer held, so the checks it runs use
+ * this one.) */
+cl_mem topk_workspace(clmoe_plan *plan);
+
 /* Every row of the table that fits; `what` goes into messages. */
 void topk_run_rows(struct rng *rng, struct topk_sample *s, enum forced_caps caps, const char *what);
 
