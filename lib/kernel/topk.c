@@ -124,8 +124,10 @@ static enum clmoe_status lanes_run(const struct run *run) {
 
 /* ---- topk_bitonic ---- */
 
-#define BITONIC_GROUP 256
 #define BITONIC_MIN_TILE 1024 /* below, smaller tiles only add variants to compile */
+/* Where a work-group does not pay any more: sorting a whole row, and reading one. topk_radix spreads both. */
+#define BITONIC_SORT_ALL 8192
+#define BITONIC_MAX_N 262144
 
 struct bitonic_shape {
     int64_t local, need, tile; /* tile 0: there is no room for `need` candidates */
@@ -134,7 +136,10 @@ struct bitonic_shape {
 };
 
 static struct bitonic_shape bitonic_shape(const struct device *dev, const struct topk_problem *p) {
-    struct bitonic_shape s = {.local = group_size(dev, BITONIC_GROUP), .id_bytes = p->n <= 65536 ? 2 : 4};
+    struct bitonic_shape s = {.id_bytes = p->n <= 65536 ? 2 : 4};
+    /* Only as many candidates as lanes can be filtered, and long rows need many loads in flight; but the
+     * filter takes local^2 steps. */
+    s.local = group_size(dev, p->n > 16384 || p->k > 256 ? 512 : 256);
     s.filter = p->k >= 1 && p->k <= s.local && p->n > 4 * s.local;
     s.need = s.filter ? ceil_div(p->n, s.local) * p->k : p->n;
     if (s.need > p->n) s.need = p->n;
@@ -149,6 +154,10 @@ static struct bitonic_shape bitonic_shape(const struct device *dev, const struct
 static bool bitonic_fits(const struct device *dev, const void *problem, struct reason *why) {
     const struct topk_problem *const p = problem;
     const struct bitonic_shape s = bitonic_shape(dev, p);
+    if (p->n > BITONIC_MAX_N) return refuse(why, "n = %d > %d", (int)p->n, BITONIC_MAX_N);
+    if (!s.filter && p->n > BITONIC_SORT_ALL)
+        return refuse(why, "n = %d > %d with k = %d, not 1 to %lld", (int)p->n, BITONIC_SORT_ALL, (int)p->k,
+                      (long long)s.local);
     if (s.tile == 0)
         return refuse(why, "n = %d, k = %d: %lld candidates of %d bytes > %llu bytes of local memory",
                       (int)p->n, (int)p->k, (long long)s.need, 4 + s.id_bytes,
