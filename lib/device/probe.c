@@ -19,6 +19,13 @@ struct probe {
     uint32_t first, step;
 };
 
+#define SUBGROUP_SUM                                                                                         \
+    "kernel void probe(global uint *out) {\n"                                                                \
+    "    uint i = (uint)get_global_id(0);\n"                                                                 \
+    "    uint n = sub_group_reduce_add(1u);\n"                                                               \
+    "    out[i] = n == get_sub_group_size() ? i : 1000u;\n"                                                  \
+    "}\n"
+
 static const struct probe probes[] = {
     {CLMOE_FEATURE_FP16, "cl_khr_fp16", "-cl-std=CL1.2",
      "#pragma OPENCL EXTENSION cl_khr_fp16 : enable\n"
@@ -49,20 +56,8 @@ static const struct probe probes[] = {
      "}\n",
      32, 1},
     {CLMOE_FEATURE_SUBGROUPS, "cl_khr_subgroups", "-cl-std=CL3.0",
-     "#pragma OPENCL EXTENSION cl_khr_subgroups : enable\n"
-     "kernel void probe(global uint *out) {\n"
-     "    uint i = (uint)get_global_id(0);\n"
-     "    uint n = sub_group_reduce_add(1u);\n"
-     "    out[i] = n == get_sub_group_size() ? i : 1000u;\n"
-     "}\n",
-     0, 1},
-    {CLMOE_FEATURE_SUBGROUPS, "cl_intel_subgroups", "-cl-std=CL1.2",
-     "kernel void probe(global uint *out) {\n"
-     "    uint i = (uint)get_global_id(0);\n"
-     "    uint n = sub_group_reduce_add(1u);\n"
-     "    out[i] = n == get_sub_group_size() ? i : 1000u;\n"
-     "}\n",
-     0, 1},
+     "#pragma OPENCL EXTENSION cl_khr_subgroups : enable\n" SUBGROUP_SUM, 0, 1},
+    {CLMOE_FEATURE_SUBGROUPS, "cl_intel_subgroups", "-cl-std=CL1.2", SUBGROUP_SUM, 0, 1},
     {CLMOE_FEATURE_NV_PTX, "cl_nv_device_attribute_query", "-cl-std=CL1.2",
      "kernel void probe(global uint *out) {\n"
      "    uint i = (uint)get_global_id(0), other;\n"
