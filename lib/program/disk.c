@@ -46,6 +46,9 @@ static size_t disk_get(void *priv, const char *key, void *blob, size_t capacity)
         if (end > 0) size = (size_t)end;
     }
     rewind(f);
+    /* A directory can be opened and has an absurd size, but not a byte to read. */
+    if (size && fgetc(f) == EOF) size = 0;
+    rewind(f);
     if (size && size <= capacity && fread(blob, 1, size, f) != size) size = 0;
     fclose(f);
     return size;

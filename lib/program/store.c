@@ -52,16 +52,20 @@ static void program_key(const struct build *b, char key[HASH_HEX]) {
     hash_hex(digest, key);
 }
 
-/* Returns a retained program or NULL. */
-static cl_program find(struct store *store, const char key[HASH_HEX]) {
+/* Fills *program with a retained program, or NULL on a miss. */
+static enum clmoe_status find(struct store *store, const struct log *log, const char key[HASH_HEX],
+                              cl_program *program) {
     cl_program found = NULL;
+    cl_int err = CL_SUCCESS;
     lock_take(&store->lock);
     for (struct stored_program *e = store->first; e && !found; e = e->next)
         if (memcmp(e->key, key, HASH_HEX) == 0) found = e->program;
     /* Retained under the lock: the list's own reference cannot go away meanwhile. */
-    if (found && clRetainProgram(found) != CL_SUCCESS) found = NULL;
+    if (found) err = clRetainProgram(found);
     lock_drop(&store->lock);
-    return found;
+    if (err != CL_SUCCESS) return clerr_report(log, err, "clRetainProgram");
+    *program = found;
+    return CLMOE_OK;
 }
 
 /* The list gets a reference of its own. Two threads that missed at once both insert: find takes either. */
@@ -197,8 +201,8 @@ enum clmoe_status store_get(struct store *store, const struct device *dev, const
         const struct build b = {dev, log, file, source.text, all_options.text};
         char key[HASH_HEX];
         program_key(&b, key);
-        *program = find(store, key);
-        if (!*program) {
+        status = find(store, log, key, program);
+        if (status == CLMOE_OK && !*program) {
             status = load_or_build(store, &b, key, program);
             if (status == CLMOE_OK) status = insert(store, log, key, program);
         }
