@@ -41,7 +41,7 @@ static size_t store_get_blob(void *priv, const char *key, void *blob, size_t cap
     if (m->then_empty && blob) return 0;
     for (int i = 0; i < m->n; i++) {
         if (strcmp(m->entries[i].key, key) != 0) continue;
-        if (m->entries[i].size <= capacity) memcpy(blob, m->entries[i].blob, m->entries[i].size);
+        if (blob && m->entries[i].size <= capacity) memcpy(blob, m->entries[i].blob, m->entries[i].size);
         return m->entries[i].size;
     }
     return 0;
