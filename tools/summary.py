@@ -9,7 +9,7 @@ import re
 import sys
 
 CHECK = re.compile(r"^(\d+%): Checks: (\d+), Failures: (\d+), Errors: (\d+)\s*$")
-PLAIN = re.compile(r"^(?:\S+: )?(\d+) passed, (\d+) failed\s*$")
+PLAIN = re.compile(r"^(?:\S+: )?(\d+) passed, (\d+) failed(, \d+ skipped)?\s*$")
 NAME = re.compile(r"^(?:Running suite\(s\): |=+ \d+/\d+ =+|test:\s+)(.*)$")
 
 

@@ -63,4 +63,6 @@ def main(cases):
     with tempfile.TemporaryDirectory(prefix="clmoe-programs-") as programs:
         suite = unittest.TestSuite(unittest.defaultTestLoader.loadTestsFromTestCase(c) for c in cases)
         result = unittest.TextTestRunner(verbosity=1).run(suite)
+    bad = len(result.failures) + len(result.errors) + len(result.unexpectedSuccesses)
+    print(f"{result.testsRun - bad - len(result.skipped)} passed, {bad} failed", flush=True)
     sys.exit(0 if result.wasSuccessful() and result.testsRun > len(result.skipped) else 1)
