@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT */
+#define CL_TARGET_OPENCL_VERSION 300 /* the table of a layer has all entries */
 #include "layer.h"
 
 #include <CL/cl_layer.h>
