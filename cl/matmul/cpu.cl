@@ -6,9 +6,10 @@
 //                                                      is a pair, and rows is 1
 //   32 columns of w: 32 columns of y, or the gate and the up columns of 16 columns of y
 //
-// Columns must lie side by side: packed weights, or [E, K, R] that is not interleaved. There the last 32 columns are
-// taken again where fewer are left, and only those are stored that are new. K goes in pieces of TK, so that a piece of w
-// stays in the first cache while all rows pass by, MR rows at a time; a piece of these is widened to float first.
+// Columns must lie side by side: packed weights, or [E, K, R]. Where gate and up columns alternate there, so do the
+// sums, until the end. In [E, K, R] the last 32 columns are taken again where fewer are left, and only those are stored
+// that are new. K goes in pieces of TK, so that a piece of w stays in the first cache while all rows pass by, MR rows
+// at a time; a piece of these is widened to float first.
 #include "matmul/cpu_rows.cl"
 
 #define MR 8
@@ -39,6 +40,19 @@ MULTIPLY(6)
 MULTIPLY(7)
 MULTIPLY(8)
 
+// Lanes 0, 2, .. of two vectors, and lanes 1, 3, ..
+static inline void part_lanes(float16 a, float16 b, float16 *even, float16 *odd) {
+    float mixed[32], parted[32];
+    vstore16(a, 0, mixed);
+    vstore16(b, 1, mixed);
+    for (int c = 0; c < 16; c++) {
+        parted[c] = mixed[2 * c];
+        parted[16 + c] = mixed[2 * c + 1];
+    }
+    *even = vload16(0, parted);
+    *odd = vload16(1, parted);
+}
+
 kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) void matmul_cpu(MATMUL_ARGS) {
     const long column_groups = (columns + LANES - 1) / LANES;
     const long slot = (long)get_group_id(0) / column_groups;
@@ -52,16 +66,19 @@ kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) void matmul_cpu(M
               expert = e - first;
     if (e == experts)
         for (int r = 0; r < rows; r++) {
-            const ulong out = y_skip + y_row(begin + r, pair_at(begin + r, order + order_skip, flags), flags) * y_stride;
+            const long i = begin + r;
+            const ulong out = y_skip + y_row(i, pair_at(i, order + order_skip, flags), flags) * y_stride;
             for (long n = n0; n < min(n0 + LANES, columns); n++)
                 STORE(Y_T, y, out + n, 0.0f);
         }
     if (e == experts || rows <= 0) return;
 
     const global ELEM(W_T) *const w0 = w + w_skip + expert * w_expert + column_at(start, w_column, panel);
+    const bool alternate = !panel && w_column == 2; // only with GLU
+    const bool apart = GLU ? !alternate : false;
     const global ELEM(W_T) *const w1 =
-        GLU ? v + v_skip + expert * v_expert + column_at(start, v_column, panel) : w0 + 16;
-    const long depth1 = GLU ? v_depth : w_depth;
+        apart ? v + v_skip + expert * v_expert + column_at(start, v_column, panel) : w0 + 16;
+    const long depth1 = apart ? v_depth : w_depth;
     float16 sums[TM][2];
     for (int r = 0; r < rows; r++)
         sums[r][0] = sums[r][1] = (float16)(0.0f);
@@ -93,7 +110,8 @@ kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) void matmul_cpu(M
         float values[2][16];
         for (int c = 0; c < 16; c++) {
             values[0][c] = BIAS_AT(e, min(start + c, columns - 1));
-            values[1][c] = GLU ? BIAS_UP_AT(e, min(start + c, columns - 1)) : BIAS_AT(e, min(start + 16 + c, columns - 1));
+            values[1][c] = GLU ? BIAS_UP_AT(e, min(start + c, columns - 1))
+                               : BIAS_AT(e, min(start + 16 + c, columns - 1));
         }
         bias0 = vload16(0, values[0]);
         bias1 = vload16(0, values[1]);
@@ -104,12 +122,14 @@ kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) void matmul_cpu(M
         const long i = begin + r, p = pair_at(i, order + order_skip, flags);
         const ulong out = y_skip + y_row(i, p, flags) * y_stride + start;
         const float weight = PAIR_GAMMA(p, p / k);
-        const float16 first_half = finish(sums[r][0], sums[r][1], bias0, bias1, GAMMA_IN(weight), scale,
-                                          GAMMA_OUT(weight), alpha, gate_max, up_max, up_add);
-        store16(y, out, first_half, min(from, 16), min(to, 16));
+        const float16 s0 = sums[r][0], s1 = sums[r][1];
+        float16 gate = s0, up = s1;
+        if (alternate) part_lanes(s0, s1, &gate, &up);
+        const float in = GAMMA_IN(weight), after = GAMMA_OUT(weight);
+        store16(y, out, finish(gate, up, bias0, bias1, in, scale, after, alpha, gate_max, up_max, up_add),
+                min(from, 16), min(to, 16));
         if (!GLU)
-            store16(y, out + 16, finish(sums[r][1], sums[r][1], bias1, bias1, GAMMA_IN(weight), scale,
-                                        GAMMA_OUT(weight), alpha, gate_max, up_max, up_add),
+            store16(y, out + 16, finish(s1, s1, bias1, bias1, in, scale, after, alpha, gate_max, up_max, up_add),
                     max(from - 16, 0), max(to - 16, 0));
     }
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// For CPU devices and weights whose neighbours are neighbours in K (checkpoints as they are, q8_0 blocks): as cpu.cl, one
-// work-item a work-group for up to TM rows of one expert, but the lanes of the vectors are steps of K.
+// For CPU devices and weights whose neighbours are neighbours in K (checkpoints as they are, q8_0 blocks): as cpu.cl,
+// one work-item a work-group for up to TM rows of one expert, but the lanes of the vectors are steps of K.
 //
 //   group = slot * column groups + group of 16 columns of y        slot -> expert and rows: slot.cl
 //
@@ -18,11 +18,14 @@ static inline const global ushort *row_at_f16(const global ushort *p, ulong i) {
 static inline const global ushort *row_at_bf16(const global ushort *p, ulong i) { return p + i; }
 static inline const global ushort *row_at_q8_0(const global ushort *p, ulong i) { return p + i / 32 * 17; }
 
+// By way of an array: from sums of components LLVM makes shuffles that oclgrind's check of uninitialised values cannot
+// take.
 static inline float add_lanes(float16 v) {
-    const float8 v8 = v.lo + v.hi;
-    const float4 v4 = v8.lo + v8.hi;
-    const float2 v2 = v4.lo + v4.hi;
-    return v2.x + v2.y;
+    float lanes[16];
+    vstore16(v, 0, lanes);
+    UNROLL for (int i = 0; i < 8; i++) lanes[i] += lanes[i + 8];
+    UNROLL for (int i = 0; i < 4; i++) lanes[i] += lanes[i + 4];
+    return (lanes[0] + lanes[2]) + (lanes[1] + lanes[3]);
 }
 
 // dot_R: sums[r][lane[c]] += R rows of xs times NR rows of w, from step d0 on. One function for each R, so that R is a

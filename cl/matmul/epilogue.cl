@@ -17,18 +17,15 @@
 
 static inline VALUE activation(VALUE g, float alpha) {
 #pragma OPENCL FP_CONTRACT OFF
-    const VALUE zero = (VALUE)(0.0f), one = (VALUE)(1.0f);
 #if ACT == 1
-    return g / (one + exp(-alpha * g));
+    return g / (1.0f + exp(-alpha * g));
 #elif ACT == 2
-    return g * (one + erf(g * 0.70710678118654752f)) * 0.5f;
+    return g * (1.0f + erf(g * 0.70710678118654752f)) * 0.5f;
 #elif ACT == 3
-    return g * (one + tanh(0.79788456080286536f * (g + 0.044715f * g * g * g))) * 0.5f;
-#elif ACT == 4
-    return g < zero ? zero : g;
-#elif ACT == 5
-    const VALUE r = g < zero ? zero : g;
-    return r * r;
+    return g * (1.0f + tanh(0.79788456080286536f * (g + 0.044715f * g * g * g))) * 0.5f;
+#elif ACT == 4 || ACT == 5
+    const VALUE zero = (VALUE)(0.0f), r = g < zero ? zero : g;
+    return ACT == 4 ? r : r * r;
 #else
     return g;
 #endif

@@ -6,8 +6,8 @@
 //   block = side by side columns (SIDE) * PER_ITEM:   column of a work-item = block start + slot + c * SIDE
 //
 // WAYS work-items share a column and split K; SIDE = LOCAL_SIZE / WAYS. Neighbours in w are neighbours among the
-// work-items: where K is fastest in w (K_FASTEST) many split K, else many stand side by side. The parts of a sum meet in
-// local memory, in a tree of fixed shape.
+// work-items: where K is fastest in w (K_FASTEST) many split K, else many stand side by side. The parts of a sum meet
+// in local memory, in a tree of fixed shape.
 #include "matmul/pair.cl"
 
 #define VALUE float

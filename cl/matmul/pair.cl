@@ -43,8 +43,8 @@
         const global float *expert_scale, ulong expert_scale_skip, const global float *gamma, ulong gamma_skip,       \
         long gamma_stride, const global int *ids, ulong ids_skip, long ids_stride, const global int *offsets,         \
         ulong offsets_skip, const global int *order, ulong order_skip, global ELEM(Y_T) *y, ulong y_skip,             \
-        long y_stride, long pairs, int k, int experts, int first, int count, long depth, long columns, int panel, float alpha,   \
-        float gate_max, float up_max, float up_add, int flags
+        long y_stride, long pairs, int k, int experts, int first, int count, long depth, long columns, int panel,      \
+        float alpha, float gate_max, float up_max, float up_add, int flags
 
 static inline ulong column_at(long n, long stride, int panel) {
     return (n >> panel) * stride + (n & ((1 << panel) - 1));

@@ -129,8 +129,6 @@ static bool cpu_fits(const struct device *dev, const void *problem, struct reaso
     const struct matmul_problem *const p = problem;
     const int64_t lanes = matmul_panel_lanes(p);
     if (p->w_order == CLMOE_W_ENK) return refuse(why, "needs packed weights or the order EKN");
-    if (p->w_order == CLMOE_W_EKN && p->glu == CLMOE_GLU_INTERLEAVED)
-        return refuse(why, "gate and up columns are interleaved");
     if (p->w_order == CLMOE_W_EKN && p->out < lanes)
         return refuse(why, "%lld columns < %lld, not packed", (long long)p->out, (long long)lanes);
     return true;

@@ -23,7 +23,7 @@ static const struct {
     {CLMOE_BF16, CLMOE_F32, CLMOE_F32, CLMOE_F16, true, {CLMOE_ACT_RELU, 0, 0, 1.0f, 0}},
     {CLMOE_F32, CLMOE_F16, CLMOE_F32, CLMOE_F32, true, {CLMOE_ACT_GELU_ERF}},
 };
-enum { N_VARIANTS = sizeof variants / sizeof *variants, N_CASES = 240, N_SMALL = 30 };
+enum { N_VARIANTS = sizeof variants / sizeof *variants, N_CASES = 240, N_SMALL = 20 };
 
 static const int64_t token_counts[] = {1, 7, 33, 65, 129};
 static const int expert_counts[] = {1, 8, 60};

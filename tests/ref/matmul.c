@@ -74,7 +74,8 @@ void ref_matmul(const struct ref_matmul *m, double *y, double *magnitude) {
             const double out =
                 (m->expert_scale ? (double)m->expert_scale[e] : 1) * (m->gamma_input ? 1 : gamma);
             y[at] = out * ref_activation(&m->act, m->up != NULL, g.value, u.value);
-            magnitude[at] = fabs(out) * spread(&m->act, m->up != NULL, g, u);
+            /* A NaN must come out as a NaN, whatever the terms were. */
+            magnitude[at] = isnan(y[at]) ? 0 : fabs(out) * spread(&m->act, m->up != NULL, g, u);
         }
     }
 }
