@@ -105,7 +105,8 @@ static bool write_text(struct job *j, struct io_error *err) {
     return true;
 }
 
-static int report_experts(struct job *j, const char *caption) {
+/* `what` was read or written, for the picture. */
+static int report_experts(struct job *j, const char *what) {
     struct io_error err;
     const struct model *const m = &j->model;
     uint32_t *const counts = calloc((size_t)(m->layers * m->experts), sizeof *counts);
@@ -116,7 +117,7 @@ static int report_experts(struct job *j, const char *caption) {
         code = command_fail(j->usage, EXIT_FAILED, "%s", err.text);
     else
         picture_print(&u, isatty(STDOUT_FILENO), stdout);
-    if (code == EXIT_OK && j->svg && !svg_write(j->svg, &u, caption, &err))
+    if (code == EXIT_OK && j->svg && !svg_write(j->svg, &u, what, j->device_name, &err))
         code = command_fail(j->usage, EXIT_FAILED, "%s", err.text);
     free(counts);
     return code;
@@ -124,7 +125,7 @@ static int report_experts(struct job *j, const char *caption) {
 
 static int run_writing(struct job *j) {
     struct io_error err;
-    char caption[512], seed[48] = "";
+    char what[256], seed[48] = "";
     const int code = open_forward(j, 1);
     if (code >= 0) return code;
     const double begin = seconds();
@@ -137,15 +138,15 @@ static int run_writing(struct job *j) {
     if (j->temperature > 0) snprintf(seed, sizeof seed, ", seed %lld", (long long)j->seed);
     printf("\n%lld tokens in %.2f s, %.1f tokens/s on %s, dense products by %s%s\n", (long long)j->tokens,
            took, (double)j->tokens / took, j->device_name, dense_implementation, seed);
-    snprintf(caption, sizeof caption, "%lld bytes written after \"%.40s\"%s, on %.100s", (long long)j->tokens,
-             j->prompt, seed, j->device_name);
-    return report_experts(j, caption);
+    snprintf(what, sizeof what, "%lld bytes written after \"%.40s\"%s", (long long)j->tokens, j->prompt,
+             seed);
+    return report_experts(j, what);
 }
 
 static int score_open_file(struct job *j, const struct file_map *file) {
     struct io_error err;
     struct score score;
-    char caption[512];
+    char what[256];
     const int64_t n = (int64_t)file->size;
     const int code =
         open_forward(j, n < SCORE_SEQUENCES * SCORE_WINDOW ? 1 + n / SCORE_WINDOW : SCORE_SEQUENCES);
@@ -158,9 +159,8 @@ static int score_open_file(struct job *j, const struct file_map *file) {
            (long long)score.bytes, j->score);
     printf("%.2f s, %.0f bytes/s on %s, dense products by %s\n", took, (double)n / took, j->device_name,
            dense_implementation);
-    snprintf(caption, sizeof caption, "%lld bytes of %.60s read, on %.100s", (long long)n, j->score,
-             j->device_name);
-    return report_experts(j, caption);
+    snprintf(what, sizeof what, "%lld bytes of %.100s read", (long long)n, j->score);
+    return report_experts(j, what);
 }
 
 static int run_score(struct job *j) {

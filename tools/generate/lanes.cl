@@ -52,7 +52,7 @@ float max_of(floatv v) {
 
 // The sum and the largest over the lanes, in every lane. They are barriers too: what a lane wrote before, all see.
 #if LANES == 1
-#define DECLARE_SHARED(name) __local float *const name = 0
+#define DECLARE_SHARED(name)
 #define LANES_SUM(v, shared) (v)
 #define LANES_MAX(v, shared) (v)
 #else

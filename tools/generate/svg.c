@@ -7,11 +7,12 @@
 
 enum {
     LEFT = 76,
-    TOP = 88,
+    TOP = 108,
     ROW = 30,
     BELOW = 84,
     RIGHT = 24,
     MIN_WIDTH = 460,
+    CHARACTER = 7, /* about its width, at font size 12 */
     LEGEND = 240,
     LEGEND_STEPS = 40
 };
@@ -112,12 +113,24 @@ static void put_legend(struct drawing *d, int y) {
         100 * even);
 }
 
-bool svg_write(const char *path, const struct usage_counts *u, const char *caption, struct io_error *err) {
+static void put_line(struct drawing *d, int y, const char *text) {
+    put(d, "<text x=\"16\" y=\"%d\" fill=\"#666666\">", y);
+    put_escaped(d, text);
+    put(d, "</text>\n");
+}
+
+static int longest(int a, int b) {
+    return a > b ? a : b;
+}
+
+bool svg_write(const char *path, const struct usage_counts *u, const char *what, const char *where,
+               struct io_error *err) {
     const int fitting = (int)(900 / u->experts);
     struct drawing d = {.err = err, .ok = true, .u = u, .largest = usage_largest(u)};
     d.cell = fitting > 44 ? 44 : fitting < 4 ? 4 : fitting;
     const int map = LEFT + RIGHT + (int)u->experts * d.cell, height = TOP + (int)u->layers * ROW + BELOW;
-    const int width = map < MIN_WIDTH ? MIN_WIDTH : map;
+    const int lines = 32 + CHARACTER * longest((int)strlen(what), (int)strlen(where));
+    const int width = longest(longest(map, lines), MIN_WIDTH);
     if (!output_open(path, &d.out, err)) return false;
     put(&d,
         "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"%d\" height=\"%d\" viewBox=\"0 0 %d %d\" "
@@ -126,9 +139,8 @@ bool svg_write(const char *path, const struct usage_counts *u, const char *capti
     put(&d, "<title>Experts each layer used</title>\n<rect width=\"100%%\" height=\"100%%\" "
             "fill=\"#ffffff\"/>\n");
     put(&d, "<text x=\"16\" y=\"26\" font-size=\"16\" font-weight=\"bold\">Experts each layer used</text>\n");
-    put(&d, "<text x=\"16\" y=\"46\" fill=\"#666666\">");
-    put_escaped(&d, caption);
-    put(&d, "</text>\n");
+    put_line(&d, 46, what);
+    put_line(&d, 63, where);
     put_map(&d);
     put_legend(&d, TOP + (int)u->layers * ROW + 40);
     put(&d, "</svg>\n");

@@ -7,7 +7,8 @@
 #include "picture.h"
 
 /* Writes a heat map, a row for each layer and a column for each expert, with a legend; whole or not at all.
- * `caption` stands under the title and may hold any printable text. */
-bool svg_write(const char *path, const struct usage_counts *u, const char *caption, struct io_error *err);
+ * `what` was run `where`: two lines under the title, which may hold any text. */
+bool svg_write(const char *path, const struct usage_counts *u, const char *what, const char *where,
+               struct io_error *err);
 
 #endif
