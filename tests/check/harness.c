@@ -85,6 +85,8 @@ clmoe_context *tester_context(enum forced_caps caps) {
     case CAPS_PLAIN: params.caps.features_off = CLMOE_FEATURES_ALL; break;
     default: break;
     }
+    const char *const plain = getenv("CLMOE_TEST_PLAIN");
+    if (plain && *plain == '1') params.caps.features_off = CLMOE_FEATURES_ALL;
     if (clmoe_context_create(tester()->context, tester()->device, &params, &contexts[caps]) != CLMOE_OK)
         die(run.log);
     return contexts[caps];

@@ -2,10 +2,14 @@
  * What the kernel checks share: the device, contexts with caps forced down, seeded data, guarded buffers,
  * comparison.
  *
- * Environment: CLMOE_TEST_DEVICE  a part of "platform / device" (default: the first device of the first
- * platform) CLMOE_TEST_SEED    seed of all random data (default: from the clock, printed) CLMOE_TEST_SMALL 1:
- * only small cases (simulators) CK_RUN_CASE        Check's own filter for one test case A run that finds no
- * device fails. */
+ * Environment, one a line:
+ * - CLMOE_TEST_DEVICE: a part of "platform / device" (default: the first device of the first platform)
+ * - CLMOE_TEST_SEED: seed of all random data (default: from the clock, printed)
+ * - CLMOE_TEST_SMALL=1: only small cases (simulators)
+ * - CLMOE_TEST_PLAIN=1: no feature bits, so that rows which need one do not run
+ * - CK_RUN_CASE: Check's own filter for one test case
+ *
+ * A run that finds no device fails. */
 #ifndef CLMOE_CHECK_HARNESS_H
 #define CLMOE_CHECK_HARNESS_H
 

@@ -38,6 +38,8 @@ int logbook_count(const struct logbook *book, const char *part) {
 }
 
 clmoe_context *logged_context(struct logbook *book, const struct clmoe_cache *cache, struct clmoe_caps caps) {
+    const char *const plain = getenv("CLMOE_TEST_PLAIN");
+    if (plain && *plain == '1') caps.features_off = CLMOE_FEATURES_ALL;
     const struct clmoe_context_params params = {.log = book ? logbook_keep : NULL,
                                                 .log_priv = book,
                                                 .log_level = CLMOE_LOG_INFO,

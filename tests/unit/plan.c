@@ -97,35 +97,6 @@ START_TEST(a_name_of_another_operation) {
 }
 END_TEST
 
-/* Every row of the table by its name: it runs, or says with numbers why not. */
-START_TEST(each_name_alone) {
-    const char *name;
-    for (int i = 0; (name = clmoe_kernel_name(sample_name(_i), i)); i++) {
-        struct sample s;
-        clmoe_plan *plan = NULL;
-        char list[256];
-        sample_open(&s, _i, tester()->context, SAMPLE_TOKENS);
-        snprintf(list, sizeof list, ", %s ,", name);
-        s.options->kernel = list;
-        logbook_clear(&book);
-        const enum clmoe_status status = sample_plan(&s, ctx, &plan);
-        if (status == CLMOE_OK) {
-            ck_assert_str_eq(plan->row->name, name);
-            case_ok(sample_enqueue(&s, plan, tester()->queue, 0, NULL, NULL));
-            clFinish(tester()->queue);
-            clmoe_plan_destroy(&plan);
-        } else {
-            char message[300];
-            snprintf(message, sizeof message, "%s: no kernel: %s: ", sample_name(_i), name);
-            ck_assert_int_eq(status, CLMOE_E_UNSUPPORTED);
-            ck_assert_ptr_null(plan);
-            case_require(logbook_count(&book, message) == 1, "\"%s\" is not in \"%s\"", message, book.text);
-        }
-        sample_close(&s);
-    }
-}
-END_TEST
-
 /* ---- workspaces ---- */
 
 static const uint64_t fake_workspace = 1000;
@@ -310,7 +281,6 @@ static void add_tests(TCase *cases) {
     tcase_add_test(cases, null_plans);
     tcase_add_loop_test(cases, an_unknown_name, 0, n);
     tcase_add_loop_test(cases, a_name_of_another_operation, 0, n);
-    tcase_add_loop_test(cases, each_name_alone, 0, n);
     tcase_add_test(cases, external_workspaces);
     tcase_add_test(cases, a_workspace_of_another_context);
     tcase_add_test(cases, own_workspaces_stay);

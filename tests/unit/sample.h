@@ -65,6 +65,11 @@ void sample_close(struct sample *s);
 enum clmoe_status sample_plan(const struct sample *s, clmoe_context *ctx, clmoe_plan **plan);
 enum clmoe_status sample_enqueue(const struct sample *s, clmoe_plan *plan, cl_command_queue queue,
                                  cl_uint n_wait, const cl_event *wait, cl_event *event);
+/* Gives a plan made with external_workspace one that is full of rubbish; to be released by the caller.
+ * (oclgrind keeps what it knows of a buffer that is gone for one that reuses its handle: workspaces that the
+ * host never wrote look uninitialised to it, even behind a store.) */
+cl_mem sample_workspace(clmoe_plan *plan);
+
 /* The same calls with any pointers, NULL included. */
 enum clmoe_status sample_plan_raw(int index, clmoe_context *ctx, const void *params, clmoe_plan **plan);
 enum clmoe_status sample_enqueue_raw(int index, clmoe_plan *plan, cl_command_queue queue, const void *args,
