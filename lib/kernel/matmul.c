@@ -184,7 +184,7 @@ static enum clmoe_status cpu_dot_run(const struct run *run) {
 
 /* ---- matmul_few ---- */
 
-enum { FEW_LOCAL = 128, FEW_PER_ITEM = 4, FEW_WAYS_K = 32, FEW_WAYS_N = 4, FEW_PAIRS_PER_EXPERT = 16 };
+enum { FEW_LOCAL = 128, FEW_PER_ITEM = 4, FEW_WAYS_K = 32, FEW_WAYS_N = 4, FEW_PAIRS_PER_EXPERT = 4 };
 
 static int64_t few_ways(const struct matmul_problem *p, int64_t local) {
     const int64_t ways = p->w_order == CLMOE_W_ENK ? FEW_WAYS_K : FEW_WAYS_N;

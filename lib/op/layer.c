@@ -7,11 +7,11 @@
 #include "permute.h"
 #include "route.h"
 
-/* With at most this many pairs for each expert, kernels that go by ids and read the weights for every pair
- * beat sorting and tiles. On an H200 the two cross between 16 and 21 (Mixtral and Qwen3-30B shapes, bf16); on
- * a CPU the kernels for sorted rows are as good for one pair. */
-#define FEW_PAIRS_PER_EXPERT_GPU 16
-#define FEW_PAIRS_PER_EXPERT_CPU 1
+/* With at most this many pairs for each expert, nearly all on different ones, the sort costs more than it
+ * brings. From two pairs on the sorted order pays even for kernels that read the weights for every pair: the
+ * pairs of an expert follow one another, and all but the first find its weights in the cache (H200, bf16: 7
+ * to 22 % of a whole layer). */
+#define FEW_PAIRS_PER_EXPERT 1
 #define FEW_PAIRS_MIN 8
 
 /* Two products with the same routing. */
@@ -170,8 +170,7 @@ static enum clmoe_status add_combine(clmoe_plan *layer, struct layer_problem *l)
  * names kernels wants those for every size of a call. */
 static enum clmoe_status add_paths(clmoe_plan *layer, struct layer_problem *l) {
     const struct layer_params *const p = &l->p;
-    const bool cpu = layer->ctx->dev.features & CLMOE_FEATURE_CPU;
-    int64_t few_pairs = (int64_t)p->experts * (cpu ? FEW_PAIRS_PER_EXPERT_CPU : FEW_PAIRS_PER_EXPERT_GPU);
+    int64_t few_pairs = (int64_t)p->experts * FEW_PAIRS_PER_EXPERT;
     if (few_pairs < FEW_PAIRS_MIN) few_pairs = FEW_PAIRS_MIN;
     if (p->w_order != CLMOE_W_PACKED && !p->plan.kernel) l->few_tokens = few_pairs / p->topk;
     if (l->few_tokens > p->max_tokens) l->few_tokens = p->max_tokens;
