@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """What the lints share: the tree's files and the closing line."""
 import os
+import shutil
 import subprocess
 import sys
 
@@ -10,10 +11,11 @@ SKIPPED = {".git", "subprojects", "__pycache__"}
 
 def tree(*endings):
     """Paths relative to ROOT of the files that end so (all without endings), build folders left out."""
-    listed = subprocess.run(["git", "-C", ROOT, "ls-files", "-co", "--exclude-standard"], capture_output=True, text=True)
-    if listed.returncode == 0:
+    command = ["git", "-C", ROOT, "ls-files", "-co", "--exclude-standard"]
+    listed = subprocess.run(command, capture_output=True, text=True) if shutil.which("git") else None
+    if listed and listed.returncode == 0:
         names = [n for n in listed.stdout.split("\n") if n and os.path.isfile(os.path.join(ROOT, n))]
-    else:  # not a checkout: a release archive
+    else:  # not a checkout, or no git: a release archive
         names = []
         for folder, folders, files in os.walk(ROOT):
             folders[:] = [f for f in folders if f not in SKIPPED and not f.startswith("build")]
