@@ -62,7 +62,7 @@ struct clmoe_lora_args {
     struct clmoe_tensor y;             /* [T, N] x_dtype */
 };
 
-/* Errors: as for the stages. */
+/* Errors: as for the stages; also max_tokens * topk * (r + N) beyond 2^61. */
 CLMOE_API enum clmoe_status clmoe_lora_plan(clmoe_context *ctx, const struct clmoe_lora_params *params,
                                             clmoe_plan **plan);
 CLMOE_API enum clmoe_status clmoe_lora_enqueue(clmoe_plan *plan, cl_command_queue queue,

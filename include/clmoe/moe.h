@@ -74,7 +74,7 @@ struct clmoe_moe_args {
     struct clmoe_tensor y; /* [T, H] x_dtype */
 };
 
-/* Errors: as for the stages. */
+/* Errors: as for the stages; also max_tokens * topk * (H + I) beyond 2^61. */
 CLMOE_API enum clmoe_status clmoe_moe_plan(clmoe_context *ctx, const struct clmoe_moe_params *params,
                                            clmoe_plan **plan);
 CLMOE_API enum clmoe_status clmoe_moe_enqueue(clmoe_plan *plan, cl_command_queue queue,

@@ -198,6 +198,9 @@ static enum clmoe_status check_sizes(const struct log *log, const struct layer_p
     REQUIRE(log, p->in >= 1 && p->in <= INT32_MAX, "size of the input: %lld", (long long)p->in);
     REQUIRE(log, p->mid >= 1 && p->mid < 1 << 30, "size between the products: %lld", (long long)p->mid);
     REQUIRE(log, p->out >= 1 && p->out < 1 << 30, "size of the output: %lld", (long long)p->out);
+    REQUIRE(log, product_fits(p->max_tokens * p->topk, p->mid + p->out, INT64_MAX / 4),
+            "max_tokens = %lld, topk = %d: %lld elements for each pair overflow", (long long)p->max_tokens,
+            (int)p->topk, (long long)(p->mid + p->out));
     REQUIRE(log, dtype_is_float(p->x_dtype), "x_dtype = %d", (int)p->x_dtype);
     REQUIRE(log, dtype_is_float(p->mid_dtype), "mid_dtype = %d", (int)p->mid_dtype);
     REQUIRE(log, (unsigned)p->source <= CLMOE_MOE_IDS, "source = %d", (int)p->source);

@@ -218,6 +218,7 @@ enum { OK = CLMOE_OK, INVALID = CLMOE_E_INVALID, UNSUPPORTED = CLMOE_E_UNSUPPORT
     X(p->topk = 0, INVALID, "topk = 0")                                                                      \
     X(p->topk = 5, INVALID, "topk = 5, experts = 4")                                                         \
     X(p->hidden = 0, INVALID, ": 0")                                                                         \
+    X((p->max_tokens = ((int64_t)1 << 30) - 1, p->hidden = p->inter = (1 << 30) - 1), INVALID, "overflow")   \
     X(p->inter = -1, INVALID, ": -1")                                                                        \
     X(p->x_dtype = CLMOE_Q8_0, INVALID, "x_dtype = 6")                                                       \
     X(p->w_dtype = CLMOE_I32, INVALID, "w_dtype = 3")                                                        \
