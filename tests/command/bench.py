@@ -28,6 +28,14 @@ class Bench(command.CommandTest):
         rows = self.rows("topk", "--rows", "64", "-n", "300", "-k", "8", "--dtype", "f32")
         self.check_rows(rows, 1, ["rows", "n", "k"])
 
+    def test_shapes(self):
+        for fill in "random", "equal", "ascending", "descending", "clustered":
+            rows = self.rows("topk", "--shape", "3x40x2,1x300x17", "--fill", fill, "--dtype", "f16", "--order", "any",
+                             "--smallest")
+            self.check_rows(rows, 2, ["rows", "n", "k"])
+            self.assertEqual([(row["rows"], row["n"], row["k"]) for row in rows], [(3, 40, 2), (1, 300, 17)])
+            self.assertEqual({(row["fill"], row["order"]) for row in rows}, {(fill, "any")})
+
     def test_route(self):
         self.check_rows(self.rows("route", *SMALL), 2, ["experts", "topk", "tokens"])
 
@@ -48,6 +56,9 @@ class Bench(command.CommandTest):
         for arguments, message in [
             (["sort"], "expected one of topk|route|matmul|moe"),
             (["topk", "-n", "4", "-k", "5"], "k = 5 of n = 4"),
+            (["topk", "--shape", "4x8x2,"], "shape: expected"),
+            (["topk", "--shape", "4x8"], "shape: expected"),
+            (["topk", "--shape", "4x8x9"], "n = 8, k = 9"),
             (["moe", "--model", "x"], "known: mixtral-8x7b"),
             (["moe", "--tokens", "1,,2"], "tokens: expected"),
             (["moe", "--topk", "9"], "topk = 9 of 8 experts"),

@@ -4,14 +4,18 @@
 #error "LOCAL_SIZE: work-items of a work-group"
 #endif
 
-// Four uniform 8-bit parts of a hash, summed: about normal, deviation `scale`.
-inline float about_normal(ulong i, uint seed, float scale) {
+inline uint hash_of(ulong i, uint seed) {
     uint h = (uint)i * 0x9e3779b9u ^ (uint)(i >> 32) * 0x85ebca6bu ^ seed;
     h = (h ^ (h >> 16)) * 0x7feb352du;
     h = (h ^ (h >> 15)) * 0x846ca68bu;
-    h ^= h >> 16;
+    return h ^ (h >> 16);
+}
+
+// Four uniform 8-bit parts of a hash, summed: about normal, deviation `scale`. A fraction keeps sums from being equal.
+inline float about_normal(ulong i, uint seed, float scale) {
+    const uint h = hash_of(i, seed);
     const float sum = (float)(h & 255u) + (float)(h >> 8 & 255u) + (float)(h >> 16 & 255u) + (float)(h >> 24);
-    return (sum - 510.0f) * (scale / 147.8f);
+    return (sum - 510.5f + (float)(h * 0x2c1b3c6du >> 18) * 0x1p-14f) * (scale / 147.8f);
 }
 
 kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) void fill_f32(global float *y, ulong n, uint seed,
@@ -29,6 +33,34 @@ kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) void fill_bf16(gl
                                                                               float scale) {
     for (ulong i = get_global_id(0); i < n; i += get_global_size(0))
         y[i] = (ushort)(as_uint(about_normal(i, seed, scale)) >> 16);
+}
+
+// Element i of rows of `row` elements, by enum bench_pattern; `bits` are those of the dtype's significand.
+inline float pattern_of(ulong i, ulong row, int pattern, uint seed, int bits) {
+    const float at = (float)(i % row) * (2.0f / (float)row) - 1.0f;
+    switch (pattern) {
+    case 1: return 1.0f;
+    case 2: return at;
+    case 3: return -at;
+    case 4: return 1.0f + (float)(hash_of(i, seed) & (bits > 8 ? 255u : 15u)) / (float)(1u << bits);
+    default: return about_normal(i, seed, 1.0f);
+    }
+}
+
+#define PATTERN_PARAMS ulong n, ulong row, int pattern, uint seed
+
+kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) void pattern_f32(global float *y, PATTERN_PARAMS) {
+    for (ulong i = get_global_id(0); i < n; i += get_global_size(0)) y[i] = pattern_of(i, row, pattern, seed, 23);
+}
+
+kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) void pattern_f16(global half *y, PATTERN_PARAMS) {
+    for (ulong i = get_global_id(0); i < n; i += get_global_size(0))
+        vstore_half_rte(pattern_of(i, row, pattern, seed, 10), i, y);
+}
+
+kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) void pattern_bf16(global ushort *y, PATTERN_PARAMS) {
+    for (ulong i = get_global_id(0); i < n; i += get_global_size(0))
+        y[i] = (ushort)(as_uint(pattern_of(i, row, pattern, seed, 7)) >> 16);
 }
 
 // Blocks of 17 ushorts: an f16 scale, then 32 random int8.

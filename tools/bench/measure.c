@@ -109,28 +109,71 @@ void bench_close(struct bench *b) {
     *b = (struct bench){0};
 }
 
-int bench_fill(struct bench *b, const struct clmoe_tensor *t, uint32_t seed, float scale) {
-    static const char *const names[CLMOE_DTYPE_COUNT] = {[CLMOE_F32] = "fill_f32",
-                                                         [CLMOE_F16] = "fill_f16",
-                                                         [CLMOE_BF16] = "fill_bf16",
-                                                         [CLMOE_Q8_0] = "fill_q8_0"};
+/* Sets the argument that comes next. */
+static void next_arg(cl_kernel kernel, cl_uint *index, size_t size, const void *value, cl_int *err) {
+    *err |= clSetKernelArg(kernel, (*index)++, size, value);
+}
+
+/* One of bench.cl's fills: the buffer, the number of elements, then what `rest` sets. */
+static int run_fill(struct bench *b, const struct clmoe_tensor *t, const char *name,
+                    void (*rest)(cl_kernel, cl_uint *, const void *, cl_int *), const void *priv) {
     cl_ulong n = 1;
     for (int d = 0; d < t->ndim; d++)
         n *= (cl_ulong)t->shape[d];
     cl_int err;
-    const cl_kernel kernel = clCreateKernel(b->program, names[t->dtype], &err);
+    const cl_kernel kernel = clCreateKernel(b->program, name, &err);
     if (err != CL_SUCCESS) return cl_failed(b, err, "clCreateKernel(fill)");
-    const cl_uint random = seed * 0x9e3779b9u;
-    const cl_float deviation = scale;
-    err = clSetKernelArg(kernel, 0, sizeof t->mem, &t->mem);
-    err |= clSetKernelArg(kernel, 1, sizeof n, &n);
-    err |= clSetKernelArg(kernel, 2, sizeof random, &random);
-    err |= clSetKernelArg(kernel, 3, sizeof deviation, &deviation);
+    cl_uint index = 0;
+    next_arg(kernel, &index, sizeof t->mem, &t->mem, &err);
+    next_arg(kernel, &index, sizeof n, &n, &err);
+    rest(kernel, &index, priv, &err);
     const size_t global = many_items(b);
     if (err == CL_SUCCESS)
         err = clEnqueueNDRangeKernel(b->s->queue, kernel, 1, NULL, &global, &b->local, 0, NULL, NULL);
     clReleaseKernel(kernel);
     return err == CL_SUCCESS ? -1 : cl_failed(b, err, "fill");
+}
+
+struct normal_fill {
+    cl_uint seed;
+    cl_float deviation;
+};
+
+static void normal_args(cl_kernel kernel, cl_uint *index, const void *priv, cl_int *err) {
+    const struct normal_fill *const f = priv;
+    next_arg(kernel, index, sizeof f->seed, &f->seed, err);
+    next_arg(kernel, index, sizeof f->deviation, &f->deviation, err);
+}
+
+int bench_fill(struct bench *b, const struct clmoe_tensor *t, uint32_t seed, float scale) {
+    static const char *const names[CLMOE_DTYPE_COUNT] = {[CLMOE_F32] = "fill_f32",
+                                                         [CLMOE_F16] = "fill_f16",
+                                                         [CLMOE_BF16] = "fill_bf16",
+                                                         [CLMOE_Q8_0] = "fill_q8_0"};
+    const struct normal_fill fill = {seed * 0x9e3779b9u, scale};
+    return run_fill(b, t, names[t->dtype], normal_args, &fill);
+}
+
+struct row_fill {
+    cl_ulong row;
+    cl_int pattern;
+    cl_uint seed;
+};
+
+static void row_args(cl_kernel kernel, cl_uint *index, const void *priv, cl_int *err) {
+    const struct row_fill *const f = priv;
+    next_arg(kernel, index, sizeof f->row, &f->row, err);
+    next_arg(kernel, index, sizeof f->pattern, &f->pattern, err);
+    next_arg(kernel, index, sizeof f->seed, &f->seed, err);
+}
+
+int bench_fill_rows(struct bench *b, const struct clmoe_tensor *t, uint32_t seed,
+                    enum bench_pattern pattern) {
+    const struct row_fill fill = {(cl_ulong)t->shape[1], (cl_int)pattern, seed * 0x9e3779b9u};
+    const char *const name = t->dtype == CLMOE_F32   ? "pattern_f32"
+                             : t->dtype == CLMOE_F16 ? "pattern_f16"
+                                                     : "pattern_bf16";
+    return run_fill(b, t, name, row_args, &fill);
 }
 
 int bench_tensor(struct bench *b, enum clmoe_dtype dtype, int ndim, const int64_t *shape, uint32_t seed,

@@ -29,6 +29,13 @@ void bench_close(struct bench *b);
 /* Fills a tensor with about normal numbers of deviation `scale`. */
 int bench_fill(struct bench *b, const struct clmoe_tensor *t, uint32_t seed, float scale);
 
+/* What rows of a top-k hold: numbers about normal; all equal; sorted; or apart in their last bits only. */
+enum bench_pattern { BENCH_RANDOM, BENCH_EQUAL, BENCH_ASCENDING, BENCH_DESCENDING, BENCH_CLUSTERED };
+#define BENCH_PATTERNS "random|equal|ascending|descending|clustered"
+
+/* Fills the rows of a [rows, n] tensor of f32, f16 or bf16. */
+int bench_fill_rows(struct bench *b, const struct clmoe_tensor *t, uint32_t seed, enum bench_pattern pattern);
+
 /* Allocates and fills. */
 int bench_tensor(struct bench *b, enum clmoe_dtype dtype, int ndim, const int64_t *shape, uint32_t seed,
                  float scale, struct clmoe_tensor *t);

@@ -69,14 +69,20 @@ static enum clmoe_status call_moe(void *priv, cl_command_queue queue, cl_event *
 }
 
 int problem_topk(struct bench *b, const struct settings *s, result_sink sink, void *priv) {
-    const struct clmoe_topk_params params = {
-        .plan.kernel = s->kernel, .max_rows = s->rows, .n = s->n, .k = s->k, .dtype = s->dtype};
+    const struct clmoe_topk_params params = {.plan.kernel = s->kernel,
+                                             .max_rows = s->rows,
+                                             .n = s->n,
+                                             .k = s->k,
+                                             .dtype = s->dtype,
+                                             .order = s->order,
+                                             .smallest = s->smallest};
     const int64_t xs[2] = {s->rows, s->n}, ys[2] = {s->rows, s->k};
     struct clmoe_topk_args args = {0};
     clmoe_plan *plan;
     const enum clmoe_status status = clmoe_topk_plan(b->s->ctx, &params, &plan);
     int code = status == CLMOE_OK ? -1 : session_fail(b->s, status, "clmoe_topk_plan");
-    if (code < 0) code = bench_tensor(b, s->dtype, 2, xs, 3, 1.0f, &args.x);
+    if (code < 0) code = session_buffer(b->s, s->dtype, 2, xs, &args.x);
+    if (code < 0) code = bench_fill_rows(b, &args.x, 3, s->fill);
     if (code < 0) code = session_buffer(b->s, s->dtype, 2, ys, &args.values);
     if (code < 0) code = session_buffer(b->s, CLMOE_I32, 2, ys, &args.indices);
     if (code < 0) {

@@ -21,6 +21,9 @@ struct settings {
     struct shape shape;
     int64_t tokens;
     int64_t rows, n, k; /* topk */
+    enum bench_pattern fill;
+    enum clmoe_topk_order order;
+    bool smallest;
     enum clmoe_dtype dtype;
     const char *kernel; /* rows allowed, NULL for all */
     const char *peer;   /* "clblast", "openblas", NULL for none: matmul in f32 */

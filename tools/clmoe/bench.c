@@ -11,6 +11,8 @@
 #include <string.h>
 
 #define MAX_TOKENS 16
+#define MAX_SHAPES 64
+#define ORDERS "sorted|index|any"
 
 struct report {
     const struct usage *usage;
@@ -19,6 +21,19 @@ struct report {
     double peak_tflops;
     cJSON *list;
 };
+
+/* The name of a choice, as in "random". */
+struct choice {
+    char text[16];
+};
+
+static struct choice choice_name(const char *choices, int value) {
+    struct choice c;
+    while (value-- > 0)
+        choices = strchr(choices, '|') + 1;
+    snprintf(c.text, sizeof c.text, "%.*s", (int)strcspn(choices, "|"), choices);
+    return c;
+}
 
 /* The time that the bytes or the operations take at the measured ceilings, whichever is longer. */
 static double floor_us(const struct report *r, const struct result *result) {
@@ -51,6 +66,10 @@ static void add_json(const struct report *r, const struct result *result, const 
     for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
         if (sizes[i].value != 0) cJSON_AddNumberToObject(o, sizes[i].name, sizes[i].value);
     cJSON_AddStringToObject(o, "dtype", clmoe_dtype_name(s->dtype));
+    if (s->rows) {
+        cJSON_AddStringToObject(o, "fill", choice_name(BENCH_PATTERNS, (int)s->fill).text);
+        cJSON_AddStringToObject(o, "order", choice_name(ORDERS, (int)s->order).text);
+    }
     cJSON_AddNumberToObject(o, "median_us", us);
     cJSON_AddNumberToObject(o, "p10_us", result->timing.p10_us);
     cJSON_AddNumberToObject(o, "p90_us", result->timing.p90_us);
@@ -71,8 +90,9 @@ static int print_result(void *priv, const struct result *result) {
     const double us = result->timing.median_us, floor = floor_us(r, result);
     char what[64];
     if (s->rows)
-        snprintf(what, sizeof what, "%lld x %lld, k %lld", (long long)s->rows, (long long)s->n,
-                 (long long)s->k);
+        snprintf(what, sizeof what, "%lldx%lldx%lld %s %s", (long long)s->rows, (long long)s->n,
+                 (long long)s->k, choice_name(BENCH_PATTERNS, (int)s->fill).text,
+                 choice_name(ORDERS, (int)s->order).text);
     else
         snprintf(what, sizeof what, "%s T=%lld", *s->shape.model ? s->shape.model : "layer",
                  (long long)s->tokens);
@@ -103,18 +123,51 @@ static int parse_tokens(const struct usage *usage, const char *text, int64_t tok
     return *n ? -1 : command_fail(usage, EXIT_USAGE, "tokens: empty");
 }
 
-static int run_all(struct bench *b, int op, const struct settings *base, const int64_t *tokens, int n_tokens,
+/* What is run: one shape after another, or one number of tokens after another. */
+struct runs {
+    int64_t tokens[MAX_TOKENS];
+    struct topk_shape {
+        int64_t rows, n, k;
+    } shapes[MAX_SHAPES];
+    int n_tokens, n_shapes;
+};
+
+/* "4096x1024x8,1x131072x1024" */
+static int parse_shapes(const struct usage *usage, const char *text, struct runs *runs) {
+    for (const char *p = text; *p;) {
+        long long v[3];
+        int used = 0;
+        const bool read = sscanf(p, "%lldx%lldx%lld%n", &v[0], &v[1], &v[2], &used) == 3 && used > 0;
+        if (!read || (p[used] && p[used] != ',') || runs->n_shapes == MAX_SHAPES)
+            return command_fail(usage, EXIT_USAGE,
+                                "shape: expected up to %d of ROWSxNxK with commas, got \"%s\"", MAX_SHAPES,
+                                text);
+        if (v[0] < 1 || v[0] > INT32_MAX || v[1] < 1 || v[1] > INT32_MAX || v[2] < 1 || v[2] > v[1])
+            return command_fail(usage, EXIT_USAGE, "shape: rows = %lld, n = %lld, k = %lld", v[0], v[1],
+                                v[2]);
+        runs->shapes[runs->n_shapes++] = (struct topk_shape){v[0], v[1], v[2]};
+        p += used;
+        if (*p == ',' && !*++p)
+            return command_fail(usage, EXIT_USAGE, "shape: expected a shape after the last comma");
+    }
+    return -1;
+}
+
+static int run_all(struct bench *b, int op, const struct settings *base, const struct runs *runs,
                    struct report *report) {
     typedef int (*problem)(struct bench *, const struct settings *, result_sink, void *);
     static const problem problems[] = {problem_topk, problem_route, problem_matmul, problem_moe};
     int code = -1;
-    for (int i = 0; i < (op == 0 ? 1 : n_tokens) && code < 0; i++) {
+    for (int i = 0; i < (op == 0 ? runs->n_shapes : runs->n_tokens) && code < 0; i++) {
         struct settings s = *base;
-        if (op == 0)
+        if (op == 0) {
             s.shape = (struct shape){.model = ""};
-        else
-            s.rows = s.n = s.k = 0;
-        if (op != 0) s.tokens = tokens[i];
+            s.rows = runs->shapes[i].rows;
+            s.n = runs->shapes[i].n;
+            s.k = runs->shapes[i].k;
+        } else {
+            s.tokens = runs->tokens[i];
+        }
         code = problems[op](b, &s, print_result, report);
     }
     return code;
@@ -131,7 +184,7 @@ static int write_json(const struct usage *usage, cJSON *list, const char *path) 
 }
 
 static int bench_run(const struct usage *usage, const char *device, int op, const struct settings *settings,
-                     const int64_t *tokens, int n_tokens, double peak, int repeats, const char *json) {
+                     const struct runs *runs, double peak, int repeats, const char *json) {
     struct session s;
     struct bench b = {0};
     int code = session_open(&s, usage, device);
@@ -146,7 +199,7 @@ static int bench_run(const struct usage *usage, const char *device, int op, cons
         printf("%s, driver %s: reads %.0f GB/s, fp32 fma %.2f TFLOP/s (measured); floor counts with %.2f "
                "TFLOP/s\n",
                report.info.name, report.info.driver, b.read_gbps, b.fma_tflops, report.peak_tflops);
-        code = run_all(&b, op, settings, tokens, n_tokens, &report);
+        code = run_all(&b, op, settings, runs, &report);
         if (code < 0 && json) code = write_json(usage, report.list, json);
         cJSON_Delete(report.list);
     }
@@ -166,8 +219,6 @@ static int check_shape(const struct usage *usage, int op, const char *model, str
         }
         s->shape = *known;
     }
-    if (op == 0 && s->k > s->n)
-        return command_fail(usage, EXIT_USAGE, "k = %lld of n = %lld", (long long)s->k, (long long)s->n);
     if (op != 0 && s->shape.topk > s->shape.experts)
         return command_fail(usage, EXIT_USAGE, "topk = %d of %d experts", (int)s->shape.topk,
                             (int)s->shape.experts);
@@ -179,10 +230,13 @@ int command_bench(int argc, char **argv) {
     static const char *const peers[] = {NULL, "clblast", "openblas"};
     static const enum clmoe_dtype dtypes[] = {CLMOE_F32, CLMOE_F16, CLMOE_BF16, CLMOE_Q8_0};
     const char *device = NULL, *model = NULL, *tokens_text = "1,8,64,512", *json = NULL, *operand = NULL;
-    int64_t experts = 8, topk = 2, repeats = 20, tokens[MAX_TOKENS];
-    int dtype = 2, peer = 0, n_tokens = 0, op = -1;
+    const char *shapes_text = NULL;
+    int64_t experts = 8, topk = 2, repeats = 20;
+    int dtype = 2, peer = 0, op = -1, fill = 0, order = 0;
     double peak = 0;
-    struct settings s = {.shape = {"", 8, 2, 1024, 3584}, .rows = 4096, .n = 1024, .k = 8};
+    struct topk_shape one = {4096, 1024, 8};
+    struct runs runs = {.n_tokens = 0};
+    struct settings s = {.shape = {"", 8, 2, 1024, 3584}};
     const struct option_row options[] = {
         {"model", OPTION_TEXT, &model, 0, 0, NULL,
          "NAME  the shape of a known model: mixtral-8x7b, qwen3-30b-a3b, ..."},
@@ -191,9 +245,15 @@ int command_bench(int argc, char **argv) {
         {"hidden", OPTION_INT, &s.shape.hidden, 1, 1 << 20, NULL, "H  1024 by default"},
         {"inter", OPTION_INT, &s.shape.inter, 1, 1 << 20, NULL, "I  3584 by default"},
         {"tokens", OPTION_TEXT, &tokens_text, 0, 0, NULL, "T,T,...  1,8,64,512 by default"},
-        {"rows", OPTION_INT, &s.rows, 1, INT32_MAX, NULL, "R  topk: rows; 4096 by default"},
-        {"n", OPTION_INT, &s.n, 1, INT32_MAX, NULL, "N  topk: length of a row; 1024 by default"},
-        {"k", OPTION_INT, &s.k, 1, INT32_MAX, NULL, "K  topk: how many of a row; 8 by default"},
+        {"rows", OPTION_INT, &one.rows, 1, INT32_MAX, NULL, "R  topk: rows; 4096 by default"},
+        {"n", OPTION_INT, &one.n, 1, INT32_MAX, NULL, "N  topk: length of a row; 1024 by default"},
+        {"k", OPTION_INT, &one.k, 1, INT32_MAX, NULL, "K  topk: how many of a row; 8 by default"},
+        {"shape", OPTION_TEXT, &shapes_text, 0, 0, NULL,
+         "ROWSxNxK,...  topk: several shapes, instead of --rows, -n, -k"},
+        {"fill", OPTION_CHOICE, &fill, 0, 0, BENCH_PATTERNS,
+         "topk: what rows hold; clustered: apart in the last bits only"},
+        {"order", OPTION_CHOICE, &order, 0, 0, ORDERS, "topk: sorted (best first) by default"},
+        {"smallest", OPTION_FLAG, &s.smallest, 0, 0, NULL, "topk: the smallest, not the largest"},
         {"dtype", OPTION_CHOICE, &dtype, 0, 0, "f32|f16|bf16|q8_0",
          "of weights and activations; bf16 by default"},
         {"vs", OPTION_CHOICE, &peer, 0, 0, "none|clblast|openblas",
@@ -225,11 +285,20 @@ int command_bench(int argc, char **argv) {
     if (code >= 0) return code;
     if (!parse_choice(operand, ops, &op))
         return command_fail(&usage, EXIT_USAGE, "expected one of %s, got \"%s\"", ops, operand);
-    code = parse_tokens(&usage, tokens_text, tokens, &n_tokens);
+    code = parse_tokens(&usage, tokens_text, runs.tokens, &runs.n_tokens);
     s.shape.experts = (int32_t)experts;
     s.shape.topk = (int32_t)topk;
     s.dtype = dtypes[dtype];
     s.peer = peers[peer];
+    s.fill = (enum bench_pattern)fill;
+    s.order = (enum clmoe_topk_order)order;
+    if (code < 0 && shapes_text) code = parse_shapes(&usage, shapes_text, &runs);
+    if (code < 0 && !runs.n_shapes) {
+        if (one.k > one.n)
+            return command_fail(&usage, EXIT_USAGE, "k = %lld of n = %lld", (long long)one.k,
+                                (long long)one.n);
+        runs.shapes[runs.n_shapes++] = one;
+    }
     if (code < 0) code = check_shape(&usage, op, model, &s);
-    return code >= 0 ? code : bench_run(&usage, device, op, &s, tokens, n_tokens, peak, (int)repeats, json);
+    return code >= 0 ? code : bench_run(&usage, device, op, &s, &runs, peak, (int)repeats, json);
 }
