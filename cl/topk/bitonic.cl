@@ -63,7 +63,7 @@ kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) void topk_bitonic
     const uint kth = k > 0 ? keys[k - 1] : 0xffffffffu;
     const int cut = k > 0 ? (int)ids[k - 1] : -1;
     if (flags & OUT_CELLS)
-        put_cells(ROW(mask, row), ROW(bitmask, row), ROW(dense, row), x_row, n, flags, ROUND(X_T, fill), scale, kth, cut, lid,
+        put_cells(ROW(mask, row), ROW(bitmask, row), ROW(dense, row), x_row, n, flags, (BITS(X_T))fill, scale, kth, cut, lid,
                   LOCAL_SIZE);
     if (flags & BY_INDEX) {
         barrier(CLK_LOCAL_MEM_FENCE);

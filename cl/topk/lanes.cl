@@ -100,6 +100,6 @@ kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) void topk_lanes(X
         put_selected(values_row, indices_row, x_row, flags, place, id);
     }
     if (flags & OUT_CELLS)
-        put_cells(ROW(mask, row), ROW(bitmask, row), ROW(dense, row), x_row, n, flags, ROUND(X_T, fill), scale, kth, cut, lane,
+        put_cells(ROW(mask, row), ROW(bitmask, row), ROW(dense, row), x_row, n, flags, (BITS(X_T))fill, scale, kth, cut, lane,
                   lanes);
 }

@@ -13,6 +13,7 @@
 // The storage of an element, and the bits of the same value as f32, by integer operations.
 #define BITS(T) CAT(bits_, T)
 #define WIDEN(T, b) CAT(widen_, T)(b)
+#define NARROW(T, v) CAT(narrow_, T)(v)
 
 typedef uint bits_f32;
 typedef ushort bits_f16;
@@ -28,6 +29,10 @@ inline uint widen_f16(ushort b) {
     const uint top = 31u - clz(magnitude); // denormal: magnitude * 2^-24, its highest bit becomes the hidden one
     return sign | (top + 103u) << 23 | ((magnitude << (23u - top)) & 0x7fffffu);
 }
+
+inline uint narrow_f32(float v) { return as_uint(v); }
+inline ushort narrow_bf16(float v) { return round_bf16(v); }
+inline ushort narrow_f16(float v) { return round_f16(v); }
 
 // Bits of `flags`; the outputs are those of enum clmoe_topk_output.
 #define OUT_VALUES 1
@@ -47,7 +52,7 @@ inline uint widen_f16(ushort b) {
         long indices_stride
 #define CELL_PARAMS                                                                                                    \
     global uchar *mask, ulong mask_skip, long mask_stride, global uint *bitmask, ulong bitmask_skip,                   \
-        long bitmask_stride, global ELEM(X_T) *dense, ulong dense_skip, long dense_stride, float fill, float scale
+        long bitmask_stride, global BITS(X_T) *dense, ulong dense_skip, long dense_stride, ulong fill, float scale
 
 inline uint key_at(const global BITS(X_T) *x, long i, int flags) {
     return key_directed(WIDEN(X_T, x[i]), flags & SMALLEST, flags & NAN_LOWEST);
@@ -63,21 +68,21 @@ inline void put_selected(global BITS(X_T) *values, global int *indices, const gl
 }
 
 // Element i of mask and dense. A copy moves bits, so that no NaN is quieted and no denormal flushed.
-inline void put_cell(global uchar *mask, global ELEM(X_T) *dense, const global BITS(X_T) *x, int flags, ELEM(X_T) fill,
+inline void put_cell(global uchar *mask, global BITS(X_T) *dense, const global BITS(X_T) *x, int flags, BITS(X_T) fill,
                      float scale, uint i, bool selected) {
     if (flags & OUT_MASK) mask[i] = selected;
     if (!(flags & OUT_DENSE)) return;
     if (!selected)
         dense[i] = fill;
     else if (flags & SCALED)
-        dense[i] = ROUND(X_T, scale * as_float(WIDEN(X_T, x[i])));
+        dense[i] = NARROW(X_T, scale * as_float(WIDEN(X_T, x[i])));
     else
-        ((global BITS(X_T) *)dense)[i] = x[i];
+        dense[i] = x[i];
 }
 
 // mask, bitmask and dense of one row; this is lane `lane` of `lanes`.
-inline void put_cells(global uchar *mask, global uint *bitmask, global ELEM(X_T) *dense, const global BITS(X_T) *x,
-                      int n, int flags, ELEM(X_T) fill, float scale, uint kth, int cut, int lane, int lanes) {
+inline void put_cells(global uchar *mask, global uint *bitmask, global BITS(X_T) *dense, const global BITS(X_T) *x,
+                      int n, int flags, BITS(X_T) fill, float scale, uint kth, int cut, int lane, int lanes) {
     if (flags & (OUT_MASK | OUT_DENSE))
         for (long i = lane; i < n; i += lanes) {
             const uint key = key_at(x, i, flags);

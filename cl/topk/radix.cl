@@ -162,7 +162,7 @@ kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) void radix_emit(X
     SPAN_BOUNDS;
     const long row = first_row + (long)s;
     const uint kth = STATE(s)[0] >> shift, rest = STATE(s)[1];
-    const ELEM(X_T) rounded_fill = ROUND(X_T, fill);
+    const BITS(X_T) rounded_fill = (BITS(X_T))fill;
     uint above = tally[0], equal = tally[1]; // before the tile
     for (long tile = begin; tile < end; tile += SPAN_TILE) {
         const int filled = (int)min(end - tile, (long)SPAN_TILE);

@@ -39,5 +39,5 @@ kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) void topk_ref(X_P
             put_selected(values_row, indices_row, x_row, flags, place++, (uint)i);
     }
     if (flags & OUT_CELLS)
-        put_cells(ROW(mask, row), ROW(bitmask, row), ROW(dense, row), x_row, n, flags, ROUND(X_T, fill), scale, kth, cut, 0, 1);
+        put_cells(ROW(mask, row), ROW(bitmask, row), ROW(dense, row), x_row, n, flags, (BITS(X_T))fill, scale, kth, cut, 0, 1);
 }

@@ -23,8 +23,22 @@ enum clmoe_dtype {
     CLMOE_U8,
     CLMOE_Q8_0, /* blocks of 32 elements along the last dimension: an f16 scale, 32 int8: 34 bytes; value =
                    scale*q */
+    CLMOE_F64,  /* IEEE binary64; only compared and copied, so it needs no cl_khr_fp64 */
+    CLMOE_I8,
+    CLMOE_I16,
+    CLMOE_U16,
+    CLMOE_I64,
+    CLMOE_U64,
 };
-#define CLMOE_DTYPE_COUNT 7
+#define CLMOE_DTYPE_COUNT 13
+
+/* One element of any dtype: `f` for floating dtypes, `i` for signed integers, `u` for unsigned ones. {0} is
+ * zero for all of them. */
+union clmoe_scalar {
+    double f;
+    int64_t i;
+    uint64_t u;
+};
 
 #define CLMOE_MAX_DIMS 4
 
@@ -64,7 +78,8 @@ static inline struct clmoe_tensor clmoe_tensor_3d(cl_mem mem, enum clmoe_dtype d
  * unknown or `count` is not a whole number of blocks. Thread-safety: safe. */
 CLMOE_API int64_t clmoe_dtype_bytes(enum clmoe_dtype dtype, int64_t count);
 
-/* "f32", "f16", "bf16", "i32", "u32", "u8", "q8_0"; NULL for anything else. Thread-safety: safe. */
+/* "f32", "f16", "bf16", "i32", "u32", "u8", "q8_0", "f64", "i8", "i16", "u16", "i64", "u64"; NULL for
+ * anything else. Thread-safety: safe. */
 CLMOE_API const char *clmoe_dtype_name(enum clmoe_dtype dtype);
 
 #ifdef __cplusplus

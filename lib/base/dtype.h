@@ -7,11 +7,19 @@
 
 #include <stdbool.h>
 
+enum dtype_kind {
+    KIND_UNSIGNED = 0,
+    KIND_SIGNED,
+    KIND_FLOAT,
+    KIND_BLOCKS, /* of a quantised format */
+};
+
 struct dtype_info {
     const char *name; /* also the suffix of load_*, store_* and elem_* in cl/common/dtype.cl */
     int block;        /* elements of a block; 1 for plain types */
     int bytes;        /* bytes of a block */
     int unit;         /* bytes of elem_*, what pointers in kernels count in; offsets are multiples of it */
+    enum dtype_kind kind;
 };
 
 /* NULL for a value outside the enum. */
@@ -19,5 +27,13 @@ const struct dtype_info *dtype_info(enum clmoe_dtype dtype);
 
 /* CLMOE_F32, CLMOE_F16 or CLMOE_BF16. */
 bool dtype_is_float(enum clmoe_dtype dtype);
+
+/* Whether an element can be `v`: any number for floating dtypes, one in range for integers. Not for blocks.
+ */
+bool dtype_holds(enum clmoe_dtype dtype, union clmoe_scalar v);
+
+/* The element `v`, which must be held, as it lies in memory: in the low bits, rounded to nearest, ties to
+ * even. Not for blocks. */
+uint64_t dtype_bits(enum clmoe_dtype dtype, union clmoe_scalar v);
 
 #endif

@@ -73,8 +73,24 @@ void bind_i32(struct bind *b, int64_t value) {
     bind_bytes(b, &v, sizeof v);
 }
 
+void bind_u32(struct bind *b, int64_t value) {
+    assert(value >= 0 && value <= UINT32_MAX);
+    const cl_uint v = (cl_uint)value;
+    bind_bytes(b, &v, sizeof v);
+}
+
 void bind_i64(struct bind *b, int64_t value) {
     const cl_long v = value;
+    bind_bytes(b, &v, sizeof v);
+}
+
+void bind_u64(struct bind *b, uint64_t value) {
+    const cl_ulong v = value;
+    bind_bytes(b, &v, sizeof v);
+}
+
+void bind_long4(struct bind *b, const int64_t value[4]) {
+    const cl_long4 v = {{value[0], value[1], value[2], value[3]}};
     bind_bytes(b, &v, sizeof v);
 }
 

@@ -42,7 +42,10 @@ struct bind bind_begin(cl_kernel kernel, cl_mem spare);
 void bind_mem(struct bind *b, cl_mem mem);
 void bind_view(struct bind *b, cl_mem mem, uint64_t offset); /* a buffer and a ulong: elements to skip */
 void bind_i32(struct bind *b, int64_t value);                /* must fit */
+void bind_u32(struct bind *b, int64_t value);                /* must fit */
 void bind_i64(struct bind *b, int64_t value);
+void bind_u64(struct bind *b, uint64_t value);
+void bind_long4(struct bind *b, const int64_t value[4]);
 void bind_f32(struct bind *b, float value);
 enum clmoe_status bind_end(const struct bind *b, const struct log *log);
 

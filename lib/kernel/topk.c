@@ -12,7 +12,8 @@ enum {
 #define LISTS (CLMOE_TOPK_VALUES | CLMOE_TOPK_INDICES)
 
 static int32_t flags_of(const struct topk_problem *p) {
-    return (int32_t)p->outputs | (p->smallest ? FLAG_SMALLEST : 0) | (p->nan_lowest ? FLAG_NAN_LOWEST : 0) |
+    return (int32_t)p->outputs | (p->smallest ? FLAG_SMALLEST : 0) |
+           (p->nan == CLMOE_NAN_LOWEST ? FLAG_NAN_LOWEST : 0) |
            (p->order == CLMOE_ORDER_INDEX ? FLAG_BY_INDEX : 0) | (p->scale != 1.0f ? FLAG_SCALED : 0);
 }
 
@@ -44,7 +45,7 @@ static void bind_cells(struct bind *b, const struct run *run) {
     bind_operand(b, &c->mask);
     bind_operand(b, &c->bitmask);
     bind_operand(b, &c->dense);
-    bind_f32(b, p->fill);
+    bind_u64(b, p->fill);
     bind_f32(b, p->scale);
 }
 
@@ -56,6 +57,18 @@ static struct bind bind_all(const struct run *run) {
     bind_lists(&b, run);
     bind_cells(&b, run);
     return b;
+}
+
+/* Options that only the coming rows have. */
+static bool plain_fits(const struct topk_problem *p, struct reason *why) {
+    if (!dtype_is_float(p->dtype)) return refuse(why, "dtype %s", dtype_info(p->dtype)->name);
+    if (p->n > INT32_MAX) return refuse(why, "n = %lld", (long long)p->n);
+    if (p->pad || p->row_begin || p->row_length || p->row_k) return refuse(why, "windows or padding");
+    if (p->nan == CLMOE_NAN_TOTAL_ORDER || p->ties != CLMOE_TIES_LOWEST || p->index_dtype != CLMOE_I32)
+        return refuse(why, "total order, ties by the highest index or 64-bit indices");
+    if (p->outputs & (CLMOE_TOPK_THRESHOLD | CLMOE_TOPK_COUNTS))
+        return refuse(why, "outputs = 0x%x", p->outputs);
+    return true;
 }
 
 /* Whether a call leaves anything to write. */
@@ -84,6 +97,7 @@ static int64_t lanes_of_row(const struct topk_problem *p) {
 
 static bool lanes_fits(const struct device *dev, const void *problem, struct reason *why) {
     const struct topk_problem *const p = problem;
+    if (!plain_fits(p, why)) return false;
     const int64_t local = group_size(dev, LANES_GROUP), lanes = lanes_of_row(p);
     const uint64_t bytes = (uint64_t)local * ((LANES_PER + 1) * 6 + 18);
     if (lanes > local)
@@ -153,6 +167,7 @@ static struct bitonic_shape bitonic_shape(const struct device *dev, const struct
 
 static bool bitonic_fits(const struct device *dev, const void *problem, struct reason *why) {
     const struct topk_problem *const p = problem;
+    if (!plain_fits(p, why)) return false;
     const struct bitonic_shape s = bitonic_shape(dev, p);
     if (p->n > BITONIC_MAX_N) return refuse(why, "n = %d > %d", (int)p->n, BITONIC_MAX_N);
     if (!s.filter && p->n > BITONIC_SORT_ALL)
@@ -229,6 +244,7 @@ static struct radix_shape radix_shape(const struct device *dev, const struct top
 }
 
 static bool radix_fits(const struct device *dev, const void *problem, struct reason *why) {
+    if (!plain_fits(problem, why)) return false;
     const struct radix_shape s = radix_shape(dev, problem);
     if (s.local < 16) return refuse(why, "work-groups of %lld < 16", (long long)s.local);
     if (dev->caps.local_mem < RADIX_SORT_TILE * 8)
@@ -392,8 +408,8 @@ static enum clmoe_status radix_run(const struct run *run) {
 /* ---- topk_ref ---- */
 
 static bool ref_fits(const struct device *dev, const void *problem, struct reason *why) {
-    (void)dev, (void)problem, (void)why;
-    return true;
+    (void)dev;
+    return plain_fits(problem, why);
 }
 
 static void ref_prepare(const struct device *dev, const void *problem, struct recipe *recipe) {

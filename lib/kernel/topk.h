@@ -7,17 +7,22 @@
 
 struct topk_problem {
     int64_t max_rows;
-    int32_t n, k;
-    enum clmoe_dtype dtype;
-    bool smallest, nan_lowest;
+    int64_t n, k; /* at most 2^31 */
+    enum clmoe_dtype dtype, index_dtype;
+    bool smallest, pad, row_begin, row_length, row_k;
     enum clmoe_topk_order order;
-    uint32_t outputs;  /* at least one */
-    float fill, scale; /* scale: 1 by default */
+    enum clmoe_nan nan;
+    enum clmoe_ties ties;
+    uint32_t outputs;        /* at least one */
+    uint64_t fill, pad_bits; /* dense_fill and pad_value as elements lie in memory */
+    float scale;             /* 1 by default */
 };
 
+/* Operands of two dimensions look like [rows, n, 1], so that all have the same three. */
 struct topk_call {
-    int64_t rows;
-    struct operand x, values, indices, mask, bitmask, dense;
+    int64_t rows, inner; /* row r is (r / inner, r % inner) */
+    struct operand x, row_begin, row_length, row_k;
+    struct operand values, indices, mask, bitmask, dense, threshold, cut, counts;
 };
 
 extern const struct kernel_table topk_table;

@@ -37,6 +37,27 @@ static bool all_zero(const struct clmoe_tensor *t) {
     return true;
 }
 
+/* No two elements of an output share memory: in the order of their strides, the smallest first, each
+ * dimension must step past all that the ones before it span. */
+static enum clmoe_status check_apart(const struct log *log, const struct operand_rule *r,
+                                     const struct operand *out) {
+    bool done[CLMOE_MAX_DIMS] = {false};
+    int64_t spanned = 0; /* by the dimensions that are done: the last element, the first being 0 */
+    for (int i = 0; i < r->ndim; i++) {
+        int next = -1;
+        for (int d = 0; d < r->ndim; d++)
+            if (!done[d] && (next < 0 || out->stride[d] <= out->stride[next])) next = d;
+        done[next] = true;
+        if (out->shape[next] <= 1) continue;
+        REQUIRE(log, out->stride[next] > spanned, "%s.stride[%d] = %lld: rows of an output overlap", r->name,
+                next, (long long)out->stride[next]);
+        /* What does not fit does not fit into any buffer either, which is found next. */
+        if (!product_fits(out->shape[next] - 1, out->stride[next], INT64_MAX / 64 - spanned)) return CLMOE_OK;
+        spanned += (out->shape[next] - 1) * out->stride[next];
+    }
+    return CLMOE_OK;
+}
+
 /* Shape and strides; fills out->shape and out->stride. */
 static enum clmoe_status check_layout(const struct log *log, const struct operand_rule *r,
                                       struct operand *out, int64_t *elements) {
@@ -57,23 +78,21 @@ static enum clmoe_status check_layout(const struct log *log, const struct operan
         const int64_t stride = dense ? contiguous : t->stride[d];
         REQUIRE(log, stride >= 0, "%s.stride[%d] = %lld", r->name, d, (long long)stride);
         if (d == t->ndim - 1)
-            REQUIRE(log, stride == 1 || t->shape[d] <= 1, "%s.stride[%d] = %lld, the last must be 1", r->name,
-                    d, (long long)stride);
+            REQUIRE(log, r->any_step || stride == 1 || t->shape[d] <= 1,
+                    "%s.stride[%d] = %lld, the last must be 1", r->name, d, (long long)stride);
         else
             REQUIRE(log, stride % block == 0, "%s.stride[%d] = %lld is no multiple of the block of %d",
                     r->name, d, (long long)stride, block);
-        if (r->use == USE_WRITE && d < t->ndim - 1)
-            REQUIRE(log, product_fits(t->shape[d + 1], out->stride[d + 1], stride) || t->shape[d] <= 1,
-                    "%s.stride[%d] = %lld: rows of an output overlap", r->name, d, (long long)stride);
         if (r->contiguous)
             REQUIRE(log, stride == contiguous || t->shape[d] <= 1,
                     "%s.stride[%d] = %lld, must be contiguous (%lld)", r->name, d, (long long)stride,
                     (long long)contiguous);
         out->shape[d] = t->shape[d];
-        out->stride[d] = d == t->ndim - 1 ? 1 : stride; /* of a single column any stride is given */
+        /* Of a single column any stride is given. */
+        out->stride[d] = d == t->ndim - 1 && !r->any_step ? 1 : stride;
         contiguous *= t->shape[d];
     }
-    return CLMOE_OK;
+    return r->use == USE_WRITE && *elements ? check_apart(log, r, out) : CLMOE_OK;
 }
 
 /* Index of the last element plus one, in elements. */
@@ -100,6 +119,15 @@ static enum clmoe_status find_parent(const struct log *log, cl_mem mem, cl_mem *
         *parent = mem;
     *origin = offset;
     return CLMOE_OK;
+}
+
+static int64_t common_divisor(int64_t a, int64_t b) {
+    while (b) {
+        const int64_t rest = a % b;
+        a = b;
+        b = rest;
+    }
+    return a;
 }
 
 static enum clmoe_status check_buffer(const clmoe_plan *plan, const struct operand_rule *r,
@@ -137,7 +165,13 @@ static enum clmoe_status check_buffer(const clmoe_plan *plan, const struct opera
     /* The stride of a single row may be any number. */
     if (r->ndim == 2 && info->block == 1 && product_fits(out->stride[0], info->bytes, INT64_MAX)) {
         extent->pitch = out->stride[0] * info->bytes;
-        extent->width = out->shape[1] * info->bytes;
+        extent->width = ((out->shape[1] - 1) * out->stride[1] + 1) * info->bytes;
+    }
+    if (info->block == 1) {
+        for (int d = 0; d < r->ndim; d++)
+            if (out->shape[d] > 1) extent->grain = common_divisor(extent->grain, out->stride[d]);
+        extent->grain *= info->bytes;
+        extent->cell = info->bytes;
     }
     out->mem = t->mem;
     out->offset = t->offset / (uint64_t)info->unit;
@@ -152,8 +186,18 @@ static bool columns_apart(const struct extent *a, const struct extent *b) {
     return gap >= low->width && gap + high->width <= a->pitch;
 }
 
+/* So do the elements of views with steps. */
+static bool cells_apart(const struct extent *a, const struct extent *b) {
+    const int64_t grain = common_divisor(a->grain, b->grain);
+    if (grain == 0 || !a->cell || !b->cell) return false;
+    const struct extent *const low = a->begin <= b->begin ? a : b, *const high = low == a ? b : a;
+    const int64_t gap = (int64_t)((high->begin - low->begin) % (uint64_t)grain);
+    return gap >= low->cell && gap + high->cell <= grain;
+}
+
 static bool overlap(const struct extent *a, const struct extent *b) {
-    return a->parent == b->parent && a->begin < b->end && b->begin < a->end && !columns_apart(a, b);
+    return a->parent == b->parent && a->begin < b->end && b->begin < a->end && !columns_apart(a, b) &&
+           !cells_apart(a, b);
 }
 
 static bool same_view(const struct operand *a, const struct operand *b) {

@@ -23,6 +23,7 @@ struct operand_rule {
     int64_t shape[CLMOE_MAX_DIMS];
     bool contiguous; /* all strides must be those of a contiguous tensor; else only the last must be 1 */
     const char *may_be[2]; /* USE_WRITE: names of inputs that may be exactly the same view */
+    bool any_step;         /* not even the last stride need be 1 */
 };
 
 /* The bytes an operand touches, in its parent buffer. */
@@ -30,6 +31,8 @@ struct extent {
     cl_mem parent;
     uint64_t begin, end;  /* bytes; begin == end if it has no elements */
     int64_t pitch, width; /* bytes between and of rows, for two-dimensional views; pitch 0 for others */
+    int64_t grain,
+        cell; /* elements of `cell` bytes lie multiples of `grain` bytes apart; 0: only one element */
 };
 
 /* Where the outputs of a call lie: what is checked apart from them must not overlap them. `{0}`: none. */

@@ -6,32 +6,75 @@
 #include <math.h>
 
 #define ALL_OUTPUTS                                                                                          \
-    (CLMOE_TOPK_VALUES | CLMOE_TOPK_INDICES | CLMOE_TOPK_MASK | CLMOE_TOPK_BITMASK | CLMOE_TOPK_DENSE)
+    (CLMOE_TOPK_VALUES | CLMOE_TOPK_INDICES | CLMOE_TOPK_MASK | CLMOE_TOPK_BITMASK | CLMOE_TOPK_DENSE |      \
+     CLMOE_TOPK_THRESHOLD | CLMOE_TOPK_COUNTS)
+#define MAX_SIZE ((int64_t)1 << 31)
 
-static enum clmoe_status normalise(const struct log *log, const struct clmoe_topk_params *p,
-                                   struct topk_problem *problem) {
-    REQUIRE(log, p->n >= 1 && p->n <= INT32_MAX, "n = %lld", (long long)p->n);
-    REQUIRE(log, p->k >= 0 && p->k <= p->n, "k = %lld, n = %lld", (long long)p->k, (long long)p->n);
-    REQUIRE(log, p->max_rows >= 0 && product_fits(p->max_rows, p->n, INT64_MAX / 64),
-            "max_rows = %lld, n = %lld", (long long)p->max_rows, (long long)p->n);
-    REQUIRE(log, dtype_is_float(p->dtype), "dtype = %d", (int)p->dtype);
+static enum clmoe_status check_sizes(const struct log *log, const struct clmoe_topk_params *p) {
+    REQUIRE(log, p->pad == 0 || p->pad == 1, "pad = %d", p->pad);
+    REQUIRE(log, p->n >= 1 && p->n <= MAX_SIZE, "n = %lld", (long long)p->n);
+    REQUIRE(log, p->k >= 0 && p->k <= (p->pad ? MAX_SIZE : p->n), "k = %lld, n = %lld, pad = %d",
+            (long long)p->k, (long long)p->n, p->pad);
+    REQUIRE(log,
+            p->max_rows >= 0 && product_fits(p->max_rows, p->n, INT64_MAX / 64) &&
+                product_fits(p->max_rows, p->k, INT64_MAX / 64),
+            "max_rows = %lld, n = %lld, k = %lld", (long long)p->max_rows, (long long)p->n, (long long)p->k);
+    return CLMOE_OK;
+}
+
+static enum clmoe_status check_options(const struct log *log, const struct clmoe_topk_params *p) {
     REQUIRE(log, p->smallest == 0 || p->smallest == 1, "smallest = %d", p->smallest);
     REQUIRE(log,
             p->order == CLMOE_ORDER_SORTED || p->order == CLMOE_ORDER_INDEX || p->order == CLMOE_ORDER_ANY,
             "order = %d", (int)p->order);
-    REQUIRE(log, p->nan == CLMOE_NAN_GREATEST || p->nan == CLMOE_NAN_LOWEST, "nan = %d", (int)p->nan);
+    REQUIRE(log,
+            p->nan == CLMOE_NAN_GREATEST || p->nan == CLMOE_NAN_LOWEST || p->nan == CLMOE_NAN_TOTAL_ORDER,
+            "nan = %d", (int)p->nan);
+    REQUIRE(log, p->ties == CLMOE_TIES_LOWEST || p->ties == CLMOE_TIES_HIGHEST, "ties = %d", (int)p->ties);
+    REQUIRE(log, p->index_dtype == 0 || p->index_dtype == CLMOE_I32 || p->index_dtype == CLMOE_I64,
+            "index_dtype = %d", (int)p->index_dtype);
+    REQUIRE(log, p->row_begin == 0 || p->row_begin == 1, "row_begin = %d", p->row_begin);
+    REQUIRE(log, p->row_length == 0 || p->row_length == 1, "row_length = %d", p->row_length);
+    REQUIRE(log, p->row_k == 0 || p->row_k == 1, "row_k = %d", p->row_k);
     REQUIRE(log, (p->outputs & ~(uint32_t)ALL_OUTPUTS) == 0, "outputs = 0x%x", (unsigned)p->outputs);
+    return CLMOE_OK;
+}
+
+static enum clmoe_status check_values(const struct log *log, const struct clmoe_topk_params *p) {
+    const struct dtype_info *const info = dtype_info(p->dtype);
+    REQUIRE(log, info && info->kind != KIND_BLOCKS, "dtype = %d", (int)p->dtype);
     REQUIRE(log, !isnan(p->dense_scale), "dense_scale = %g", (double)p->dense_scale);
+    REQUIRE(log, dtype_is_float(p->dtype) || p->dense_scale == 0.0f || p->dense_scale == 1.0f,
+            "dense_scale = %g with dtype %s", (double)p->dense_scale, info->name);
+    REQUIRE(log, dtype_holds(p->dtype, p->dense_fill), "dense_fill = 0x%llx is out of the range of %s",
+            (unsigned long long)p->dense_fill.u, info->name);
+    REQUIRE(log, dtype_holds(p->dtype, p->pad_value), "pad_value = 0x%llx is out of the range of %s",
+            (unsigned long long)p->pad_value.u, info->name);
+    return CLMOE_OK;
+}
+
+static enum clmoe_status normalise(const struct log *log, const struct clmoe_topk_params *p,
+                                   struct topk_problem *problem) {
+    TRY(check_sizes(log, p));
+    TRY(check_options(log, p));
+    TRY(check_values(log, p));
     *problem = (struct topk_problem){
         .max_rows = p->max_rows,
-        .n = (int32_t)p->n,
-        .k = (int32_t)p->k,
+        .n = p->n,
+        .k = p->k,
         .dtype = p->dtype,
+        .index_dtype = p->index_dtype ? p->index_dtype : CLMOE_I32,
         .smallest = p->smallest,
-        .nan_lowest = p->nan == CLMOE_NAN_LOWEST,
+        .pad = p->pad,
+        .row_begin = p->row_begin,
+        .row_length = p->row_length,
+        .row_k = p->row_k,
         .order = p->order,
+        .nan = p->nan,
+        .ties = p->ties,
         .outputs = p->outputs ? p->outputs : CLMOE_TOPK_VALUES | CLMOE_TOPK_INDICES,
-        .fill = p->dense_fill,
+        .fill = dtype_bits(p->dtype, p->dense_fill),
+        .pad_bits = dtype_bits(p->dtype, p->pad_value),
         .scale = p->dense_scale == 0.0f ? 1.0f : p->dense_scale,
     };
     return CLMOE_OK;
@@ -50,37 +93,90 @@ enum clmoe_status clmoe_topk_plan(clmoe_context *ctx, const struct clmoe_topk_pa
     return topk_stage(ctx, params, false, plan);
 }
 
+/* x decides how many dimensions there are, and how many rows. */
+static enum clmoe_status check_rows(const clmoe_plan *plan, const struct clmoe_tensor *x,
+                                    struct topk_call *call) {
+    const struct log *const log = &plan->ctx->log;
+    const int64_t max = ((const struct topk_problem *)plan->problem)->max_rows;
+    REQUIRE(log, x->ndim == 2 || x->ndim == 3, "x.ndim = %d, expected 2 or 3", (int)x->ndim);
+    const int64_t outer = x->shape[0], inner = x->ndim == 3 ? x->shape[2] : 1;
+    REQUIRE(log, outer >= 0 && inner >= 0, "x.shape = [%lld, .., %lld]", (long long)outer, (long long)inner);
+    REQUIRE(log, x->ndim == 3 || outer <= max, "x has %lld rows, the plan is for at most %lld",
+            (long long)outer, (long long)max);
+    REQUIRE(log, product_fits(outer, inner, max), "x has %lld * %lld rows, the plan is for at most %lld",
+            (long long)outer, (long long)inner, (long long)max);
+    call->rows = outer * inner;
+    call->inner = inner < 1 ? 1 : inner;
+    return CLMOE_OK;
+}
+
+/* A tensor of the call with a row of `columns` along dimension 1. */
+static struct operand_rule matrix(const struct clmoe_tensor *x, const char *name,
+                                  const struct clmoe_tensor *tensor, struct operand *out,
+                                  enum clmoe_dtype dtype, int64_t columns) {
+    return (struct operand_rule){.name = name,
+                                 .tensor = tensor,
+                                 .out = out,
+                                 .use = USE_WRITE,
+                                 .dtype = dtype,
+                                 .ndim = x->ndim,
+                                 .shape = {x->shape[0], columns, x->ndim == 3 ? x->shape[2] : 0},
+                                 .any_step = true};
+}
+
+static struct operand_rule array(const char *name, const struct clmoe_tensor *tensor, struct operand *out,
+                                 enum clmoe_dtype dtype, int64_t elements) {
+    return (struct operand_rule){.name = name,
+                                 .tensor = tensor,
+                                 .out = out,
+                                 .dtype = dtype,
+                                 .ndim = 1,
+                                 .shape = {elements},
+                                 .contiguous = true};
+}
+
 enum clmoe_status topk_check(const clmoe_plan *plan, const struct clmoe_topk_args *args,
                              struct topk_call *call) {
     const struct topk_problem *const p = plan->problem;
-    int64_t t;
-    TRY(operand_rows(plan, "x", &args->x, p->max_rows, &t));
-    call->rows = t;
-    const int64_t n = p->n, k = p->k;
     const uint32_t out = p->outputs;
-    const struct operand_rule rules[] = {
-        {"x", &args->x, &call->x, USE_READ, true, p->dtype, 2, {t, n}},
-        {"values", &args->values, &call->values, USE_WRITE, out & CLMOE_TOPK_VALUES, p->dtype, 2, {t, k}},
-        {"indices",
-         &args->indices,
-         &call->indices,
-         USE_WRITE,
-         out & CLMOE_TOPK_INDICES,
-         CLMOE_I32,
-         2,
-         {t, k}},
-        {"mask", &args->mask, &call->mask, USE_WRITE, out & CLMOE_TOPK_MASK, CLMOE_U8, 2, {t, n}},
-        {"bitmask",
-         &args->bitmask,
-         &call->bitmask,
-         USE_WRITE,
-         out & CLMOE_TOPK_BITMASK,
-         CLMOE_U32,
-         2,
-         {t, ceil_div(n, 32)}},
-        {"dense", &args->dense, &call->dense, USE_WRITE, out & CLMOE_TOPK_DENSE, p->dtype, 2, {t, n}},
+    const struct clmoe_tensor *const x = &args->x;
+    *call = (struct topk_call){0};
+    TRY(check_rows(plan, x, call));
+    const int64_t rows = call->rows;
+    struct operand_rule rules[] = {
+        matrix(x, "x", x, &call->x, p->dtype, p->n),
+        array("row_begin", &args->row_begin, &call->row_begin, CLMOE_I32, rows),
+        array("row_length", &args->row_length, &call->row_length, CLMOE_I32, rows),
+        array("row_k", &args->row_k, &call->row_k, CLMOE_I32, rows),
+        matrix(x, "values", &args->values, &call->values, p->dtype, p->k),
+        matrix(x, "indices", &args->indices, &call->indices, p->index_dtype, p->k),
+        matrix(x, "mask", &args->mask, &call->mask, CLMOE_U8, p->n),
+        matrix(x, "bitmask", &args->bitmask, &call->bitmask, CLMOE_U32, ceil_div(p->n, 32)),
+        matrix(x, "dense", &args->dense, &call->dense, p->dtype, p->n),
+        array("threshold", &args->threshold, &call->threshold, p->dtype, rows),
+        array("cut", &args->cut, &call->cut, p->index_dtype, rows),
+        array("counts", &args->counts, &call->counts, CLMOE_U32, p->n),
     };
-    return operands_check(plan, rules, sizeof rules / sizeof *rules);
+    enum { N_RULES = sizeof rules / sizeof *rules, N_INPUTS = 4 };
+    const bool wanted[N_RULES] = {
+        true,
+        p->row_begin,
+        p->row_length,
+        p->row_k,
+        out & CLMOE_TOPK_VALUES,
+        out & CLMOE_TOPK_INDICES,
+        out & CLMOE_TOPK_MASK,
+        out & CLMOE_TOPK_BITMASK,
+        out & CLMOE_TOPK_DENSE,
+        out & CLMOE_TOPK_THRESHOLD,
+        out & CLMOE_TOPK_THRESHOLD,
+        out & CLMOE_TOPK_COUNTS,
+    };
+    for (int i = 0; i < N_RULES; i++) {
+        rules[i].use = i < N_INPUTS ? USE_READ : USE_WRITE;
+        rules[i].wanted = wanted[i];
+    }
+    return operands_check(plan, rules, N_RULES);
 }
 
 enum clmoe_status clmoe_topk_enqueue(clmoe_plan *plan, cl_command_queue queue,

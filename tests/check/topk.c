@@ -35,7 +35,7 @@ START_TEST(every_size) {
         .order = (enum clmoe_topk_order)(mix / 6 % 3),
         .nan = (enum clmoe_nan)(mix / 18 % 2),
         .outputs = TOPK_ALL_OUTPUTS,
-        .dense_fill = mix / 36 % 2 ? -1e30f : 0.0f,
+        .dense_fill.f = mix / 36 % 2 ? -1e30f : 0.0f,
         .dense_scale = mix / 72 % 2 ? 0.37f : 0.0f,
         .max_rows = 40,
     };
@@ -142,7 +142,7 @@ END_TEST
 
 START_TEST(subset_of_outputs) {
     static const int64_t ns[][2] = {{45, 6}, {1200, 30}};
-    struct clmoe_topk_params params = {.outputs = (uint32_t)_i % 32, .dense_fill = 2.5f};
+    struct clmoe_topk_params params = {.outputs = (uint32_t)_i % 32, .dense_fill.f = 2.5};
     params.n = ns[_i / 32][0], params.k = ns[_i / 32][1];
     params.order = (enum clmoe_topk_order)(_i % 3);
     topk_run_fill((uint64_t)(8000 + _i), params, 4, FILL_TIES, CAPS_OWN);
@@ -390,16 +390,16 @@ START_TEST(bad_params) {
         {.max_rows = INT64_MAX / 64, .n = 4, .k = 1},
         {.max_rows = 1, .n = 0, .k = 0},
         {.max_rows = 1, .n = -4, .k = 0},
-        {.max_rows = 1, .n = (int64_t)1 << 31, .k = 1},
+        {.max_rows = 1, .n = ((int64_t)1 << 31) + 1, .k = 1},
         {.max_rows = 1, .n = 4, .k = 5},
         {.max_rows = 1, .n = 4, .k = -1},
-        {.max_rows = 1, .n = 4, .k = 1, .dtype = CLMOE_I32},
+        {.max_rows = 1, .n = 4, .k = 1, .dtype = CLMOE_I8, .pad_value.i = 128},
         {.max_rows = 1, .n = 32, .k = 1, .dtype = CLMOE_Q8_0},
         {.max_rows = 1, .n = 4, .k = 1, .dtype = (enum clmoe_dtype)77},
         {.max_rows = 1, .n = 4, .k = 1, .smallest = 2},
         {.max_rows = 1, .n = 4, .k = 1, .order = (enum clmoe_topk_order)3},
-        {.max_rows = 1, .n = 4, .k = 1, .nan = (enum clmoe_nan)2},
-        {.max_rows = 1, .n = 4, .k = 1, .outputs = 32},
+        {.max_rows = 1, .n = 4, .k = 1, .nan = (enum clmoe_nan)3},
+        {.max_rows = 1, .n = 4, .k = 1, .outputs = 128},
         {.max_rows = 1, .n = 4, .k = 1, .dense_scale = NAN},
         {.max_rows = 1, .n = 4, .k = 1, .plan.kernel = "topk_none"},
         {.max_rows = 1, .n = 4, .k = 1, .plan.kernel = "combine_rows"},
@@ -430,7 +430,7 @@ START_TEST(bad_args) {
     bad[3].x.shape[0] = 5;
     bad[4].indices.shape[1] = 4;
     bad[5].indices.dtype = CLMOE_U32;
-    bad[6].x.stride[1] = 2;
+    bad[6].x.stride[1] = -1;
     bad[7].bitmask.shape[1] = 1;
     bad[8].dense.offset += 2;
     bad[9].dense = bad[9].x;

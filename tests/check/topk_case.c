@@ -55,7 +55,7 @@ static void expect_cells(struct topk_sample *s) {
         }
     for (int64_t i = 0; i < s->rows * n; i++) {
         if (!s->mask[i])
-            ref_store(s->params.dtype, s->dense, i, s->params.dense_fill);
+            ref_store(s->params.dtype, s->dense, i, (float)s->params.dense_fill.f);
         else if (scale != 1)
             ref_store(s->params.dtype, s->dense, i, scale * s->values[i]);
         else

@@ -192,7 +192,9 @@ START_TEST(dtypes) {
     } rows[] = {
         {CLMOE_F32, "f32", 3, 12},    {CLMOE_F16, "f16", 3, 6},  {CLMOE_BF16, "bf16", 3, 6},
         {CLMOE_I32, "i32", 3, 12},    {CLMOE_U32, "u32", 3, 12}, {CLMOE_U8, "u8", 3, 3},
-        {CLMOE_Q8_0, "q8_0", 64, 68},
+        {CLMOE_Q8_0, "q8_0", 64, 68}, {CLMOE_F64, "f64", 3, 24}, {CLMOE_I8, "i8", 3, 3},
+        {CLMOE_I16, "i16", 3, 6},     {CLMOE_U16, "u16", 3, 6},  {CLMOE_I64, "i64", 3, 24},
+        {CLMOE_U64, "u64", 3, 24},
     };
     ck_assert_uint_eq(sizeof rows / sizeof *rows, CLMOE_DTYPE_COUNT);
     for (int i = 0; i < CLMOE_DTYPE_COUNT; i++) {

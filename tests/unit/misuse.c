@@ -42,7 +42,7 @@ enum { OK = CLMOE_OK, INVALID = CLMOE_E_INVALID, UNSUPPORTED = CLMOE_E_UNSUPPORT
     X(p->max_rows = -1, INVALID, "max_rows = -1")                                                            \
     X(p->n = 0, INVALID, "n = 0")                                                                            \
     X(p->n = -1, INVALID, "n = -1")                                                                          \
-    X(p->n = (int64_t)1 << 31, INVALID, "n = 2147483648")                                                    \
+    X(p->n = ((int64_t)1 << 31) + 1, INVALID, "n = 2147483649")                                              \
     X(p->k = -1, INVALID, "k = -1")                                                                          \
     X(p->k = (int64_t)1 << 31, INVALID, "k = 2147483648")                                                    \
     X(p->dtype = CLMOE_U8, INVALID, "dtype = 5")                                                             \
@@ -287,24 +287,48 @@ enum { OK = CLMOE_OK, INVALID = CLMOE_E_INVALID, UNSUPPORTED = CLMOE_E_UNSUPPORT
 #define TOPK_PARAMS(X)                                                                                       \
     X(p->max_rows = -1, INVALID, "max_rows = -1")                                                            \
     X(p->max_rows = INT64_MAX, INVALID, "max_rows = 9223372036854775807, n = 33")                            \
+    X((p->pad = 1, p->k = (int64_t)1 << 31, p->max_rows = (int64_t)1 << 31), INVALID,                        \
+      "max_rows = 2147483648, n = 33, k = 2147483648")                                                       \
     X(p->n = 0, INVALID, "n = 0")                                                                            \
-    X(p->n = (int64_t)1 << 31, INVALID, "n = 2147483648")                                                    \
+    X(p->n = ((int64_t)1 << 31) + 1, INVALID, "n = 2147483649")                                              \
     X(p->k = -1, INVALID, "k = -1")                                                                          \
-    X(p->k = 34, INVALID, "k = 34, n = 33")                                                                  \
-    X(p->dtype = CLMOE_I32, INVALID, "dtype = 3")                                                            \
+    X(p->k = 34, INVALID, "k = 34, n = 33, pad = 0")                                                         \
+    X((p->pad = 1, p->k = ((int64_t)1 << 31) + 1), INVALID, "k = 2147483649, n = 33, pad = 1")               \
+    X(p->pad = 2, INVALID, "pad = 2")                                                                        \
+    X(p->dtype = CLMOE_Q8_0, INVALID, "dtype = 6")                                                           \
+    X(p->dtype = (enum clmoe_dtype)13, INVALID, "dtype = 13")                                                \
+    X(p->dtype = (enum clmoe_dtype) - 1, INVALID, "dtype = -1")                                              \
+    X(p->smallest = -1, INVALID, "smallest = -1")                                                            \
     X(p->order = (enum clmoe_topk_order)3, INVALID, "order = 3")                                             \
-    X(p->nan = (enum clmoe_nan)2, INVALID, "nan = 2")                                                        \
-    X(p->outputs = 32, INVALID, "outputs = 0x20")                                                            \
+    X(p->nan = (enum clmoe_nan)3, INVALID, "nan = 3")                                                        \
+    X(p->ties = (enum clmoe_ties)2, INVALID, "ties = 2")                                                     \
+    X(p->index_dtype = CLMOE_U32, INVALID, "index_dtype = 4")                                                \
+    X(p->row_begin = 2, INVALID, "row_begin = 2")                                                            \
+    X(p->row_length = -1, INVALID, "row_length = -1")                                                        \
+    X(p->row_k = 3, INVALID, "row_k = 3")                                                                    \
+    X(p->outputs = 128, INVALID, "outputs = 0x80")                                                           \
     X(p->outputs = 0x80000001u, INVALID, "outputs = 0x80000001")                                             \
     X(p->dense_scale = NAN, INVALID, "dense_scale = ")                                                       \
+    X((p->dtype = CLMOE_I32, p->dense_scale = 2), INVALID, "dense_scale = 2 with dtype i32")                 \
+    X((p->dtype = CLMOE_U8, p->dense_fill.u = 256), INVALID, "dense_fill = 0x100 is out of the range of u8") \
+    X((p->dtype = CLMOE_I16, p->pad_value.i = -32769), INVALID,                                              \
+      "pad_value = 0xffffffffffff7fff is out of the range of i16")                                           \
     X(p->plan.kernel = "topk_nothing", INVALID, "topk_nothing")
 
 #define TOPK_ARGS(X)                                                                                         \
     X(a->x.mem = NULL, INVALID, "x.mem is NULL")                                                             \
     X(a->x.shape[0] = 8, INVALID, "x has 8 rows, the plan is for at most 7")                                 \
+    X(a->x.ndim = 1, INVALID, "x.ndim = 1, expected 2 or 3")                                                 \
+    X((a->x.ndim = 3, a->x.shape[2] = 3), INVALID, "x has 7 * 3 rows, the plan is for at most 7")            \
+    X((a->x.ndim = 3, a->x.shape[2] = -1), INVALID, "x.shape = [7, .., -1]")                                 \
+    X((a->x.ndim = 3, a->x.shape[2] = 1), INVALID, "values.ndim = 2, expected 3")                            \
     X(a->values = (struct clmoe_tensor){0}, INVALID, "values.ndim = 0")                                      \
     X(a->indices.mem = NULL, INVALID, "indices.mem is NULL")                                                 \
     X(a->dense = a->x, INVALID, "dense is given, but the plan was made without it")                          \
+    X(a->counts = a->bitmask, INVALID, "counts is given, but the plan was made without it")                  \
+    X(a->row_k = a->indices, INVALID, "row_k is given, but the plan was made without it")                    \
+    X((a->values.stride[0] = 1, a->values.stride[1] = 1), INVALID, "rows of an output overlap")              \
+    X((a->values.stride[0] = 1, a->values.stride[1] = 6), INVALID, "rows of an output overlap")              \
     X(a->mask.dtype = CLMOE_F32, INVALID, "mask.dtype is 0 (f32), expected u8")                              \
     X(a->values.mem = a->x.mem, INVALID, " overlaps ")                                                       \
     X(a->bitmask.shape[1] = 1, INVALID, "bitmask.shape[1] = 1, expected 2")
@@ -365,7 +389,7 @@ static void set_strides(struct clmoe_tensor *t, int64_t factor, int64_t last);
     X(t->shape[0] = INT64_MAX, INVALID, "")                                                                  \
     X(t->shape[0] = INT64_MIN, INVALID, "")                                                                  \
     X(set_strides(t, -1, 1), INVALID, ".stride[|rows of an output")                                          \
-    X(set_strides(t, 2, 2), INVALID, "the last must be 1|must be contiguous")                                \
+    X(set_strides(t, 1 << 20, 2), INVALID, "the last must be 1|must be contiguous|needs ")                   \
     X(set_strides(t, 1, -1), INVALID, ".stride[")                                                            \
     X(set_strides(t, 1 << 20, 1), INVALID, "needs |must be contiguous|the last must be 1")                   \
     X((set_strides(t, 1, 1), t->stride[0] = INT64_MAX / 64), INVALID,                                        \

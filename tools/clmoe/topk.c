@@ -54,7 +54,7 @@ static int prepare(struct job *job, struct clmoe_topk_params *p) {
         .smallest = job->smallest,
         .order = (enum clmoe_topk_order)job->order,
         .nan = (enum clmoe_nan)job->nan,
-        .dense_fill = option_float(job->fill),
+        .dense_fill.f = job->fill,
     };
     session_dtype(job->x.dtype, &p->dtype);
     for (int i = 0; i < N_OUTPUTS; i++)
