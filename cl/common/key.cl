@@ -29,14 +29,3 @@ inline float key_value(uint key) { return as_float((key >> 31) ? key & 0x7ffffff
 // One number for "larger key first, then lower index": the largest pair is the best.
 inline ulong key_pair(uint key, uint index) { return ((ulong)key << 32) | (uint)~index; }
 inline uint key_pair_index(ulong pair) { return ~(uint)pair; }
-
-// The key of a value's bits for either direction. Smallest inverts the key and never an index: the lowest index wins a
-// tie in both directions, and a NaN that is greatest comes last of the smallest.
-inline uint key_directed(uint bits, bool smallest, bool nan_lowest) {
-    const uint nan = nan_lowest ? KEY_NONE : KEY_NAN_GREATEST;
-    const uint key = key_bits_are_nan(bits) ? nan : key_of_bits(bits);
-    return smallest ? ~key : key;
-}
-
-// The total order: does element i with key a come before element j with key b?
-inline bool key_before(uint a, uint i, uint b, uint j) { return a > b || (a == b && i < j); }

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: MIT
-// A row in a work-group: group = row; candidates (key, index) in local memory, sorted, the first k are selected.
+// A row in a work-group: group = row; candidates (key, position) in local memory, sorted, the first k are selected.
 //
 // FILTER 0: the candidates are the row; TILE >= n.
-// FILTER 1: those not after the k-th best of the LOCAL_SIZE maxima of lanes (lane l has elements l + q * LOCAL_SIZE).
-//           k lanes have one, so there are at least k and at most k * ceil(n / LOCAL_SIZE) <= TILE of them, usually
-//           little more than k. Needs 1 <= k <= LOCAL_SIZE <= n. Candidates come in any order; the sort settles it.
+// FILTER 1: those not after the k-th best of the maxima of lanes (lane l has the positions l + q * LOCAL_SIZE, and
+//           min(LOCAL_SIZE, n) lanes have some). k lanes have one, so there are at least k and at most
+//           k * ceil(n / LOCAL_SIZE) <= TILE of them, usually little more than k. Needs k <= LOCAL_SIZE. Candidates
+//           come in any order; the sort settles it.
 #include "topk/output.cl"
 #include "topk/sort.cl"
 
@@ -15,63 +16,66 @@
 #error "FILTER: 0 or 1"
 #endif
 
-kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) void topk_bitonic(X_PARAMS, LIST_PARAMS, CELL_PARAMS) {
-    local uint keys[TILE];
+kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) void topk_bitonic(TOPK_PARAMS) {
+    local KEY_T keys[TILE];
     local ID_T ids[TILE];
-    const long row = get_group_id(0);
-    const int lid = get_local_id(0);
-    const global BITS(X_T) *const x_row = ROW(x, row);
+    const uint lid = get_local_id(0);
+    const struct row row = TOPK_ROW(get_group_id(0));
+    const uint n = row.n, k = row.k;
 #if FILTER
-    local uint cut_key, cut_id, found;
-    uint top_key = key_at(x_row, lid, flags), top_id = (uint)lid;
-    for (long i = lid + LOCAL_SIZE; i < n; i += LOCAL_SIZE) {
-        const uint key = key_at(x_row, i, flags);
-        top_id = key > top_key ? (uint)i : top_id;
+    local KEY_T cut_key;
+    local uint cut_id, found;
+    KEY_T top_key = lid < n ? key_at(&row, lid) : 0;
+    uint top_id = lid;
+    for (uint p = lid + LOCAL_SIZE; p < n; p += LOCAL_SIZE) {
+        const KEY_T key = key_at(&row, p);
+        top_id = key > top_key ? p : top_id;
         top_key = max(top_key, key);
     }
     keys[lid] = top_key;
     ids[lid] = (ID_T)top_id;
     if (lid == 0) found = 0;
     barrier(CLK_LOCAL_MEM_FENCE);
-    int rank = 0;
-    for (int l = 0; l < LOCAL_SIZE; l++)
+    uint rank = 0;
+    for (uint l = 0; l < min((uint)LOCAL_SIZE, n); l++)
         rank += key_before(keys[l], ids[l], top_key, top_id);
-    if (rank == k - 1) {
+    if (lid < n && rank + 1 == k) {
         cut_key = top_key;
         cut_id = top_id;
     }
     barrier(CLK_LOCAL_MEM_FENCE);
-    const uint bound = cut_key, bound_id = cut_id;
-    for (long i = lid; i < n; i += LOCAL_SIZE) {
-        const uint key = key_at(x_row, i, flags);
-        if (key_before(bound, bound_id, key, (uint)i)) continue;
+    const KEY_T bound = k > 0 ? cut_key : 0;
+    const uint bound_id = k > 0 ? cut_id : 0;
+    for (uint p = lid; k > 0 && p < n; p += LOCAL_SIZE) {
+        const KEY_T key = key_at(&row, p);
+        if (key_before(bound, bound_id, key, p)) continue;
         const uint at = atomic_inc(&found);
         keys[at] = key;
-        ids[at] = (ID_T)i;
+        ids[at] = (ID_T)p;
     }
     barrier(CLK_LOCAL_MEM_FENCE);
     const uint count = found;
 #else
-    const uint count = k > 0 ? (uint)n : 0u;
-    for (uint i = lid; i < count; i += LOCAL_SIZE) {
-        keys[i] = key_at(x_row, i, flags);
-        ids[i] = (ID_T)i;
+    const uint count = k > 0 ? n : 0;
+    for (uint p = lid; p < count; p += LOCAL_SIZE) {
+        keys[p] = key_at(&row, p);
+        ids[p] = (ID_T)p;
     }
     barrier(CLK_LOCAL_MEM_FENCE);
 #endif
     sort_pairs(keys, ids, count);
-    const uint kth = k > 0 ? keys[k - 1] : 0xffffffffu;
-    const int cut = k > 0 ? (int)ids[k - 1] : -1;
-    if (flags & OUT_CELLS)
-        put_cells(ROW(mask, row), ROW(bitmask, row), ROW(dense, row), x_row, n, flags, (BITS(X_T))fill, scale, kth, cut, lid,
-                  LOCAL_SIZE);
+    const KEY_T kth = k > 0 ? keys[k - 1] : 0;
+    const uint last = k > 0 ? ids[k - 1] : 0;
+    if (lid == 0) put_threshold(&row, last);
+    put_cells(&row, kth, last, lid, LOCAL_SIZE);
     if (flags & BY_INDEX) {
         barrier(CLK_LOCAL_MEM_FENCE);
-        for (int p = lid; p < k; p += LOCAL_SIZE)
+        for (uint p = lid; p < k; p += LOCAL_SIZE)
             keys[p] = 0;
         barrier(CLK_LOCAL_MEM_FENCE);
-        sort_pairs(keys, ids, (uint)k);
+        sort_pairs(keys, ids, k);
     }
-    for (int p = lid; p < k; p += LOCAL_SIZE)
-        put_selected(ROW(values, row), ROW(indices, row), x_row, flags, (uint)p, ids[p]);
+    for (uint place = lid; place < k; place += LOCAL_SIZE)
+        put_selected(&row, place, ids[place]);
+    put_padding(&row, lid, LOCAL_SIZE);
 }

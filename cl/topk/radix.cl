@@ -1,19 +1,21 @@
 // SPDX-License-Identifier: MIT
 // Any row, in several launches over a slab of rows, with a workspace:
 //   begin   state and histograms of each row
-//   count   histogram of the next digit of 8 bits, of the elements that match the digits so far   } for each digit,
-//   pick    the digit of the k-th key; what is still to be found among its equals                  } highest first
-//   tally   per span: elements above and equal to the k-th key (its digits; the rest of a key is determined by them)
+//   count   histogram of the next digit of 8 bits, of the keys that match the digits so far   } for each digit,
+//   pick    the digit of the k-th key; what is still to be found among its equals             } highest first
+//   tally   per span: keys above and equal to the k-th key
 //   scan    the same for all spans before
-//   emit    everything in index order: selected are the elements above and the first `rest` equal ones
+//   emit    everything by position: selected are the keys above and the first `rest` equal ones
+//   finish  where mask, bitmask, dense, the threshold or padding is wanted
 //   sort, step   only where values or indices are wanted best first: bitonic over the k pairs
 //
-// A row is cut into `spans` spans of `span` elements (a multiple of SPAN_TILE): group = row in slab * spans + span.
-// Workspace, in uints, per row of the slab (s):
-//   state     2     the digits of the k-th key, high bits first; how many of their equals are selected
+// A row is cut into `spans` spans of `span` columns (a multiple of SPAN_TILE); the same cuts its positions, of which
+// there may be fewer. group = row in slab * spans + span. Workspace, in uints, per row of the slab (s):
+//   state     6     digits of the k-th key, high bits first (2); how many of its equals are selected; the position of
+//                   the last of these; k of the row; unused
 //   histogram 256   all zero between the launches of pick and count
 //   tallies   2 * spans
-//   pairs     2 * k   keys, then indices
+//   pairs     keys, then in a part of their own positions: `pairs` of each, as many as can be selected
 #include "topk/output.cl"
 #define ID_T uint
 #include "topk/sort.cl"
@@ -28,90 +30,101 @@
 #define ABOVE 1u
 #define EQUAL 0x10000u // a tile counts both in one uint
 
-#define WORK_PARAMS global uint *work, ulong state_skip, ulong histogram_skip, ulong tallies_skip, ulong pairs_skip
-#define STATE(s) (work + state_skip + 2ul * (s))
+#define WORK_PARAMS                                                                                                    \
+    global uint *work, ulong state_skip, ulong histogram_skip, ulong tallies_skip, ulong keys_skip, ulong ids_skip
+#define STATE(s) (work + state_skip + 6ul * (s))
+#define STATE_KEY(s) (*(global KEY_T *)STATE(s))
+#define STATE_REST(s) STATE(s)[2]
+#define STATE_CUT(s) STATE(s)[3]
+#define STATE_K(s) STATE(s)[4]
 #define HISTOGRAM(s) (work + histogram_skip + 256ul * (s))
-#define PAIR_KEYS(s) (work + pairs_skip + 2ul * (ulong)k * (s))
-#define PAIR_IDS(s) (PAIR_KEYS(s) + k)
+#define PAIR_KEYS(s) ((global KEY_T *)(work + keys_skip) + (ulong)pairs * (s))
+#define PAIR_IDS(s) (work + ids_skip + (ulong)pairs * (s))
 
-// Span of this group.
+// Positions of the span of this group.
 #define SPAN_BOUNDS                                                                                                    \
-    const ulong s = get_group_id(0) / (uint)spans, part = get_group_id(0) - s * (uint)spans;                           \
-    const long begin = (long)part * span, end = min(begin + span, (long)n);                                            \
-    const global BITS(X_T) *const x_row = ROW(x, first_row + (long)s);                                                 \
-    global uint *const tally = work + tallies_skip + 2ul * get_group_id(0);                                            \
-    const int lid = get_local_id(0)
+    const uint lid = get_local_id(0), s = get_group_id(0) / (uint)spans, part = get_group_id(0) - s * (uint)spans;     \
+    const struct row row = TOPK_ROW(first_row + (long)s);                                                              \
+    const uint begin = (uint)min((ulong)part * span, (ulong)row.n);                                                    \
+    const uint end = (uint)min((ulong)begin + span, (ulong)row.n);                                                     \
+    global uint *const tally = work + tallies_skip + 2ul * get_group_id(0)
 
-kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) void radix_begin(WORK_PARAMS, int k) {
-    const ulong s = get_group_id(0);
-    for (int d = get_local_id(0); d < 256; d += LOCAL_SIZE)
+kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) void radix_begin(TOPK_PARAMS, WORK_PARAMS,
+                                                                                long first_row) {
+    const uint s = get_group_id(0);
+    for (uint d = get_local_id(0); d < 256; d += LOCAL_SIZE)
         HISTOGRAM(s)[d] = 0;
-    if (get_local_id(0) == 0) {
-        STATE(s)[0] = k > 0 ? 0u : 0xffffffffu; // above which there is nothing
-        STATE(s)[1] = (uint)k;
-    }
+    if (get_local_id(0) > 0) return;
+    const struct row row = TOPK_ROW(first_row + (long)s);
+    STATE_KEY(s) = row.k > 0 ? 0 : KEY_MAX; // above which there is nothing
+    STATE_REST(s) = row.k;
+    STATE_CUT(s) = 0;
+    STATE_K(s) = row.k;
 }
 
-kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) void radix_count(X_PARAMS, WORK_PARAMS, long first_row,
-                                                                                int spans, long span, int shift) {
-    local uint counts[256];
+kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) void radix_count(TOPK_PARAMS, WORK_PARAMS,
+                                                                                long first_row, int spans, ulong span,
+                                                                                int shift) {
+    local uint numbers[256];
     SPAN_BOUNDS;
     (void)tally;
-    for (int d = lid; d < 256; d += LOCAL_SIZE)
-        counts[d] = 0;
+    for (uint d = lid; d < 256; d += LOCAL_SIZE)
+        numbers[d] = 0;
     barrier(CLK_LOCAL_MEM_FENCE);
-    const uint digits = STATE(s)[0], mask = (uint)(0xffffff00ul << shift);
+    const KEY_T digits = STATE_KEY(s), matched = (KEY_T)(~255ul << shift);
     uint run = 0, last = 0; // equal digits in a row are counted before they are added: constant rows cost no more
-    for (long i = begin + lid; i < end; i += LOCAL_SIZE) {
-        const uint key = key_at(x_row, i, flags), digit = (key >> shift) & 255u;
-        if ((key ^ digits) & mask) continue;
+    for (uint p = begin + lid; p < end; p += LOCAL_SIZE) {
+        const KEY_T key = key_at(&row, p);
+        const uint digit = (uint)(key >> shift) & 255u;
+        if ((key ^ digits) & matched) continue;
         if (digit != last && run) {
-            atomic_add(&counts[last], run);
+            atomic_add(&numbers[last], run);
             run = 0;
         }
         last = digit;
         run++;
     }
-    if (run) atomic_add(&counts[last], run);
+    if (run) atomic_add(&numbers[last], run);
     barrier(CLK_LOCAL_MEM_FENCE);
-    for (int d = lid; d < 256; d += LOCAL_SIZE)
-        if (counts[d]) atomic_add(&HISTOGRAM(s)[d], counts[d]);
+    for (uint d = lid; d < 256; d += LOCAL_SIZE)
+        if (numbers[d]) atomic_add(&HISTOGRAM(s)[d], numbers[d]);
 }
 
-kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) void radix_pick(WORK_PARAMS, int k, int shift) {
-    local uint counts[256];
-    const ulong s = get_group_id(0);
-    const uint rest = STATE(s)[1], digits = STATE(s)[0];
-    for (int d = get_local_id(0); d < 256; d += LOCAL_SIZE) {
-        counts[d] = HISTOGRAM(s)[d];
+kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) void radix_pick(WORK_PARAMS, int shift) {
+    local uint numbers[256];
+    const uint s = get_group_id(0);
+    const uint rest = STATE_REST(s);
+    const KEY_T digits = STATE_KEY(s);
+    for (uint d = get_local_id(0); d < 256; d += LOCAL_SIZE) {
+        numbers[d] = HISTOGRAM(s)[d];
         HISTOGRAM(s)[d] = 0;
     }
     barrier(CLK_LOCAL_MEM_FENCE | CLK_GLOBAL_MEM_FENCE);
-    for (int d = get_local_id(0); d < 256; d += LOCAL_SIZE) {
+    for (uint d = get_local_id(0); d < 256; d += LOCAL_SIZE) {
         uint above = 0;
-        for (int e = 255; e > d; e--)
-            above += counts[e];
-        if (above < rest && rest - above <= counts[d]) { // one digit: 1 <= rest <= sum of the counts
-            STATE(s)[0] = digits | (uint)d << shift;
-            STATE(s)[1] = rest - above;
+        for (uint e = 255; e > d; e--)
+            above += numbers[e];
+        if (above < rest && rest - above <= numbers[d]) { // one digit, or none with k = 0: rest <= sum of the numbers
+            STATE_KEY(s) = digits | (KEY_T)d << shift;
+            STATE_REST(s) = rest - above;
         }
     }
 }
 
-kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) void radix_tally(X_PARAMS, WORK_PARAMS, long first_row,
-                                                                                int spans, long span, int shift) {
+kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) void radix_tally(TOPK_PARAMS, WORK_PARAMS,
+                                                                                long first_row, int spans, ulong span) {
     local uint aboves[LOCAL_SIZE], equals[LOCAL_SIZE];
     SPAN_BOUNDS;
-    const uint kth = STATE(s)[0] >> shift;
+    const KEY_T kth = STATE_KEY(s);
     uint above = 0, equal = 0;
-    for (long i = begin + lid; i < end; i += LOCAL_SIZE) {
-        const uint key = key_at(x_row, i, flags) >> shift;
+    for (uint p = begin + lid; p < end; p += LOCAL_SIZE) {
+        const KEY_T key = key_at(&row, p);
         above += key > kth;
         equal += key == kth;
     }
     aboves[lid] = above;
     equals[lid] = equal;
-    for (int half_size = LOCAL_SIZE / 2; half_size > 0; half_size /= 2) {
+    for (uint half_size = LOCAL_SIZE / 2; half_size > 0; half_size /= 2) {
         barrier(CLK_LOCAL_MEM_FENCE);
         if (lid < half_size) {
             aboves[lid] += aboves[lid + half_size];
@@ -152,64 +165,51 @@ kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) void radix_scan(W
     }
 }
 
-// A tile of SPAN_TILE elements at a time: class of each element (loads side by side), sums of the PER elements in a
-// row that a work-item decides on, their scan, then the outputs (stores side by side again).
-kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) void radix_emit(X_PARAMS, LIST_PARAMS, CELL_PARAMS,
-                                                                               WORK_PARAMS, long first_row, int spans,
-                                                                               long span, int shift, int sorted) {
-    local uchar classes[SPAN_TILE]; // 0, 1 above, 2 equal; then 1 where selected
+// A tile of SPAN_TILE positions at a time: class of each key (loads side by side), sums of the PER keys in a row that a
+// work-item decides on, their scan, then the outputs or the pairs to sort.
+kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) void radix_emit(TOPK_PARAMS, WORK_PARAMS, long first_row,
+                                                                               int spans, ulong span, int sorted) {
+    local uchar classes[SPAN_TILE]; // 0, 1 above, 2 equal
     local uint sums[2][LOCAL_SIZE];
     SPAN_BOUNDS;
-    const long row = first_row + (long)s;
-    const uint kth = STATE(s)[0] >> shift, rest = STATE(s)[1];
-    const BITS(X_T) rounded_fill = (BITS(X_T))fill;
+    const KEY_T kth = STATE_KEY(s);
+    const uint rest = STATE_REST(s), pairs = min(slots, columns);
     uint above = tally[0], equal = tally[1]; // before the tile
-    for (long tile = begin; tile < end; tile += SPAN_TILE) {
-        const int filled = (int)min(end - tile, (long)SPAN_TILE);
-        for (int i = lid; i < SPAN_TILE; i += LOCAL_SIZE) {
-            const uint key = i < filled ? key_at(x_row, tile + i, flags) >> shift : 0u;
+    for (uint tile = begin; tile < end; tile += SPAN_TILE) {
+        const uint filled = min(end - tile, (uint)SPAN_TILE);
+        for (uint i = lid; i < SPAN_TILE; i += LOCAL_SIZE) {
+            const KEY_T key = i < filled ? key_at(&row, tile + i) : 0;
             classes[i] = i >= filled ? 0 : key > kth ? 1 : key == kth ? 2 : 0;
         }
         barrier(CLK_LOCAL_MEM_FENCE);
         uint own = 0;
-        for (int q = 0; q < PER; q++) {
+        for (uint q = 0; q < PER; q++) {
             const uint class = classes[lid * PER + q];
             own += class == 1 ? ABOVE : class == 2 ? EQUAL : 0u;
         }
         sums[0][lid] = own;
         barrier(CLK_LOCAL_MEM_FENCE);
         int side = 0;
-        for (int distance = 1; distance < LOCAL_SIZE; distance *= 2, side ^= 1) {
+        for (uint distance = 1; distance < LOCAL_SIZE; distance *= 2, side ^= 1) {
             sums[side ^ 1][lid] = sums[side][lid] + (lid >= distance ? sums[side][lid - distance] : 0u);
             barrier(CLK_LOCAL_MEM_FENCE);
         }
         const uint before_own = sums[side][lid] - own, total = sums[side][LOCAL_SIZE - 1];
         uint n_above = above + before_own % EQUAL, n_equal = equal + before_own / EQUAL;
-        for (int q = 0; q < PER; q++) {
-            const int i = lid * PER + q;
-            const uint class = classes[i];
-            const bool selected = class == 1 || (class == 2 && n_equal < rest);
-            if (selected) {
-                const uint place = n_above + min(n_equal, rest), id = (uint)(tile + i);
+        for (uint q = 0; q < PER; q++) {
+            const uint class = classes[lid * PER + q], p = tile + lid * PER + q;
+            if (class == 1 || (class == 2 && n_equal < rest)) {
+                const uint place = n_above + min(n_equal, rest);
+                if (class == 2 && n_equal == rest - 1) STATE_CUT(s) = p;
                 if (sorted) {
-                    PAIR_KEYS(s)[place] = key_at(x_row, id, flags);
-                    PAIR_IDS(s)[place] = id;
+                    PAIR_KEYS(s)[place] = key_at(&row, p);
+                    PAIR_IDS(s)[place] = p;
                 } else {
-                    put_selected(ROW(values, row), ROW(indices, row), x_row, flags, place, id);
+                    put_selected(&row, place, p);
                 }
             }
             n_above += class == 1;
             n_equal += class == 2;
-            classes[i] = selected;
-        }
-        barrier(CLK_LOCAL_MEM_FENCE);
-        for (int i = lid; i < filled; i += LOCAL_SIZE)
-            put_cell(ROW(mask, row), ROW(dense, row), x_row, flags, rounded_fill, scale, (uint)(tile + i), classes[i]);
-        for (int w = lid; (flags & OUT_BITMASK) && 32 * w < filled; w += LOCAL_SIZE) {
-            uint word = 0;
-            for (int i = 0; i < 32; i++)
-                word |= (uint)classes[32 * w + i] << i; // past the end of the row: 0
-            ROW(bitmask, row)[tile / 32 + w] = word;
         }
         above += total % EQUAL;
         equal += total / EQUAL;
@@ -217,15 +217,30 @@ kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) void radix_emit(X
     }
 }
 
+// Columns of the span of this group.
+kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) void radix_finish(TOPK_PARAMS, WORK_PARAMS,
+                                                                                 long first_row, int spans,
+                                                                                 ulong span) {
+    const uint lid = get_local_id(0), s = get_group_id(0) / (uint)spans, part = get_group_id(0) - s * (uint)spans;
+    const struct row row = TOPK_ROW(first_row + (long)s);
+    const ulong begin = part * span;
+    put_cells_between(&row, STATE_KEY(s), STATE_CUT(s), (uint)begin, (uint)min(begin + span, (ulong)columns), lid,
+                      LOCAL_SIZE);
+    if (part > 0) return;
+    put_padding(&row, lid, LOCAL_SIZE);
+    if (lid == 0) put_threshold(&row, STATE_CUT(s));
+}
+
 // Blocks of SORT_TILE pairs: sorts each (merge 0), or merges from the distance SORT_TILE / 2 down (merge 1). The last
-// launch of a sort writes the outputs.
-kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) void radix_sort(X_PARAMS, LIST_PARAMS, WORK_PARAMS,
-                                                                               long first_row, int blocks, int merge,
-                                                                               int last) {
-    local uint keys[SORT_TILE], ids[SORT_TILE];
-    const ulong s = get_group_id(0) / (uint)blocks;
-    const uint begin = (uint)(get_group_id(0) - s * (uint)blocks) * SORT_TILE, count = min((uint)k - begin, (uint)SORT_TILE);
-    const long row = first_row + (long)s;
+// launch of a sort writes the outputs. A row may have fewer pairs than the launches are for.
+kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) void radix_sort(TOPK_PARAMS, WORK_PARAMS, long first_row,
+                                                                               int blocks, int merge, int last) {
+    local KEY_T keys[SORT_TILE];
+    local uint ids[SORT_TILE];
+    const uint s = get_group_id(0) / (uint)blocks;
+    const struct row row = TOPK_ROW(first_row + (long)s);
+    const uint begin = (get_group_id(0) - s * (uint)blocks) * SORT_TILE, pairs = min(slots, columns);
+    const uint count = begin < row.k ? min(row.k - begin, (uint)SORT_TILE) : 0;
     for (uint p = get_local_id(0); p < count; p += LOCAL_SIZE) {
         keys[p] = PAIR_KEYS(s)[begin + p];
         ids[p] = PAIR_IDS(s)[begin + p];
@@ -237,7 +252,7 @@ kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) void radix_sort(X
         sort_pairs(keys, ids, count);
     for (uint p = get_local_id(0); p < count; p += LOCAL_SIZE) {
         if (last) {
-            put_selected(ROW(values, row), ROW(indices, row), ROW(x, row), flags, begin + p, ids[p]);
+            put_selected(&row, begin + p, ids[p]);
         } else {
             PAIR_KEYS(s)[begin + p] = keys[p];
             PAIR_IDS(s)[begin + p] = ids[p];
@@ -246,14 +261,16 @@ kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) void radix_sort(X
 }
 
 // One step of the sort over whole rows; group = row in slab * groups + part of the row's pairs.
-kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) void radix_step(WORK_PARAMS, int k, int groups,
+kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) void radix_step(WORK_PARAMS, uint pairs, int groups,
                                                                                uint stride, int mirror) {
-    const ulong s = get_group_id(0) / (uint)groups;
+    const uint s = get_group_id(0) / (uint)groups;
     const uint t = (uint)(get_group_id(0) - s * (uint)groups) * LOCAL_SIZE + (uint)get_local_id(0);
     const uint low = pair_low(t, stride), high = pair_high(low, stride, mirror);
-    if (high >= (uint)k) return; // low < high
-    global uint *const keys = PAIR_KEYS(s), *const ids = PAIR_IDS(s);
-    const uint a = keys[low], b = keys[high], i = ids[low], j = ids[high];
+    if (high >= STATE_K(s)) return; // low < high
+    global KEY_T *const keys = PAIR_KEYS(s);
+    global uint *const ids = PAIR_IDS(s);
+    const KEY_T a = keys[low], b = keys[high];
+    const uint i = ids[low], j = ids[high];
     if (!key_before(b, j, a, i)) return;
     keys[low] = b, keys[high] = a;
     ids[low] = j, ids[high] = i;

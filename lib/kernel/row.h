@@ -33,7 +33,7 @@ struct reason {
 /* Inside a fits function: `return refuse(why, "n = %lld > 1024", n)`. Always false. */
 bool refuse(struct reason *why, const char *fmt, ...) PRINTF_LIKE(2, 3);
 
-#define RECIPE_KERNELS 8
+#define RECIPE_KERNELS 12
 #define SPEC_OPTIONS 768
 
 struct kernel_spec {

@@ -189,18 +189,24 @@ static void draw_matmul_pack(clmoe_context *ctx, clmoe_plan **plan) {
 }
 
 static void draw_topk(clmoe_context *ctx, clmoe_plan **plan) {
+    static const enum clmoe_dtype dtypes[] = {CLMOE_F64, CLMOE_I8,  CLMOE_U8,  CLMOE_I16, CLMOE_U16,
+                                              CLMOE_I32, CLMOE_U32, CLMOE_I64, CLMOE_U64};
     const int64_t n = size(), k = size();
-    const struct clmoe_topk_params p = {
+    struct clmoe_topk_params p = {
         .max_rows = size(),
         .n = n,
         .k = draw(10) ? k % n : n,
-        .dtype = plain(),
+        .dtype = draw(2) ? plain() : dtypes[draw(sizeof dtypes / sizeof *dtypes)],
         .smallest = draw(2),
         .order = (enum clmoe_topk_order)draw(3),
-        .nan = (enum clmoe_nan)draw(2),
-        .outputs = (uint32_t)draw(32),
-        .dense_scale = number(),
+        .nan = (enum clmoe_nan)draw(3),
+        .ties = (enum clmoe_ties)draw(2),
+        .row_begin = draw(2),
+        .row_length = draw(2),
+        .row_k = draw(2),
+        .outputs = (uint32_t)draw(128),
     };
+    if (dtype_is_float(p.dtype)) p.dense_scale = number();
     clmoe_topk_plan(ctx, &p, plan);
 }
 
