@@ -180,6 +180,43 @@ struct guarded guarded_bytes(struct rng *rng, enum clmoe_dtype dtype, int ndim, 
     return g;
 }
 
+/* Where element `e` of all, counted densely, lies in the image. */
+static size_t strided_place(const struct guarded *g, int64_t e) {
+    int64_t at = 0;
+    for (int d = g->tensor.ndim - 1; d >= 0; d--) {
+        const int64_t i = e % g->tensor.shape[d];
+        e /= g->tensor.shape[d];
+        at += i * g->tensor.stride[d];
+    }
+    return (size_t)g->tensor.offset + (size_t)(at * clmoe_dtype_bytes(g->tensor.dtype, 1));
+}
+
+static int64_t elements_of(const struct clmoe_tensor *t) {
+    int64_t count = 1;
+    for (int d = 0; d < t->ndim; d++)
+        count *= t->shape[d];
+    return count;
+}
+
+struct guarded guarded_strided(struct rng *rng, enum clmoe_dtype dtype, int ndim, const int64_t *shape,
+                               const int64_t *stride, const void *values) {
+    int64_t span = 1;
+    for (int d = 0; d < ndim; d++)
+        span += shape[d] > 0 ? (shape[d] - 1) * stride[d] : 0;
+    struct guarded g = guarded_new(rng, dtype, 1, span, false);
+    const size_t size = (size_t)clmoe_dtype_bytes(dtype, 1);
+    g.strided = true;
+    g.tensor.ndim = ndim;
+    for (int d = 0; d < ndim; d++) {
+        g.tensor.shape[d] = shape[d];
+        g.tensor.stride[d] = stride[d];
+    }
+    for (int64_t e = 0, count = elements_of(&g.tensor); values && e < count; e++)
+        memcpy(g.image + strided_place(&g, e), (const char *)values + (size_t)e * size, size);
+    guarded_upload(&g);
+    return g;
+}
+
 struct clmoe_tensor as_1d(const struct guarded *g) {
     struct clmoe_tensor t = g->tensor;
     t.ndim = 1;
@@ -188,21 +225,38 @@ struct clmoe_tensor as_1d(const struct guarded *g) {
     return t;
 }
 
+/* Copies the view's elements to `out` and puts those of the image in their place: what is left may only
+ * differ outside of the view. */
+static void take_elements(const struct guarded *g, unsigned char *now, void *out) {
+    const size_t size = (size_t)clmoe_dtype_bytes(g->tensor.dtype, 1);
+    for (int64_t e = 0, count = elements_of(&g->tensor); e < count; e++) {
+        const size_t at = strided_place(g, e);
+        if (out) memcpy((char *)out + (size_t)e * size, now + at, size);
+    }
+    for (int64_t e = 0, count = elements_of(&g->tensor); e < count; e++)
+        memcpy(now + strided_place(g, e), g->image + strided_place(g, e), size);
+}
+
+static void take_rows(const struct guarded *g, unsigned char *now, void *out) {
+    const bool flat = g->tensor.stride[0] == 0; /* made by guarded_bytes */
+    const int64_t rows = flat ? 1 : g->tensor.shape[0];
+    const size_t row =
+        (size_t)clmoe_dtype_bytes(g->tensor.dtype, flat ? elements_of(&g->tensor) : g->tensor.shape[1]);
+    for (int64_t r = 0; r < rows; r++) {
+        unsigned char *const at = flat ? now + g->tensor.offset : view_row(g, now, r);
+        if (out && row) memcpy((char *)out + (size_t)r * row, at, row);
+        memcpy(at, g->image + (at - now), row);
+    }
+}
+
 void guarded_read(const struct guarded *g, void *out) {
     unsigned char *const now = malloc(g->bytes);
     if (!now) abort();
     const cl_int err = clEnqueueReadBuffer(tester()->queue, g->mem, CL_TRUE, 0, g->bytes, now, 0, NULL, NULL);
-    const bool flat = g->tensor.stride[0] == 0; /* made by guarded_bytes */
-    int64_t count = 1;
-    for (int d = 0; d < g->tensor.ndim; d++)
-        count *= g->tensor.shape[d];
-    const int64_t rows = flat ? 1 : g->tensor.shape[0];
-    const size_t row = (size_t)clmoe_dtype_bytes(g->tensor.dtype, flat ? count : g->tensor.shape[1]);
-    for (int64_t r = 0; err == CL_SUCCESS && r < rows; r++) {
-        unsigned char *const at = flat ? now + g->tensor.offset : view_row(g, now, r);
-        if (out && row) memcpy((char *)out + (size_t)r * row, at, row);
-        memcpy(at, g->image + (at - now), row); /* what is left may only differ outside of the view */
-    }
+    if (err == CL_SUCCESS && g->strided)
+        take_elements(g, now, out);
+    else if (err == CL_SUCCESS)
+        take_rows(g, now, out);
     size_t bad = 0;
     while (bad < g->bytes && now[bad] == g->image[bad])
         bad++;

@@ -81,13 +81,14 @@ enum routing_fill {
 void fill_ids(struct rng *rng, enum routing_fill fill, int32_t *ids, int64_t tokens, int k, int experts);
 
 /* ---- guarded buffers ----
- * A device buffer with canaries around a 2-D view [rows, n]: 256 + random bytes before, random row padding,
- * 256 bytes after. guarded_read fails the test if a byte outside the view has changed. */
+ * A device buffer with canaries around a view, mostly 2-D [rows, n]: 256 + random bytes before, random row
+ * padding, 256 bytes after. guarded_read fails the test if a byte outside the view has changed. */
 struct guarded {
     cl_mem mem;
     struct clmoe_tensor tensor; /* the view: offset and strides are not trivial */
     unsigned char *image;       /* what the whole buffer held at first */
     size_t bytes;
+    bool strided; /* made by guarded_strided */
 };
 
 /* `values`: rows * n elements as floats, rounded to dtype (f32, f16, bf16), or NULL: poison. */
@@ -103,6 +104,9 @@ struct guarded guarded_raw(struct rng *rng, enum clmoe_dtype dtype, int64_t rows
 /* Any dtype from raw bytes of a contiguous array, without row padding; the tensor has the given dims. */
 struct guarded guarded_bytes(struct rng *rng, enum clmoe_dtype dtype, int ndim, const int64_t *shape,
                              const void *bytes);
+/* A plain dtype (no block format) with any strides of 0 and more; `values` densely, or NULL: poison. */
+struct guarded guarded_strided(struct rng *rng, enum clmoe_dtype dtype, int ndim, const int64_t *shape,
+                               const int64_t *stride, const void *values);
 /* The view as one-dimensional (rows must be 1 or the view contiguous). */
 struct clmoe_tensor as_1d(const struct guarded *g);
 
