@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 // The formulas of include/clmoe/scatter.h, one work-item an element of y, all slots of its row in order:
 //   group = row * column_groups + column group; a group takes LOCAL_SIZE columns of one row.
-#include "scatter/slots.cl"
+// What is added or multiplied is in y already.
+#include "scatter/row.cl"
 
 kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) void scatter_ref(ROW_PARAMS) {
     const long column_groups = (n + LOCAL_SIZE - 1) / LOCAL_SIZE;
@@ -9,19 +10,28 @@ kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) void scatter_ref(
     const long i = ((long)get_group_id(0) - at * column_groups) * LOCAL_SIZE + get_local_id(0);
     if (i >= n) return;
 
-    const struct row r = ROW_AT(at);
-    long first = -1, last = -1;
-    for (long j = 0; j < k; j++) {
-        if (r.indices[j] != i) continue;
-        if (first < 0) first = j;
-        last = j;
+    const long b = B_OF(at);
+    const struct row r = ROW_AT(b, A_OF(at, b));
+    global CELL *const cell = r.y + i * r.y_step;
+#if FOLD
+    bool named = false;
+    float v = load(cell);
+    for (uint j = 0; j < k; j++) {
+        if (id_at(&r, j) != i) continue;
+        v = folded(&r, v, j, (uint)i);
+        named = true;
     }
-#if MODE == MODE_ADD
-    if (last >= 0) add(&r, (uint)first, (uint)last, i);
+    if (named) *cell = cell_of(v);
 #else
-    if (last >= 0)
-        put(&r, (uint)last, i);
-    else
-        STORE(X_T, r.y, i, fill);
+    CELL v = (CELL)fill;
+    bool named = false;
+    uint last = 0;
+    for (uint j = 0; j < k; j++) {
+        if (id_at(&r, j) != i) continue;
+        last = j;
+        named = true;
+    }
+    if (named) v = placed(&r, last, (uint)i);
+    *cell = v;
 #endif
 }

@@ -31,6 +31,35 @@ enum clmoe_status operand_rows(const clmoe_plan *plan, const char *name, const s
     return CLMOE_OK;
 }
 
+enum clmoe_status operand_axis(const clmoe_plan *plan, const char *name, const struct clmoe_tensor *t,
+                               int64_t max, int64_t *outer, int64_t *inner) {
+    const struct log *const log = &plan->ctx->log;
+    REQUIRE(log, t->ndim == 2 || t->ndim == 3, "%s.ndim = %d, expected 2 or 3", name, (int)t->ndim);
+    *outer = t->shape[0];
+    *inner = t->ndim == 3 ? t->shape[2] : 1;
+    REQUIRE(log, *outer >= 0 && *inner >= 0, "%s.shape = [%lld, .., %lld]", name, (long long)*outer,
+            (long long)*inner);
+    REQUIRE(log, t->ndim == 3 || *outer <= max, "%s has %lld rows, the plan is for at most %lld", name,
+            (long long)*outer, (long long)max);
+    REQUIRE(log, product_fits(*outer, *inner, max), "%s has %lld * %lld rows, the plan is for at most %lld",
+            name, (long long)*outer, (long long)*inner, (long long)max);
+    return CLMOE_OK;
+}
+
+struct operand_rule operand_rows_of(const struct clmoe_tensor *like, const char *name,
+                                    const struct clmoe_tensor *tensor, struct operand *out, bool wanted,
+                                    enum clmoe_dtype dtype, int64_t columns) {
+    return (struct operand_rule){.name = name,
+                                 .tensor = tensor,
+                                 .out = out,
+                                 .use = USE_READ,
+                                 .wanted = wanted,
+                                 .dtype = dtype,
+                                 .ndim = like->ndim,
+                                 .shape = {like->shape[0], columns, like->ndim == 3 ? like->shape[2] : 0},
+                                 .any_step = true};
+}
+
 static bool all_zero(const struct clmoe_tensor *t) {
     for (int d = 0; d < t->ndim; d++)
         if (t->stride[d] != 0) return false;

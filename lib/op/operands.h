@@ -59,6 +59,16 @@ enum clmoe_status operands_check_inputs(const clmoe_plan *plan, const struct ope
 enum clmoe_status operand_rows(const clmoe_plan *plan, const char *name, const struct clmoe_tensor *tensor,
                                int64_t max, int64_t *rows);
 
+/* The rows of a call whose rows lie along dimension 1 of tensors [rows, n] or [outer, n, inner], which
+ * `tensor` decides: between 0 and max of them. 2-D has inner = 1. */
+enum clmoe_status operand_axis(const clmoe_plan *plan, const char *name, const struct clmoe_tensor *tensor,
+                               int64_t max, int64_t *outer, int64_t *inner);
+
+/* The rule of a tensor with as many dimensions as `like`, and `columns` elements along dimension 1. */
+struct operand_rule operand_rows_of(const struct clmoe_tensor *like, const char *name,
+                                    const struct clmoe_tensor *tensor, struct operand *out, bool wanted,
+                                    enum clmoe_dtype dtype, int64_t columns);
+
 /* a * b <= limit, without overflow, for a, b >= 0. */
 bool product_fits(int64_t a, int64_t b, int64_t limit);
 

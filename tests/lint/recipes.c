@@ -105,16 +105,19 @@ static void draw_combine(clmoe_context *ctx, clmoe_plan **plan) {
 }
 
 static void draw_scatter(clmoe_context *ctx, clmoe_plan **plan) {
+    const enum clmoe_scatter_mode mode = (enum clmoe_scatter_mode)draw(4);
     const struct clmoe_scatter_params p = {
         .max_rows = size(),
         .n = size(),
         .k = size(),
-        .dtype = plain(),
-        .mode = (enum clmoe_scatter_mode)draw(3),
-        .fill = number(),
-        .scale = number(),
-        .slot_scale = draw(2),
-        .column_scale = draw(2),
+        .dtype = draw(2) ? plain() : (enum clmoe_dtype)draw(CLMOE_DTYPE_COUNT),
+        .index_dtype = draw(2) ? CLMOE_I64 : CLMOE_I32,
+        .mode = mode,
+        .scale = draw(2) ? number() : 0,
+        .slot_scale = draw(2) * draw(2),
+        .column_scale = draw(2) * draw(2),
+        .from_x = mode >= CLMOE_SCATTER_ADD && draw(2),
+        .no_values = mode >= CLMOE_SCATTER_ADD && draw(2),
     };
     clmoe_scatter_plan(ctx, &p, plan);
 }

@@ -40,15 +40,22 @@ enum { OK = CLMOE_OK, INVALID = CLMOE_E_INVALID, UNSUPPORTED = CLMOE_E_UNSUPPORT
 
 #define SCATTER_PARAMS(X)                                                                                    \
     X(p->max_rows = -1, INVALID, "max_rows = -1")                                                            \
+    X(p->max_rows = INT64_MAX, INVALID, "max_rows = 9223372036854775807, n = 33")                            \
     X(p->n = 0, INVALID, "n = 0")                                                                            \
     X(p->n = -1, INVALID, "n = -1")                                                                          \
     X(p->n = ((int64_t)1 << 31) + 1, INVALID, "n = 2147483649")                                              \
     X(p->k = -1, INVALID, "k = -1")                                                                          \
-    X(p->k = (int64_t)1 << 31, INVALID, "k = 2147483648")                                                    \
-    X(p->dtype = CLMOE_U8, INVALID, "dtype = 5")                                                             \
-    X(p->dtype = (enum clmoe_dtype)7, INVALID, "dtype = 7")                                                  \
-    X(p->mode = (enum clmoe_scatter_mode)3, INVALID, "mode = 3")                                             \
+    X(p->k = ((int64_t)1 << 31) + 1, INVALID, "k = 2147483649")                                              \
+    X(p->dtype = CLMOE_U8, INVALID, "slot_scale = 1, column_scale = 1 with dtype u8")                        \
+    X(p->dtype = CLMOE_Q8_0, INVALID, "dtype = 6")                                                           \
+    X(p->dtype = CLMOE_DTYPE_COUNT, INVALID, "dtype = 13")                                                   \
+    X((p->dtype = CLMOE_I32, p->mode = CLMOE_SCATTER_ADD), INVALID, "mode = 2 adds or multiplies f32")       \
+    X(p->index_dtype = CLMOE_U32, INVALID, "index_dtype = 4")                                                \
+    X(p->mode = (enum clmoe_scatter_mode)4, INVALID, "mode = 4")                                             \
     X(p->mode = (enum clmoe_scatter_mode) - 1, INVALID, "mode = -1")                                         \
+    X(p->from_x = 1, INVALID, "from_x = 1, mode = 0")                                                        \
+    X(p->no_values = 1, INVALID, "no_values = 1, mode = 0")                                                  \
+    X(p->slot_scale = 2, INVALID, "slot_scale = 2")                                                          \
     X(p->scale = NAN, INVALID, "scale = ")                                                                   \
     X(p->plan.kernel = "topk_lanes", INVALID, "topk_lanes")
 
@@ -73,6 +80,7 @@ enum { OK = CLMOE_OK, INVALID = CLMOE_E_INVALID, UNSUPPORTED = CLMOE_E_UNSUPPORT
     X(a->y.shape[0] = 8, INVALID, "y has 8 rows, the plan is for at most 7")                                 \
     X(a->y.shape[1] = 32, INVALID, "y.shape[1] = 32, expected 33")                                           \
     X(a->values = (struct clmoe_tensor){0}, INVALID, "values.dtype is 0 (f32)|values.ndim = 0")              \
+    X(a->y.ndim = 1, INVALID, "y.ndim = 1, expected 2 or 3")                                                 \
     X((a->y.stride[0] = 5, a->y.stride[1] = 1), INVALID, "rows of an output overlap")
 
 #define PERMUTE_PARAMS(X)                                                                                    \

@@ -46,7 +46,7 @@ static int run(struct session *s, struct job *job) {
                                      .n = job->n,
                                      .k = values.shape[1],
                                      .mode = CLMOE_SCATTER_SET,
-                                     .fill = option_float(job->fill)};
+                                     .fill.f = job->fill};
     struct clmoe_scatter_args args = {0};
     clmoe_plan *plan = NULL;
     int code = option_factor(&job->usage, "--scale", job->scale, &p.scale);
