@@ -149,6 +149,7 @@ static enum clmoe_status ref_run(const struct run *run) {
 }
 
 static const struct kernel_row rows[] = {
+    {"topk_cpu", topk_cpu_fits, topk_cpu_prepare, topk_cpu_run, CLMOE_FEATURE_CPU},
     {"topk_lanes", lanes_fits, lanes_prepare, lanes_run},
     {"topk_bitonic", bitonic_fits, bitonic_prepare, bitonic_run},
     {"topk_radix", topk_radix_fits, topk_radix_prepare, topk_radix_run},

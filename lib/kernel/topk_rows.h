@@ -9,4 +9,8 @@ bool topk_radix_fits(const struct device *dev, const void *problem, struct reaso
 void topk_radix_prepare(const struct device *dev, const void *problem, struct recipe *recipe);
 enum clmoe_status topk_radix_run(const struct run *run);
 
+bool topk_cpu_fits(const struct device *dev, const void *problem, struct reason *why);
+void topk_cpu_prepare(const struct device *dev, const void *problem, struct recipe *recipe);
+enum clmoe_status topk_cpu_run(const struct run *run);
+
 #endif
