@@ -20,17 +20,20 @@ kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) void topk_bitonic
     local KEY_T keys[TILE];
     local ID_T ids[TILE];
     const uint lid = get_local_id(0);
-    const struct row row = TOPK_ROW(get_group_id(0));
-    const uint n = row.n, k = row.k;
 #if FILTER
     local KEY_T cut_key;
     local uint cut_id, found;
-    KEY_T top_key = lid < n ? key_at(&row, lid) : 0;
-    uint top_id = lid;
-    for (uint p = lid + LOCAL_SIZE; p < n; p += LOCAL_SIZE) {
-        const KEY_T key = key_at(&row, p);
-        top_id = key > top_key ? p : top_id;
-        top_key = max(top_key, key);
+    uint n, k, top_id = lid;
+    KEY_T top_key;
+    {
+        const struct row row = TOPK_ROW(get_group_id(0));
+        n = row.n, k = row.k;
+        top_key = lid < n ? key_at(&row, lid) : 0;
+        for (uint p = lid + LOCAL_SIZE; p < n; p += LOCAL_SIZE) {
+            const KEY_T key = key_at(&row, p);
+            top_id = key > top_key ? p : top_id;
+            top_key = max(top_key, key);
+        }
     }
     keys[lid] = top_key;
     ids[lid] = (ID_T)top_id;
@@ -44,30 +47,42 @@ kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) void topk_bitonic
         cut_id = top_id;
     }
     barrier(CLK_LOCAL_MEM_FENCE);
-    const KEY_T bound = k > 0 ? cut_key : 0;
-    const uint bound_id = k > 0 ? cut_id : 0;
-    for (uint p = lid; k > 0 && p < n; p += LOCAL_SIZE) {
-        const KEY_T key = key_at(&row, p);
-        if (key_before(bound, bound_id, key, p)) continue;
-        const uint at = atomic_inc(&found);
-        keys[at] = key;
-        ids[at] = (ID_T)p;
+    if (k > 0) {
+        const struct row row = TOPK_ROW(get_group_id(0));
+        const KEY_T bound = cut_key;
+        const uint bound_id = cut_id;
+        for (uint p = lid; p < n; p += LOCAL_SIZE) {
+            const KEY_T key = key_at(&row, p);
+            if (key_before(bound, bound_id, key, p)) continue;
+            const uint at = atomic_inc(&found);
+            keys[at] = key;
+            ids[at] = (ID_T)p;
+        }
     }
     barrier(CLK_LOCAL_MEM_FENCE);
     const uint count = found;
 #else
-    const uint count = k > 0 ? n : 0;
-    for (uint p = lid; p < count; p += LOCAL_SIZE) {
-        keys[p] = key_at(&row, p);
-        ids[p] = (ID_T)p;
+    uint k, count;
+    {
+        const struct row row = TOPK_ROW(get_group_id(0));
+        k = row.k;
+        count = k > 0 ? row.n : 0;
+        for (uint p = lid; p < count; p += LOCAL_SIZE) {
+            keys[p] = key_at(&row, p);
+            ids[p] = (ID_T)p;
+        }
     }
     barrier(CLK_LOCAL_MEM_FENCE);
 #endif
     sort_pairs(keys, ids, count);
-    const KEY_T kth = k > 0 ? keys[k - 1] : 0;
-    const uint last = k > 0 ? ids[k - 1] : 0;
-    if (lid == 0) put_threshold(&row, last);
-    put_cells(&row, kth, last, lid, LOCAL_SIZE);
+    {
+        const struct row row = TOPK_ROW(get_group_id(0));
+        const KEY_T kth = k > 0 ? keys[k - 1] : 0;
+        const uint last = k > 0 ? ids[k - 1] : 0;
+        if (lid == 0) put_threshold(&row, last);
+        put_cells(&row, kth, last, lid, LOCAL_SIZE);
+        put_padding(&row, lid, LOCAL_SIZE);
+    }
     if (flags & BY_INDEX) {
         barrier(CLK_LOCAL_MEM_FENCE);
         for (uint p = lid; p < k; p += LOCAL_SIZE)
@@ -75,7 +90,9 @@ kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) void topk_bitonic
         barrier(CLK_LOCAL_MEM_FENCE);
         sort_pairs(keys, ids, k);
     }
-    for (uint place = lid; place < k; place += LOCAL_SIZE)
-        put_selected(&row, place, ids[place]);
-    put_padding(&row, lid, LOCAL_SIZE);
+    {
+        const struct row row = TOPK_ROW(get_group_id(0));
+        for (uint place = lid; place < k; place += LOCAL_SIZE)
+            put_selected(&row, place, ids[place]);
+    }
 }

@@ -27,23 +27,24 @@ kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) void topk_lanes(T
     const uint lane = (uint)get_local_id(0) & (lanes - 1), slot = (uint)get_local_id(0) >> lane_bits;
     const long wanted = (long)get_group_id(0) * (LOCAL_SIZE >> lane_bits) + slot;
     const bool active = wanted < rows; // the rest repeat the last row and write nothing
-    const struct row row = TOPK_ROW(active ? wanted : rows - 1);
-    const uint n = row.n, k = row.k;
-    const uint base = slot * (PER * lanes + 1), first_lane = slot << lane_bits;
-    const bool narrow = k <= lanes, any = lane < n;
+    const long r = active ? wanted : rows - 1;
 
-    KEY_T own[PER];
-    own[0] = any ? key_at(&row, lane) : 0;
-    KEY_T top_key = own[0];
-    uint top_id = lane;
-    for (uint q = 1; q < PER; q++) {
-        const uint p = lane + (q << lane_bits);
-        own[q] = p < n ? key_at(&row, p) : 0;
-        if (p < n && own[q] > top_key) {
-            top_key = own[q];
-            top_id = p;
+    uint n, k, top_id = lane;
+    KEY_T own[PER], top_key = 0;
+    {
+        const struct row row = TOPK_ROW(r);
+        n = row.n, k = row.k;
+        for (uint q = 0; q < PER; q++) {
+            const uint p = lane + (q << lane_bits);
+            own[q] = p < n ? key_at(&row, p) : 0;
+            if (p < n && own[q] > top_key) {
+                top_key = own[q];
+                top_id = p;
+            }
         }
     }
+    const uint base = slot * (PER * lanes + 1), first_lane = slot << lane_bits;
+    const bool narrow = k <= lanes, any = lane < n;
     best_key[first_lane + lane] = top_key;
     best_id[first_lane + lane] = (ushort)top_id;
     if (lane == 0) found[slot] = narrow ? 0 : n;
@@ -72,32 +73,36 @@ kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) void topk_lanes(T
     barrier(CLK_LOCAL_MEM_FENCE);
 
     const uint count = k > 0 ? found[slot] : 0;
-    for (uint c = lane; c < count; c += lanes) {
-        const KEY_T key = keys[base + c];
-        const uint id = ids[base + c];
-        uint rank = 0;
-        for (uint d = 0; d < count; d++)
-            rank += key_before(keys[base + d], ids[base + d], key, id);
-        if (rank + 1 == k) {
-            cut_key[slot] = key;
-            cut_id[slot] = id;
+    {
+        const struct row row = TOPK_ROW(r);
+        for (uint c = lane; c < count; c += lanes) {
+            const KEY_T key = keys[base + c];
+            const uint id = ids[base + c];
+            uint rank = 0;
+            for (uint d = 0; d < count; d++)
+                rank += key_before(keys[base + d], ids[base + d], key, id);
+            if (rank + 1 == k) {
+                cut_key[slot] = key;
+                cut_id[slot] = id;
+            }
+            if (active && rank < k && !(flags & BY_INDEX)) put_selected(&row, rank, id);
         }
-        if (active && rank < k && !(flags & BY_INDEX)) put_selected(&row, rank, id);
     }
     barrier(CLK_LOCAL_MEM_FENCE);
-    if (!active) return;
-
-    const KEY_T kth = k > 0 ? cut_key[slot] : 0;
-    const uint last = k > 0 ? cut_id[slot] : 0;
-    for (uint c = lane; (flags & BY_INDEX) && c < count; c += lanes) {
-        const uint id = ids[base + c];
-        if (key_before(kth, last, keys[base + c], id)) continue;
-        uint place = 0;
-        for (uint d = 0; d < count; d++)
-            place += ids[base + d] < id && !key_before(kth, last, keys[base + d], ids[base + d]);
-        put_selected(&row, place, id);
+    if (active) {
+        const struct row row = TOPK_ROW(r);
+        const KEY_T kth = k > 0 ? cut_key[slot] : 0;
+        const uint last = k > 0 ? cut_id[slot] : 0;
+        for (uint c = lane; (flags & BY_INDEX) && c < count; c += lanes) {
+            const uint id = ids[base + c];
+            if (key_before(kth, last, keys[base + c], id)) continue;
+            uint place = 0;
+            for (uint d = 0; d < count; d++)
+                place += ids[base + d] < id && !key_before(kth, last, keys[base + d], ids[base + d]);
+            put_selected(&row, place, id);
+        }
+        put_padding(&row, lane, lanes);
+        if (lane == 0) put_threshold(&row, last);
+        put_cells(&row, kth, last, lane, lanes);
     }
-    put_padding(&row, lane, lanes);
-    if (lane == 0) put_threshold(&row, last);
-    put_cells(&row, kth, last, lane, lanes);
 }

@@ -13,9 +13,15 @@
 //       put_cells(&row, key_at(&row, p), p, lane, lanes);
 //   }
 //
+// A row is made anew between any two barriers, in a block of its own: PoCL keeps a struct that lives across a barrier in
+// memory, one for each work-item. Making one costs a few integer operations.
+//
 // With row.k = 0 there is no last one: any p and any key do, and are not looked at. Outputs that are not wanted are
 // not written; kernels test OUT_ bits only to save work.
 #include "topk/key.cl"
+
+// So that a row, of which functions get the address, is taken apart into registers.
+#define INLINE inline __attribute__((always_inline))
 
 // Bits of `flags`; the outputs are those of enum clmoe_topk_output.
 #define OUT_VALUES 1
@@ -75,7 +81,7 @@ struct row {
            values_view, indices, indices_view, mask, mask_view, bitmask, bitmask_view, dense, dense_view, threshold,   \
            threshold_skip, cut, cut_skip, counts, counts_skip, inner_rows, columns, slots, flags, fill, pad, scale)
 
-inline struct row row_of(long r, TOPK_PARAMS) {
+INLINE struct row row_of(long r, TOPK_PARAMS) {
     struct row row;
     row.number = r;
     row.outer = inner_rows == 1 ? r : r / inner_rows;
@@ -113,18 +119,18 @@ inline struct row row_of(long r, TOPK_PARAMS) {
     return row;
 }
 
-inline KEY_T key_at(const struct row *row, uint p) { return key_of(row->x[(long)p * row->step], row->rule); }
+INLINE KEY_T key_at(const struct row *row, uint p) { return key_of(row->x[(long)p * row->step], row->rule); }
 
-inline uint row_column(const struct row *row, uint p) {
+INLINE uint row_column(const struct row *row, uint p) {
     return row->flags & BACKWARD ? row->first - p : row->first + p;
 }
 
 // Where the element or slot i of the row lies.
-inline long view_at(const struct row *row, long4 view, uint i) {
+INLINE long view_at(const struct row *row, long4 view, uint i) {
     return view.x + row->outer * view.y + row->inner * view.z + (long)i * view.w;
 }
 
-inline void put_index(const struct row *row, global int *list, long at, long index) {
+INLINE void put_index(const struct row *row, global int *list, long at, long index) {
     if (row->flags & INDEX64)
         ((global long *)list)[at] = index;
     else
@@ -132,7 +138,7 @@ inline void put_index(const struct row *row, global int *list, long at, long ind
 }
 
 // `place` is the rank of the position among the selected ones, or for BY_INDEX the number of those at lower positions.
-inline void put_selected(const struct row *row, uint place, uint p) {
+INLINE void put_selected(const struct row *row, uint place, uint p) {
     const int flags = row->flags;
     const uint column = row_column(row, p);
     const uint slot = (flags & BY_INDEX) && (flags & BACKWARD) ? row->k - 1 - place : place;
@@ -141,14 +147,14 @@ inline void put_selected(const struct row *row, uint place, uint p) {
     if (flags & OUT_COUNTS) atomic_inc(&row->counts[column]);
 }
 
-inline void put_padding(const struct row *row, uint lane, uint lanes) {
+INLINE void put_padding(const struct row *row, uint lane, uint lanes) {
     for (uint slot = row->k + lane; slot < row->slots; slot += lanes) {
         if (row->flags & OUT_VALUES) row->values[view_at(row, row->values_view, slot)] = (BITS(X_T))row->pad;
         if (row->flags & OUT_INDICES) put_index(row, row->indices, view_at(row, row->indices_view, slot), -1);
     }
 }
 
-inline void put_threshold(const struct row *row, uint p) {
+INLINE void put_threshold(const struct row *row, uint p) {
     if (!(row->flags & OUT_THRESHOLD)) return;
     *row->threshold = row->k ? row->x[(long)p * row->step] : (BITS(X_T))row->pad;
     put_index(row, row->cut, (long)row->cut_skip + row->number, row->k ? (long)row_column(row, p) : -1l);
@@ -157,9 +163,9 @@ inline void put_threshold(const struct row *row, uint p) {
 // Scaled elements: f32, f16 and bf16. The bits of the same value as f32, by integer operations, and back.
 #define WIDEN(T, b) CAT(widen_, T)(b)
 #define NARROW(T, v) CAT(narrow_, T)(v)
-inline uint widen_f32(uint b) { return b; }
-inline uint widen_bf16(ushort b) { return (uint)b << 16; }
-inline uint widen_f16(ushort b) {
+INLINE uint widen_f32(uint b) { return b; }
+INLINE uint widen_bf16(ushort b) { return (uint)b << 16; }
+INLINE uint widen_f16(ushort b) {
     const uint sign = ((uint)b & 0x8000u) << 16, magnitude = (uint)b & 0x7fffu;
     if (magnitude >= 0x7c00u) return sign | 0x7f800000u | (magnitude & 0x3ffu) << 13;
     if (magnitude >= 0x400u) return sign | ((magnitude << 13) + (112u << 23));
@@ -167,7 +173,7 @@ inline uint widen_f16(ushort b) {
     const uint top = 31u - clz(magnitude); // denormal: magnitude * 2^-24, its highest bit becomes the hidden one
     return sign | (top + 103u) << 23 | ((magnitude << (23u - top)) & 0x7fffffu);
 }
-inline uint narrow_f32(float v) { return as_uint(v); }
+INLINE uint narrow_f32(float v) { return as_uint(v); }
 inline ushort narrow_f16(float v) { return round_f16(v); }
 inline ushort narrow_bf16(float v) { return round_bf16(v); }
 
@@ -180,18 +186,18 @@ inline BITS(X_T) scaled(BITS(X_T) bits, float scale) {
 }
 
 // The position of a column: at least n outside of the window.
-inline uint cell_position(const struct row *row, uint column) {
+INLINE uint cell_position(const struct row *row, uint column) {
     return row->flags & BACKWARD ? row->first - column : column - row->first;
 }
 
-inline bool cell_selected(const struct row *row, KEY_T kth, uint cut_position, uint p) {
+INLINE bool cell_selected(const struct row *row, KEY_T kth, uint cut_position, uint p) {
     if (p >= row->n || row->k == 0) return false;
     const KEY_T key = key_at(row, p);
     return key > kth || (key == kth && p <= cut_position);
 }
 
 // Mask and dense of one column. A copy moves bits, so that no NaN is quieted and no denormal flushed.
-inline void put_cell(const struct row *row, uint column, uint p, bool selected) {
+INLINE void put_cell(const struct row *row, uint column, uint p, bool selected) {
     if (row->flags & OUT_MASK) row->mask[view_at(row, row->mask_view, column)] = selected;
     if (!(row->flags & OUT_DENSE)) return;
     BITS(X_T) cell = (BITS(X_T))row->fill;
@@ -201,7 +207,7 @@ inline void put_cell(const struct row *row, uint column, uint p, bool selected) 
 }
 
 // Mask, bitmask and dense of the columns from `begin`, a multiple of 32, to `end`; this is lane `lane` of `lanes`.
-inline void put_cells_between(const struct row *row, KEY_T kth, uint cut_position, uint begin, uint end, uint lane,
+INLINE void put_cells_between(const struct row *row, KEY_T kth, uint cut_position, uint begin, uint end, uint lane,
                               uint lanes) {
     if (row->flags & (OUT_MASK | OUT_DENSE))
         for (uint c = begin + lane; c < end; c += lanes) {
@@ -217,6 +223,6 @@ inline void put_cells_between(const struct row *row, KEY_T kth, uint cut_positio
         }
 }
 
-inline void put_cells(const struct row *row, KEY_T kth, uint cut_position, uint lane, uint lanes) {
+INLINE void put_cells(const struct row *row, KEY_T kth, uint cut_position, uint lane, uint lanes) {
     put_cells_between(row, kth, cut_position, 0, row->columns, lane, lanes);
 }

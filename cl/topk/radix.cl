@@ -41,13 +41,14 @@
 #define PAIR_KEYS(s) ((global KEY_T *)(work + keys_skip) + (ulong)pairs * (s))
 #define PAIR_IDS(s) (work + ids_skip + (ulong)pairs * (s))
 
-// Positions of the span of this group.
-#define SPAN_BOUNDS                                                                                                    \
+// The span of this group, and its row.
+#define SPAN_OF_GROUP                                                                                                  \
     const uint lid = get_local_id(0), s = get_group_id(0) / (uint)spans, part = get_group_id(0) - s * (uint)spans;     \
-    const struct row row = TOPK_ROW(first_row + (long)s);                                                              \
-    const uint begin = (uint)min((ulong)part * span, (ulong)row.n);                                                    \
-    const uint end = (uint)min((ulong)begin + span, (ulong)row.n);                                                     \
     global uint *const tally = work + tallies_skip + 2ul * get_group_id(0)
+#define SPAN_ROW TOPK_ROW(first_row + (long)s)
+// Positions of the span.
+#define SPAN_BEGIN(row) (uint)min((ulong)part * span, (ulong)row.n)
+#define SPAN_END(row) (uint)min((ulong)part * span + span, (ulong)row.n)
 
 kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) void radix_begin(TOPK_PARAMS, WORK_PARAMS,
                                                                                 long first_row) {
@@ -66,11 +67,13 @@ kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) void radix_count(
                                                                                 long first_row, int spans, ulong span,
                                                                                 int shift) {
     local uint numbers[256];
-    SPAN_BOUNDS;
+    SPAN_OF_GROUP;
     (void)tally;
     for (uint d = lid; d < 256; d += LOCAL_SIZE)
         numbers[d] = 0;
     barrier(CLK_LOCAL_MEM_FENCE);
+    const struct row row = SPAN_ROW;
+    const uint begin = SPAN_BEGIN(row), end = SPAN_END(row);
     const KEY_T digits = STATE_KEY(s), matched = (KEY_T)(~255ul << shift);
     uint run = 0, last = 0; // equal digits in a row are counted before they are added: constant rows cost no more
     for (uint p = begin + lid; p < end; p += LOCAL_SIZE) {
@@ -114,7 +117,9 @@ kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) void radix_pick(W
 kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) void radix_tally(TOPK_PARAMS, WORK_PARAMS,
                                                                                 long first_row, int spans, ulong span) {
     local uint aboves[LOCAL_SIZE], equals[LOCAL_SIZE];
-    SPAN_BOUNDS;
+    SPAN_OF_GROUP;
+    const struct row row = SPAN_ROW;
+    const uint begin = SPAN_BEGIN(row), end = SPAN_END(row);
     const KEY_T kth = STATE_KEY(s);
     uint above = 0, equal = 0;
     for (uint p = begin + lid; p < end; p += LOCAL_SIZE) {
@@ -171,15 +176,23 @@ kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) void radix_emit(T
                                                                                int spans, ulong span, int sorted) {
     local uchar classes[SPAN_TILE]; // 0, 1 above, 2 equal
     local uint sums[2][LOCAL_SIZE];
-    SPAN_BOUNDS;
+    SPAN_OF_GROUP;
+    uint begin, end;
+    {
+        const struct row row = SPAN_ROW;
+        begin = SPAN_BEGIN(row), end = SPAN_END(row);
+    }
     const KEY_T kth = STATE_KEY(s);
     const uint rest = STATE_REST(s), pairs = min(slots, columns);
     uint above = tally[0], equal = tally[1]; // before the tile
     for (uint tile = begin; tile < end; tile += SPAN_TILE) {
         const uint filled = min(end - tile, (uint)SPAN_TILE);
-        for (uint i = lid; i < SPAN_TILE; i += LOCAL_SIZE) {
-            const KEY_T key = i < filled ? key_at(&row, tile + i) : 0;
-            classes[i] = i >= filled ? 0 : key > kth ? 1 : key == kth ? 2 : 0;
+        {
+            const struct row row = SPAN_ROW;
+            for (uint i = lid; i < SPAN_TILE; i += LOCAL_SIZE) {
+                const KEY_T key = i < filled ? key_at(&row, tile + i) : 0;
+                classes[i] = i >= filled ? 0 : key > kth ? 1 : key == kth ? 2 : 0;
+            }
         }
         barrier(CLK_LOCAL_MEM_FENCE);
         uint own = 0;
@@ -195,6 +208,7 @@ kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) void radix_emit(T
             barrier(CLK_LOCAL_MEM_FENCE);
         }
         const uint before_own = sums[side][lid] - own, total = sums[side][LOCAL_SIZE - 1];
+        const struct row row = SPAN_ROW;
         uint n_above = above + before_own % EQUAL, n_equal = equal + before_own / EQUAL;
         for (uint q = 0; q < PER; q++) {
             const uint class = classes[lid * PER + q], p = tile + lid * PER + q;
@@ -221,8 +235,9 @@ kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) void radix_emit(T
 kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) void radix_finish(TOPK_PARAMS, WORK_PARAMS,
                                                                                  long first_row, int spans,
                                                                                  ulong span) {
-    const uint lid = get_local_id(0), s = get_group_id(0) / (uint)spans, part = get_group_id(0) - s * (uint)spans;
-    const struct row row = TOPK_ROW(first_row + (long)s);
+    SPAN_OF_GROUP;
+    (void)tally;
+    const struct row row = SPAN_ROW;
     const ulong begin = part * span;
     put_cells_between(&row, STATE_KEY(s), STATE_CUT(s), (uint)begin, (uint)min(begin + span, (ulong)columns), lid,
                       LOCAL_SIZE);
@@ -238,9 +253,8 @@ kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) void radix_sort(T
     local KEY_T keys[SORT_TILE];
     local uint ids[SORT_TILE];
     const uint s = get_group_id(0) / (uint)blocks;
-    const struct row row = TOPK_ROW(first_row + (long)s);
     const uint begin = (get_group_id(0) - s * (uint)blocks) * SORT_TILE, pairs = min(slots, columns);
-    const uint count = begin < row.k ? min(row.k - begin, (uint)SORT_TILE) : 0;
+    const uint k = STATE_K(s), count = begin < k ? min(k - begin, (uint)SORT_TILE) : 0;
     for (uint p = get_local_id(0); p < count; p += LOCAL_SIZE) {
         keys[p] = PAIR_KEYS(s)[begin + p];
         ids[p] = PAIR_IDS(s)[begin + p];
@@ -250,6 +264,7 @@ kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) void radix_sort(T
         sort_merge(keys, ids, count, SORT_TILE / 2);
     else
         sort_pairs(keys, ids, count);
+    const struct row row = TOPK_ROW(first_row + (long)s);
     for (uint p = get_local_id(0); p < count; p += LOCAL_SIZE) {
         if (last) {
             put_selected(&row, begin + p, ids[p]);
