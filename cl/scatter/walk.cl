@@ -59,6 +59,16 @@ inline void place_row(const struct row *r, uint k, long begin, uint count, CELL 
         if (id != NONE && id - (uint)begin < count) kept[j] = placed(r, j, id);
     }
     fill_row(r->y + begin * r->y_step, r->y_step, count, filler);
+    // The common case without the arithmetic of steps: twice as fast where k is near n.
+    const bool plain = MOVES && !(r->flags & (IN_PLACE | WIDE_IDS | OF_ELEMENTS));
+    if (plain && r->id_step == 1 && r->y_step == 1 && r->source_step == 1) {
+        global CELL *const y = r->y + begin;
+        for (uint j = 0; j < k; j++) {
+            const uint column = (uint)r->narrow[j] - (uint)begin;
+            if (column < count) y[column] = r->source[j];
+        }
+        return;
+    }
     for (uint j = 0; j < k; j++) {
         const uint id = id_at(r, j);
         if (id == NONE || id - (uint)begin >= count) continue;
