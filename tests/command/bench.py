@@ -36,6 +36,12 @@ class Bench(command.CommandTest):
             self.assertEqual([(row["rows"], row["n"], row["k"]) for row in rows], [(3, 40, 2), (1, 300, 17)])
             self.assertEqual({(row["fill"], row["order"]) for row in rows}, {(fill, "any")})
 
+    def test_scatter(self):
+        for mode, in_place in ("set", []), ("mask", ["--in-place"]), ("multiply", []):
+            rows = self.rows("scatter", "--shape", "3x40x2,2x300x17", "--mode", mode, "--dtype", "f16", *in_place)
+            self.check_rows(rows, 2, ["rows", "n", "k"])
+            self.assertEqual({(row["mode"], row["in_place"]) for row in rows}, {(mode, bool(in_place))})
+
     def test_route(self):
         self.check_rows(self.rows("route", *SMALL), 2, ["experts", "topk", "tokens"])
 
@@ -54,7 +60,7 @@ class Bench(command.CommandTest):
 
     def test_bad(self):
         for arguments, message in [
-            (["sort"], "expected one of topk|route|matmul|moe"),
+            (["sort"], "expected one of topk|scatter|route|matmul|moe"),
             (["topk", "-n", "4", "-k", "5"], "k = 5 of n = 4"),
             (["topk", "--shape", "4x8x2,"], "shape: expected"),
             (["topk", "--shape", "4x8"], "shape: expected"),

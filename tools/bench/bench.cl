@@ -63,6 +63,12 @@ kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) void pattern_bf16
         y[i] = (ushort)(as_uint(pattern_of(i, row, pattern, seed, 7)) >> 16);
 }
 
+// Numbers below `limit`, in any order, with repeats.
+kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) void fill_ids(global int *y, ulong n, uint limit,
+                                                                             uint seed) {
+    for (ulong i = get_global_id(0); i < n; i += get_global_size(0)) y[i] = (int)(hash_of(i, seed) % limit);
+}
+
 // Blocks of 17 ushorts: an f16 scale, then 32 random int8.
 kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) void fill_q8_0(global ushort *y, ulong n, uint seed,
                                                                               float scale) {

@@ -176,6 +176,21 @@ int bench_fill_rows(struct bench *b, const struct clmoe_tensor *t, uint32_t seed
     return run_fill(b, t, name, row_args, &fill);
 }
 
+struct id_fill {
+    cl_uint limit, seed;
+};
+
+static void id_args(cl_kernel kernel, cl_uint *index, const void *priv, cl_int *err) {
+    const struct id_fill *const f = priv;
+    next_arg(kernel, index, sizeof f->limit, &f->limit, err);
+    next_arg(kernel, index, sizeof f->seed, &f->seed, err);
+}
+
+int bench_fill_ids(struct bench *b, const struct clmoe_tensor *t, uint32_t seed, int64_t limit) {
+    const struct id_fill fill = {(cl_uint)limit, seed * 0x9e3779b9u};
+    return run_fill(b, t, "fill_ids", id_args, &fill);
+}
+
 int bench_tensor(struct bench *b, enum clmoe_dtype dtype, int ndim, const int64_t *shape, uint32_t seed,
                  float scale, struct clmoe_tensor *t) {
     const int code = session_buffer(b->s, dtype, ndim, shape, t);

@@ -36,6 +36,9 @@ enum bench_pattern { BENCH_RANDOM, BENCH_EQUAL, BENCH_ASCENDING, BENCH_DESCENDIN
 /* Fills the rows of a [rows, n] tensor of f32, f16 or bf16. */
 int bench_fill_rows(struct bench *b, const struct clmoe_tensor *t, uint32_t seed, enum bench_pattern pattern);
 
+/* Fills a tensor of i32 with numbers below `limit`. */
+int bench_fill_ids(struct bench *b, const struct clmoe_tensor *t, uint32_t seed, int64_t limit);
+
 /* Allocates and fills. */
 int bench_tensor(struct bench *b, enum clmoe_dtype dtype, int ndim, const int64_t *shape, uint32_t seed,
                  float scale, struct clmoe_tensor *t);

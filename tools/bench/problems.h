@@ -20,7 +20,9 @@ const struct shape *shape_at(int index);
 struct settings {
     struct shape shape;
     int64_t tokens;
-    int64_t rows, n, k; /* topk */
+    int64_t rows, n, k; /* topk, scatter */
+    enum clmoe_scatter_mode mode;
+    bool in_place; /* scatter: y is x, or, for sums and products, there is no x */
     enum bench_pattern fill;
     enum clmoe_topk_order order;
     bool smallest;
@@ -45,6 +47,7 @@ typedef int (*result_sink)(void *priv, const struct result *result);
 int problem_topk(struct bench *b, const struct settings *s, result_sink sink, void *priv);
 int problem_route(struct bench *b, const struct settings *s, result_sink sink, void *priv);
 int problem_matmul(struct bench *b, const struct settings *s, result_sink sink, void *priv);
+int problem_scatter(struct bench *b, const struct settings *s, result_sink sink, void *priv);
 int problem_moe(struct bench *b, const struct settings *s, result_sink sink, void *priv);
 
 #endif

@@ -13,6 +13,11 @@
 #define MAX_TOKENS 16
 #define MAX_SHAPES 64
 #define ORDERS "sorted|index|any"
+#define MODES "set|mask|add|multiply"
+#define OPS "topk|scatter|route|matmul|moe"
+
+/* In the order of OPS; those up to BY_SHAPE run shapes, the others numbers of tokens. */
+enum { OP_TOPK, OP_SCATTER, BY_SHAPE = OP_SCATTER };
 
 struct report {
     const struct usage *usage;
@@ -66,9 +71,13 @@ static void add_json(const struct report *r, const struct result *result, const 
     for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
         if (sizes[i].value != 0) cJSON_AddNumberToObject(o, sizes[i].name, sizes[i].value);
     cJSON_AddStringToObject(o, "dtype", clmoe_dtype_name(s->dtype));
-    if (s->rows) {
+    if (strcmp(result->op, "topk") == 0) {
         cJSON_AddStringToObject(o, "fill", choice_name(BENCH_PATTERNS, (int)s->fill).text);
         cJSON_AddStringToObject(o, "order", choice_name(ORDERS, (int)s->order).text);
+    }
+    if (strcmp(result->op, "scatter") == 0) {
+        cJSON_AddStringToObject(o, "mode", choice_name(MODES, (int)s->mode).text);
+        cJSON_AddBoolToObject(o, "in_place", s->in_place);
     }
     cJSON_AddNumberToObject(o, "median_us", us);
     cJSON_AddNumberToObject(o, "p10_us", result->timing.p10_us);
@@ -89,13 +98,17 @@ static int print_result(void *priv, const struct result *result) {
     const struct settings *const s = &result->settings;
     const double us = result->timing.median_us, floor = floor_us(r, result);
     char what[64];
-    if (s->rows)
-        snprintf(what, sizeof what, "%lldx%lldx%lld %s %s", (long long)s->rows, (long long)s->n,
-                 (long long)s->k, choice_name(BENCH_PATTERNS, (int)s->fill).text,
-                 choice_name(ORDERS, (int)s->order).text);
-    else
+    if (!s->rows)
         snprintf(what, sizeof what, "%s T=%lld", *s->shape.model ? s->shape.model : "layer",
                  (long long)s->tokens);
+    else
+        snprintf(what, sizeof what, "%lldx%lldx%lld %s %s", (long long)s->rows, (long long)s->n,
+                 (long long)s->k,
+                 strcmp(result->op, "scatter") == 0 ? choice_name(MODES, (int)s->mode).text
+                                                    : choice_name(BENCH_PATTERNS, (int)s->fill).text,
+                 strcmp(result->op, "scatter") != 0 ? choice_name(ORDERS, (int)s->order).text
+                 : s->in_place                      ? "in place"
+                                                    : "");
     printf("%-8s %-28s %-5s %11.1f us (%.1f..%.1f)  %8.2f GFLOP/s %8.1f GB/s  %6.2fx floor", result->op, what,
            clmoe_dtype_name(s->dtype), us, result->timing.p10_us, result->timing.p90_us,
            result->flops / us * 1e-3, result->bytes / us * 1e-3, us / floor);
@@ -156,11 +169,12 @@ static int parse_shapes(const struct usage *usage, const char *text, struct runs
 static int run_all(struct bench *b, int op, const struct settings *base, const struct runs *runs,
                    struct report *report) {
     typedef int (*problem)(struct bench *, const struct settings *, result_sink, void *);
-    static const problem problems[] = {problem_topk, problem_route, problem_matmul, problem_moe};
+    static const problem problems[] = {problem_topk, problem_scatter, problem_route, problem_matmul,
+                                       problem_moe};
     int code = -1;
-    for (int i = 0; i < (op == 0 ? runs->n_shapes : runs->n_tokens) && code < 0; i++) {
+    for (int i = 0; i < (op <= BY_SHAPE ? runs->n_shapes : runs->n_tokens) && code < 0; i++) {
         struct settings s = *base;
-        if (op == 0) {
+        if (op <= BY_SHAPE) {
             s.shape = (struct shape){.model = ""};
             s.rows = runs->shapes[i].rows;
             s.n = runs->shapes[i].n;
@@ -219,20 +233,19 @@ static int check_shape(const struct usage *usage, int op, const char *model, str
         }
         s->shape = *known;
     }
-    if (op != 0 && s->shape.topk > s->shape.experts)
+    if (op > BY_SHAPE && s->shape.topk > s->shape.experts)
         return command_fail(usage, EXIT_USAGE, "topk = %d of %d experts", (int)s->shape.topk,
                             (int)s->shape.experts);
     return -1;
 }
 
 int command_bench(int argc, char **argv) {
-    static const char *const ops = "topk|route|matmul|moe";
     static const char *const peers[] = {NULL, "clblast", "openblas"};
     static const enum clmoe_dtype dtypes[] = {CLMOE_F32, CLMOE_F16, CLMOE_BF16, CLMOE_Q8_0};
     const char *device = NULL, *model = NULL, *tokens_text = "1,8,64,512", *json = NULL, *operand = NULL;
     const char *shapes_text = NULL;
     int64_t experts = 8, topk = 2, repeats = 20;
-    int dtype = 2, peer = 0, op = -1, fill = 0, order = 0;
+    int dtype = 2, peer = 0, op = -1, fill = 0, order = 0, mode = 0;
     double peak = 0;
     struct topk_shape one = {4096, 1024, 8};
     struct runs runs = {.n_tokens = 0};
@@ -245,15 +258,17 @@ int command_bench(int argc, char **argv) {
         {"hidden", OPTION_INT, &s.shape.hidden, 1, 1 << 20, NULL, "H  1024 by default"},
         {"inter", OPTION_INT, &s.shape.inter, 1, 1 << 20, NULL, "I  3584 by default"},
         {"tokens", OPTION_TEXT, &tokens_text, 0, 0, NULL, "T,T,...  1,8,64,512 by default"},
-        {"rows", OPTION_INT, &one.rows, 1, INT32_MAX, NULL, "R  topk: rows; 4096 by default"},
-        {"n", OPTION_INT, &one.n, 1, INT32_MAX, NULL, "N  topk: length of a row; 1024 by default"},
-        {"k", OPTION_INT, &one.k, 1, INT32_MAX, NULL, "K  topk: how many of a row; 8 by default"},
+        {"rows", OPTION_INT, &one.rows, 1, INT32_MAX, NULL, "R  topk, scatter: rows; 4096 by default"},
+        {"n", OPTION_INT, &one.n, 1, INT32_MAX, NULL, "N  topk, scatter: length of a row; 1024 by default"},
+        {"k", OPTION_INT, &one.k, 1, INT32_MAX, NULL, "K  topk, scatter: how many of a row; 8 by default"},
         {"shape", OPTION_TEXT, &shapes_text, 0, 0, NULL,
-         "ROWSxNxK,...  topk: several shapes, instead of --rows, -n, -k"},
+         "ROWSxNxK,...  topk, scatter: several shapes, instead of --rows, -n, -k"},
         {"fill", OPTION_CHOICE, &fill, 0, 0, BENCH_PATTERNS,
          "topk: what rows hold; clustered: apart in the last bits only"},
         {"order", OPTION_CHOICE, &order, 0, 0, ORDERS, "topk: sorted (best first) by default"},
         {"smallest", OPTION_FLAG, &s.smallest, 0, 0, NULL, "topk: the smallest, not the largest"},
+        {"mode", OPTION_CHOICE, &mode, 0, 0, MODES, "scatter: set by default"},
+        {"in-place", OPTION_FLAG, &s.in_place, 0, 0, NULL, "scatter: change y, not a copy of x"},
         {"dtype", OPTION_CHOICE, &dtype, 0, 0, "f32|f16|bf16|q8_0",
          "of weights and activations; bf16 by default"},
         {"vs", OPTION_CHOICE, &peer, 0, 0, "none|clblast|openblas",
@@ -273,7 +288,7 @@ int command_bench(int argc, char **argv) {
                    "caches flushed\n"
                    "before each. Floor: each byte once at the measured read bandwidth, or the operations at "
                    "the peak.",
-        .operands = "topk|route|matmul|moe",
+        .operands = OPS,
         .min_operands = 1,
         .max_operands = 1,
         .example = "clmoe bench matmul --experts 8 --topk 2 --hidden 1024 --inter 3584 --tokens 1,256 "
@@ -283,8 +298,8 @@ int command_bench(int argc, char **argv) {
     };
     int code = parse_options(&usage, argc, argv, &operand);
     if (code >= 0) return code;
-    if (!parse_choice(operand, ops, &op))
-        return command_fail(&usage, EXIT_USAGE, "expected one of %s, got \"%s\"", ops, operand);
+    if (!parse_choice(operand, OPS, &op))
+        return command_fail(&usage, EXIT_USAGE, "expected one of %s, got \"%s\"", OPS, operand);
     code = parse_tokens(&usage, tokens_text, runs.tokens, &runs.n_tokens);
     s.shape.experts = (int32_t)experts;
     s.shape.topk = (int32_t)topk;
@@ -292,6 +307,7 @@ int command_bench(int argc, char **argv) {
     s.peer = peers[peer];
     s.fill = (enum bench_pattern)fill;
     s.order = (enum clmoe_topk_order)order;
+    s.mode = (enum clmoe_scatter_mode)mode;
     if (code < 0 && shapes_text) code = parse_shapes(&usage, shapes_text, &runs);
     if (code < 0 && !runs.n_shapes) {
         if (one.k > one.n)
