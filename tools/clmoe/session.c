@@ -138,8 +138,9 @@ static const struct {
     enum array_dtype array;
     enum clmoe_dtype tensor;
 } dtypes[] = {
-    {ARRAY_F32, CLMOE_F32}, {ARRAY_F16, CLMOE_F16}, {ARRAY_BF16, CLMOE_BF16},
-    {ARRAY_I32, CLMOE_I32}, {ARRAY_U32, CLMOE_U32}, {ARRAY_U8, CLMOE_U8},
+    {ARRAY_F32, CLMOE_F32}, {ARRAY_F16, CLMOE_F16}, {ARRAY_BF16, CLMOE_BF16}, {ARRAY_F64, CLMOE_F64},
+    {ARRAY_I8, CLMOE_I8},   {ARRAY_U8, CLMOE_U8},   {ARRAY_I16, CLMOE_I16},   {ARRAY_U16, CLMOE_U16},
+    {ARRAY_I32, CLMOE_I32}, {ARRAY_U32, CLMOE_U32}, {ARRAY_I64, CLMOE_I64},   {ARRAY_U64, CLMOE_U64},
 };
 
 bool session_dtype(enum array_dtype dtype, enum clmoe_dtype *out) {
