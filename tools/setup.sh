@@ -25,6 +25,7 @@ pc check|check|test
 cmd clang|clang|test
 cmd clang-format|clang-format|test
 cmd oclgrind|oclgrind|test
+file /usr/lib/python3/dist-packages/onnx/__init__.py|python3-onnx|test
 '
 
 present() {
