@@ -15,11 +15,7 @@
 #error "SEGMENT: cells of y that a work-group owns, a power of two"
 #endif
 #define VEC (16 / CELL_BYTES)
-
-union block {
-    uint4 whole;
-    CELL cells[VEC];
-};
+#define PER_WORD (CELL_BYTES < 4 ? 4 / CELL_BYTES : 1) // cells of 4 bytes, or parts of a cell
 
 struct tile {
     long b, a, begin; // first row and column; the column may be negative
@@ -62,6 +58,15 @@ inline bool align(struct tile *t, const global CELL *first, long row_step, long 
 #define INSIDE(t, row, column) ((row) < (t).rows && (column) >= 0 && (column) < n)
 
 #if !FOLD
+inline CELL cell_at(const struct row *r, int slot, long column, CELL filler) {
+    return slot >= 0 ? placed(r, (uint)slot, (uint)column) : filler;
+}
+
+inline uint4 fill_block(ulong fill) {
+    if (CELL_BYTES == 8) return (uint4)((uint)fill, (uint)(fill >> 32), (uint)fill, (uint)(fill >> 32));
+    return (uint4)((uint)fill * (CELL_BYTES == 1 ? 0x1010101u : CELL_BYTES == 2 ? 0x10001u : 1u));
+}
+
 kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) void scatter_tile(ROW_PARAMS, TILE_PARAMS) {
     local int last[SEGMENT];
     struct tile t = tile_of(a_count, row_tiles, column_tiles, log_rows, flags);
@@ -85,38 +90,48 @@ kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) void scatter_tile
     }
     barrier(CLK_LOCAL_MEM_FENCE);
 
-    const CELL filler = (CELL)fill;
     if (!blocks) {
         for (int e = lane; e < SEGMENT; e += LOCAL_SIZE) {
+            const int row = ROW_OF(t, e);
             const long column = COLUMN_OF(t, e);
-            if (!INSIDE(t, ROW_OF(t, e), column)) continue;
-            const struct row r = ROW_AT(t.b, t.a + ROW_OF(t, e));
-            r.y[column * r.y_step] = last[e] >= 0 ? placed(&r, (uint)last[e], (uint)column) : filler;
+            if (!INSIDE(t, row, column)) continue;
+            const struct row r = ROW_AT(t.b, t.a + row);
+            r.y[column * r.y_step] = cell_at(&r, last[e], column, (CELL)fill);
         }
         return;
     }
+    const uint4 filler = fill_block(fill);
     for (int e = lane * VEC; e < SEGMENT; e += LOCAL_SIZE * VEC) {
-        union block out;
-        int inside = 0;
-#pragma unroll
-        for (int v = 0; v < VEC; v++) {
-            const int slot = last[e + v];
-            const long column = COLUMN_OF(t, e + v);
-            const bool in = INSIDE(t, ROW_OF(t, e + v), column);
-            inside += in;
-            out.cells[v] = filler;
-            if (!in || slot < 0) continue;
-            const struct row r = ROW_AT(t.b, t.a + ROW_OF(t, e + v));
-            out.cells[v] = placed(&r, (uint)slot, (uint)column);
-        }
-        const long at = START(y, t.b, t.a + ROW_OF(t, e)) + COLUMN_OF(t, e) * y_at.s3;
-        if (inside == VEC) {
-            *(global uint4 *)(y + at) = out.whole;
-            continue;
-        }
-#pragma unroll
+        const long column = COLUMN_OF(t, e);
+        const int row = ROW_OF(t, e), row_step = t.rows_first;
+        const bool whole = INSIDE(t, row, column) && INSIDE(t, ROW_OF(t, e + VEC - 1), COLUMN_OF(t, e + VEC - 1));
+        global CELL *const to = y + START(y, t.b, t.a + row) + column * y_at.s3;
+        int named = -1;
         for (int v = 0; v < VEC; v++)
-            if (INSIDE(t, ROW_OF(t, e + v), COLUMN_OF(t, e + v))) y[at + v] = out.cells[v];
+            named = max(named, last[e + v]);
+        if (whole && named < 0) {
+            *(global uint4 *)to = filler;
+        } else if (whole && MOVES) {
+            uint words[4];
+#pragma unroll
+            for (int w = 0; w < 4; w++) {
+                words[w] = 0;
+#pragma unroll
+                for (int c = 0; c < PER_WORD; c++) {
+                    const int v = w * 4 / CELL_BYTES + c;
+                    const struct row r = ROW_AT(t.b, t.a + row + row_step * v);
+                    const ulong cell = cell_at(&r, last[e + v], t.rows_first ? column : column + v, (CELL)fill);
+                    words[w] |= (uint)(CELL_BYTES == 8 ? cell >> (w & 1) * 32 : cell << 8 * CELL_BYTES * c);
+                }
+            }
+            *(global uint4 *)to = (uint4)(words[0], words[1], words[2], words[3]);
+        } else {
+            for (int v = 0; v < VEC; v++) {
+                const long own = COLUMN_OF(t, e + v);
+                const struct row r = ROW_AT(t.b, t.a + ROW_OF(t, e + v));
+                if (INSIDE(t, ROW_OF(t, e + v), own)) to[v] = cell_at(&r, last[e + v], own, (CELL)fill);
+            }
+        }
     }
 }
 #endif
