@@ -117,7 +117,7 @@ static bool any_fits(const struct device *dev, const void *problem, struct reaso
 
 /* ---- tiles, of scatter_tile and of copies ---- */
 
-#define SEGMENT 2048
+#define SEGMENT 4096
 #define TILE_GROUP 256
 
 struct tiles {

@@ -10,7 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* A tile has 2048 cells, columns or rows rounded up to powers of two; work-groups have 64, 128 or 256
+/* A tile has 4096 cells, columns or rows rounded up to powers of two; work-groups have 64, 128 or 256
  * work-items; scatter_slots takes 256 slots, scatter_walk sums 65536 columns at a time. `inner`: of tensors
  * with three dimensions, every second case. */
 static const struct {
@@ -18,9 +18,9 @@ static const struct {
 } shapes[] = {
     {1, 1, 1, 1},       {3, 5, 2, 3},      {2, 1, 3, 1},       {2, 5, 9, 2},     {0, 16, 2, 0},
     {5, 64, 16, 5},     {2, 65, 17, 2},    {1, 100, 0, 1},     {3, 127, 64, 3},  {2, 4, 257, 1},
-    {1, 1023, 5, 1},    {2, 1024, 40, 2},  {1, 1025, 63, 1},   {1, 2047, 2, 1},  {1, 2048, 300, 1},
-    {2, 2049, 33, 2},   {1, 4097, 1, 1},   {1, 2500, 2600, 1}, {40, 7, 2, 8},    {2, 255, 65, 1},
-    {3, 3000, 1024, 3}, {66, 33, 5, 33},   {160, 2, 3, 2},     {70, 1, 2, 35},   {68, 300, 20, 34},
+    {1, 1023, 5, 1},    {2, 1024, 40, 2},  {1, 2049, 63, 1},   {1, 4095, 2, 1},  {1, 4096, 300, 1},
+    {2, 4097, 33, 2},   {1, 8193, 1, 1},   {1, 2500, 2600, 1}, {40, 7, 2, 8},    {2, 255, 65, 1},
+    {3, 5000, 1024, 3}, {66, 33, 5, 33},   {160, 2, 3, 2},     {70, 1, 2, 35},   {68, 300, 20, 34},
     {1, 5000, 260, 1},  {64, 257, 70, 64}, {1, 70000, 70, 1},  {600, 16, 4, 40}, {2, 2048, 256, 2},
     {9, 9, 9, 3},
 };
@@ -400,13 +400,13 @@ static void check_random(struct rng *rng, struct ref_scatter p, const struct sca
 
 /* Ids on both sides of every border between tiles, the first of each named once more at the end. */
 START_TEST(tile_borders) {
-    const int64_t ids[] = {0,    1023, 1024, 1025, 2047, 2048, 2049, 3071, 3072, 4095,
-                           4096, 4097, -1,   0,    1024, 2048, 3072, 4096, 5120, 4097};
+    const int64_t ids[] = {0,    2047, 2048, 2049, 4095, 4096, 4097, 6143, 6144, 8191,
+                           8192, 8193, -1,   0,    2048, 4096, 6144, 8192, 9216, 8193};
     struct rng rng = rng_for(7006 + (uint64_t)_i);
     for (int d = 0; d < N_FLOATS; d++)
         check_random(&rng,
                      (struct ref_scatter){.rows = 1,
-                                          .n = 4097,
+                                          .n = 8193,
                                           .k = 20,
                                           .dtype = dtypes[d],
                                           .mode = (enum clmoe_scatter_mode)_i,
@@ -418,7 +418,7 @@ END_TEST
 /* Rows that begin at every place of a block of 16 bytes, and end there. */
 START_TEST(unaligned_rows) {
     struct rng rng = rng_for(7007);
-    for (int64_t n = 2043; n < 2060; n++)
+    for (int64_t n = 4091; n < 4108; n++)
         check_random(&rng,
                      (struct ref_scatter){.rows = 17,
                                           .n = n,
