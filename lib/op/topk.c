@@ -93,42 +93,12 @@ enum clmoe_status clmoe_topk_plan(clmoe_context *ctx, const struct clmoe_topk_pa
     return topk_stage(ctx, params, false, plan);
 }
 
-/* x decides how many dimensions there are, and how many rows. */
-static enum clmoe_status check_rows(const clmoe_plan *plan, const struct clmoe_tensor *x,
-                                    struct topk_call *call) {
-    const struct log *const log = &plan->ctx->log;
-    const int64_t max = ((const struct topk_problem *)plan->problem)->max_rows;
-    REQUIRE(log, x->ndim == 2 || x->ndim == 3, "x.ndim = %d, expected 2 or 3", (int)x->ndim);
-    const int64_t outer = x->shape[0], inner = x->ndim == 3 ? x->shape[2] : 1;
-    REQUIRE(log, outer >= 0 && inner >= 0, "x.shape = [%lld, .., %lld]", (long long)outer, (long long)inner);
-    REQUIRE(log, x->ndim == 3 || outer <= max, "x has %lld rows, the plan is for at most %lld",
-            (long long)outer, (long long)max);
-    REQUIRE(log, product_fits(outer, inner, max), "x has %lld * %lld rows, the plan is for at most %lld",
-            (long long)outer, (long long)inner, (long long)max);
-    call->rows = outer * inner;
-    call->inner = inner < 1 ? 1 : inner;
-    return CLMOE_OK;
-}
-
-/* A tensor of the call with a row of `columns` along dimension 1. */
-static struct operand_rule matrix(const struct clmoe_tensor *x, const char *name,
-                                  const struct clmoe_tensor *tensor, struct operand *out,
-                                  enum clmoe_dtype dtype, int64_t columns) {
-    return (struct operand_rule){.name = name,
-                                 .tensor = tensor,
-                                 .out = out,
-                                 .use = USE_WRITE,
-                                 .dtype = dtype,
-                                 .ndim = x->ndim,
-                                 .shape = {x->shape[0], columns, x->ndim == 3 ? x->shape[2] : 0},
-                                 .any_step = true};
-}
-
 static struct operand_rule array(const char *name, const struct clmoe_tensor *tensor, struct operand *out,
-                                 enum clmoe_dtype dtype, int64_t elements) {
+                                 bool wanted, enum clmoe_dtype dtype, int64_t elements) {
     return (struct operand_rule){.name = name,
                                  .tensor = tensor,
                                  .out = out,
+                                 .wanted = wanted,
                                  .dtype = dtype,
                                  .ndim = 1,
                                  .shape = {elements},
@@ -138,44 +108,33 @@ static struct operand_rule array(const char *name, const struct clmoe_tensor *te
 enum clmoe_status topk_check(const clmoe_plan *plan, const struct clmoe_topk_args *args,
                              struct topk_call *call) {
     const struct topk_problem *const p = plan->problem;
-    const uint32_t out = p->outputs;
     const struct clmoe_tensor *const x = &args->x;
+    const bool values = p->outputs & CLMOE_TOPK_VALUES, indices = p->outputs & CLMOE_TOPK_INDICES;
+    const bool mask = p->outputs & CLMOE_TOPK_MASK, bitmask = p->outputs & CLMOE_TOPK_BITMASK;
+    const bool dense = p->outputs & CLMOE_TOPK_DENSE, cut = p->outputs & CLMOE_TOPK_THRESHOLD;
+    int64_t outer, inner;
     *call = (struct topk_call){0};
-    TRY(check_rows(plan, x, call));
-    const int64_t rows = call->rows;
+    TRY(operand_axis(plan, "x", x, p->max_rows, &outer, &inner));
+    const int64_t rows = outer * inner;
+    call->rows = rows;
+    call->inner = inner < 1 ? 1 : inner;
     struct operand_rule rules[] = {
-        matrix(x, "x", x, &call->x, p->dtype, p->n),
-        array("row_begin", &args->row_begin, &call->row_begin, CLMOE_I32, rows),
-        array("row_length", &args->row_length, &call->row_length, CLMOE_I32, rows),
-        array("row_k", &args->row_k, &call->row_k, CLMOE_I32, rows),
-        matrix(x, "values", &args->values, &call->values, p->dtype, p->k),
-        matrix(x, "indices", &args->indices, &call->indices, p->index_dtype, p->k),
-        matrix(x, "mask", &args->mask, &call->mask, CLMOE_U8, p->n),
-        matrix(x, "bitmask", &args->bitmask, &call->bitmask, CLMOE_U32, ceil_div(p->n, 32)),
-        matrix(x, "dense", &args->dense, &call->dense, p->dtype, p->n),
-        array("threshold", &args->threshold, &call->threshold, p->dtype, rows),
-        array("cut", &args->cut, &call->cut, p->index_dtype, rows),
-        array("counts", &args->counts, &call->counts, CLMOE_U32, p->n),
+        operand_rows_of(x, "x", x, &call->x, true, p->dtype, p->n),
+        array("row_begin", &args->row_begin, &call->row_begin, p->row_begin, CLMOE_I32, rows),
+        array("row_length", &args->row_length, &call->row_length, p->row_length, CLMOE_I32, rows),
+        array("row_k", &args->row_k, &call->row_k, p->row_k, CLMOE_I32, rows),
+        operand_rows_of(x, "values", &args->values, &call->values, values, p->dtype, p->k),
+        operand_rows_of(x, "indices", &args->indices, &call->indices, indices, p->index_dtype, p->k),
+        operand_rows_of(x, "mask", &args->mask, &call->mask, mask, CLMOE_U8, p->n),
+        operand_rows_of(x, "bitmask", &args->bitmask, &call->bitmask, bitmask, CLMOE_U32, ceil_div(p->n, 32)),
+        operand_rows_of(x, "dense", &args->dense, &call->dense, dense, p->dtype, p->n),
+        array("threshold", &args->threshold, &call->threshold, cut, p->dtype, rows),
+        array("cut", &args->cut, &call->cut, cut, p->index_dtype, rows),
+        array("counts", &args->counts, &call->counts, p->outputs & CLMOE_TOPK_COUNTS, CLMOE_U32, p->n),
     };
     enum { N_RULES = sizeof rules / sizeof *rules, N_INPUTS = 4 };
-    const bool wanted[N_RULES] = {
-        true,
-        p->row_begin,
-        p->row_length,
-        p->row_k,
-        out & CLMOE_TOPK_VALUES,
-        out & CLMOE_TOPK_INDICES,
-        out & CLMOE_TOPK_MASK,
-        out & CLMOE_TOPK_BITMASK,
-        out & CLMOE_TOPK_DENSE,
-        out & CLMOE_TOPK_THRESHOLD,
-        out & CLMOE_TOPK_THRESHOLD,
-        out & CLMOE_TOPK_COUNTS,
-    };
-    for (int i = 0; i < N_RULES; i++) {
-        rules[i].use = i < N_INPUTS ? USE_READ : USE_WRITE;
-        rules[i].wanted = wanted[i];
-    }
+    for (int i = N_INPUTS; i < N_RULES; i++)
+        rules[i].use = USE_WRITE;
     return operands_check(plan, rules, N_RULES);
 }
 
