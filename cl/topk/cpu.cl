@@ -37,7 +37,7 @@ struct scratch {
     global SKEY_T *maxima; // spread vectors
     global SKEY_T *peaks;  // one vector a group of a chunk
     uint room;             // for candidates; LANES more may be written past it
-    uint spread, group, chunk; // in vectors: maxima; a peak's; a chunk's
+    uint spread, group, chunk; // vectors of maxima, of a peak, of a chunk
 };
 
 #define SCRATCH_PARAMS                                                                                                 \
@@ -91,7 +91,7 @@ FORCE struct range range_of(const global SKEY_T *keys, uint vectors) {
 FORCE SKEY_T middle(SKEY_T low, SKEY_T high) { return low + (SKEY_T)(((USKEY_T)high - (USKEY_T)low) / 2 + 1); }
 
 // A bound not below `bound`: at least k maxima are not below it, and few more than k.
-static SKEY_T raise_bound(const struct scratch *w, uint k, SKEY_T bound) {
+static SKEY_T raw_bound(const struct scratch *w, uint k, SKEY_T bound) {
     if (w->spread == 1) {
         const SKEYS_T maxima = LOAD_KEYS(w->maxima);
         SKEYS_T rank = 0; // less than 0, as below
@@ -116,15 +116,25 @@ static SKEY_T raise_bound(const struct scratch *w, uint k, SKEY_T bound) {
     return r.low;
 }
 
-// The k best candidates stay, of more. The candidates past the last whole vector are filled up with what is best, so
-// that all of them are whole: that many more are then looked for.
-static void compress(const struct scratch *w, struct state *t, uint k) {
-    const uint count = t->count, vectors = (count + LANES - 1) / LANES, fill = vectors * LANES - count;
-    for (uint i = 0; i < fill; i++)
-        w->keys[count + i] = SKEY_MAX;
+FORCE SKEY_T raise_bound(const struct skey_rule *rule, const struct scratch *w, uint k, SKEY_T bound) {
+    return settled_key(raw_bound(w, k, bound), rule);
+}
+
+FORCE void settle(const struct skey_rule *rule, const struct scratch *w, uint count) {
+    if (!rule->classes) return;
+    STORE_KEYS(w->keys + count, (SKEYS_T)(SKEY_MIN)); // the rest of the last vector
+    for (uint i = 0; i < count; i += LANES)
+        STORE_KEYS(w->keys + i, settled(LOAD_KEYS(w->keys + i), rule));
+}
+
+// The k best candidates stay, of more. The last vector is filled up with the best of keys, so that vectors are whole: as
+// many more of them are looked for.
+static void compress(const struct skey_rule *rule, const struct scratch *w, struct state *t, uint k) {
+    settle(rule, w, t->count);
+    const uint vectors = (t->count + LANES - 1) / LANES, fill = vectors * LANES - t->count;
+    STORE_KEYS(w->keys + t->count, (SKEYS_T)(SKEY_MAX));
     struct range r = range_of(w->keys, vectors);
-    uint from_low = vectors * LANES;
-    while (r.low < r.high && from_low > k + fill) {
+    for (uint from_low = vectors * LANES; r.low < r.high && from_low > k + fill;) {
         const SKEY_T at = middle(r.low, r.high);
         const uint from = count_from(w->keys, vectors, at);
         if (from < k + fill) {
@@ -134,120 +144,135 @@ static void compress(const struct scratch *w, struct state *t, uint k) {
             from_low = from;
         }
     }
-    uint surplus = from_low - (k + fill), kept = 0; // of those equal to low, the last ones
-    if (surplus == 0) {
-        for (uint v = 0; v < count / LANES; v++) {
-            const SKEYS_T keys = LOAD_KEYS(w->keys + LANES * v);
-            kept += append(w->keys + kept, w->places + kept, keys, LOAD_PLACES(w->places + LANES * v),
-                           mask_from(keys, r.low));
-        }
-        for (uint i = count / LANES * LANES; i < count; i++) {
-            const SKEY_T key = w->keys[i];
-            w->keys[kept] = key;
-            w->places[kept] = w->places[i];
-            kept += key >= r.low;
-        }
-    } else {
-        uint equals = 0;
-        for (uint i = 0; i < count; i++)
-            equals += w->keys[i] == r.low;
-        equals -= surplus; // that stay
-        for (uint i = 0; i < count; i++) {
-            const SKEY_T key = w->keys[i];
-            const bool equal = key == r.low;
-            w->keys[kept] = key;
-            w->places[kept] = w->places[i];
-            kept += key > r.low || (equal && equals > 0);
-            equals -= equal && equals > 0;
-        }
+    // all above low, and of those equal to it the first ones
+    const bool top = r.low == SKEY_MAX;
+    uint equals = top ? k : k + fill - count_from(w->keys, vectors, r.low + 1), kept = 0;
+    for (uint v = 0; v < vectors; v++) {
+        const SKEYS_T keys = LOAD_KEYS(w->keys + LANES * v);
+        const uint valid = v == vectors - 1 ? ALL_LANES >> fill : ALL_LANES;
+        const uint above = top ? 0 : mask_from(keys, r.low + 1) & valid;
+        uint equal = equals ? mask_from(keys, r.low) & valid & ~above : 0;
+        while (popcount(equal) > equals)
+            equal &= ~(0x80000000u >> clz(equal));
+        equals -= popcount(equal);
+        kept += append(w->keys + kept, w->places + kept, keys, LOAD_PLACES(w->places + LANES * v), above | equal);
     }
     t->count = kept;
-    // All that stay are at least low, so nothing later is better than them if it is not above low.
-    t->closed = r.low == SKEY_MAX;
-    t->bound = t->closed ? SKEY_MAX : r.low + 1;
+    // Nothing later is better than those that stay if it is not above low.
+    const SKEY_T end = class_end(r.low, rule);
+    t->closed = end == SKEY_MAX;
+    t->bound = t->closed ? SKEY_MAX : end + 1;
 }
 
-FORCE void make_room(const struct scratch *w, struct state *t, uint k) {
-    if (t->count + LANES > w->room) compress(w, t, k);
+FORCE void make_room(const struct skey_rule *rule, const struct scratch *w, struct state *t, uint k) {
+    if (t->count + LANES > w->room) compress(rule, w, t, k);
 }
 
-FORCE void take_keys(const struct scratch *w, struct state *t, SKEYS_T keys, uint p, uint lanes) {
-    t->count += append(w->keys + t->count, w->places + t->count, keys, (PLACES_T)(p) + LANE_NUMBERS,
-                       mask_from(keys, t->bound) & lanes);
+FORCE uint append_from(const struct scratch *w, uint count, SKEY_T bound, SKEYS_T keys, uint p, uint lanes) {
+    return append(w->keys + count, w->places + count, keys, (PLACES_T)(p) + LANE_NUMBERS, mask_from(keys, bound) & lanes);
 }
 
-// Maxima and peaks of `vectors` vectors from position p on.
-FORCE void survey(const struct row *row, const struct skey_rule *rule, const struct scratch *w, uint p, uint vectors) {
-    uint g = 0;
-    for (uint v = 0; v < vectors; v += w->group, g++) {
-        const uint end = min(v + w->group, vectors);
+// Vectors from position p on. Where there is room for all of them nothing is in the way of the loop.
+FORCE void collect(const struct row *row, const struct skey_rule *rule, const struct scratch *w, struct state *t, uint k,
+                   uint p, uint vectors, bool dense) {
+    const uint end = p + LANES * vectors;
+    if (t->count + LANES * vectors <= w->room) {
+        uint count = t->count;
+        for (const SKEY_T bound = t->bound; p < end; p += LANES)
+            count += append_from(w, count, bound, skeys_at(row, rule, p, dense), p, ALL_LANES);
+        t->count = count;
+        return;
+    }
+    for (; p < end; p += LANES) {
+        make_room(rule, w, t, k);
+        if (t->closed) return;
+        t->count += append_from(w, t->count, t->bound, skeys_at(row, rule, p, dense), p, ALL_LANES);
+    }
+}
+
+// Maxima and peaks of vectors from position p on.
+FORCE void survey(const struct row *row, const struct skey_rule *rule, const struct scratch *w, uint p, uint vectors,
+                  bool dense) {
+    global SKEY_T *peaks = w->peaks;
+    for (uint left = vectors; left > 0; peaks += LANES) {
+        const uint many = min(w->group, left);
+        const uint end = p + LANES * many;
         SKEYS_T peak = SKEY_MIN;
         if (w->spread == 1) {
-            for (uint i = v; i < end; i++)
-                peak = max(peak, skeys_at(row, rule, p + LANES * i));
+            for (; p < end; p += LANES) {
+                if (dense) FETCH_AHEAD(row, p);
+                peak = max(peak, skeys_at(row, rule, p, dense));
+            }
             STORE_KEYS(w->maxima, max(LOAD_KEYS(w->maxima), peak));
-        } else {
-            global SKEY_T *maxima = w->maxima;
-            for (uint i = v; i < end; i++, maxima += LANES) { // a group is `spread` vectors
-                const SKEYS_T keys = skeys_at(row, rule, p + LANES * i);
+        } else { // a group is `spread` vectors
+            for (global SKEY_T *maxima = w->maxima; p < end; p += LANES, maxima += LANES) {
+                if (dense) FETCH_AHEAD(row, p);
+                const SKEYS_T keys = skeys_at(row, rule, p, dense);
                 peak = max(peak, keys);
                 STORE_KEYS(maxima, max(LOAD_KEYS(maxima), keys));
             }
         }
-        STORE_KEYS(w->peaks + LANES * g, peak);
+        STORE_KEYS(peaks, peak);
+        left -= many;
     }
 }
 
-// Positions p .. p + LANES * vectors - 1, at most a chunk.
+// Candidates of whole vectors from position p on, at most a chunk.
 FORCE void take_chunk(const struct row *row, const struct skey_rule *rule, const struct scratch *w, struct state *t,
-                      uint k, uint p, uint vectors) {
-    survey(row, rule, w, p, vectors);
-    t->bound = raise_bound(w, k, t->bound);
-    uint g = 0;
-    for (uint v = 0; v < vectors; v += w->group, g++) {
-        if (!mask_from(LOAD_KEYS(w->peaks + LANES * g), t->bound)) continue;
-        const uint end = min(v + w->group, vectors);
-        for (uint i = v; i < end; i++) {
-            make_room(w, t, k);
-            if (t->closed) return;
-            take_keys(w, t, skeys_at(row, rule, p + LANES * i), p + LANES * i, ALL_LANES);
-        }
+                      uint k, uint p, uint vectors, bool dense) {
+    if (w->spread == 0) {
+        collect(row, rule, w, t, k, p, vectors, dense);
+        return;
+    }
+    survey(row, rule, w, p, vectors, dense);
+    t->bound = raise_bound(rule, w, k, t->bound);
+    const global SKEY_T *peaks = w->peaks;
+    for (uint left = vectors; left > 0 && !t->closed; peaks += LANES) {
+        const uint many = min(w->group, left);
+        if (mask_from(LOAD_KEYS(peaks), t->bound)) collect(row, rule, w, t, k, p, many, dense);
+        p += LANES * many;
+        left -= many;
     }
 }
 
 // Candidates of the positions begin .. end - 1: the min(k, end - begin) best of them, and perhaps more.
-static struct state select_from(const struct row *row, const struct skey_rule *rule, const struct scratch *w, uint k,
-                                uint begin, uint end) {
-    struct state t = {0, SKEY_MIN, false};
+FORCE void select_range(const struct row *row, const struct skey_rule *rule, const struct scratch *w, struct state *t,
+                        uint begin, uint end, bool dense) {
+    const uint k = row->k;
     uint p = begin;
+    t->count = 0;
+    t->bound = SKEY_MIN;
+    t->closed = k == 0;
     for (uint i = 0; i < w->spread; i++)
         STORE_KEYS(w->maxima + LANES * i, (SKEYS_T)(SKEY_MIN));
-    while (end - p >= LANES && !t.closed) {
+    while (end - p >= LANES && !t->closed) {
         const uint vectors = min(w->chunk, (end - p) / LANES);
-        if (w->spread)
-            take_chunk(row, rule, w, &t, k, p, vectors);
-        else
-            for (uint v = 0; v < vectors && !t.closed; v++) {
-                make_room(w, &t, k);
-                if (!t.closed) take_keys(w, &t, skeys_at(row, rule, p + LANES * v), p + LANES * v, ALL_LANES);
-            }
+        take_chunk(row, rule, w, t, k, p, vectors, dense);
         p += LANES * vectors;
     }
-    if (p == end || t.closed) return t;
-    make_room(w, &t, k);
-    if (t.closed) return t;
+    if (p == end || t->closed) return;
+    make_room(rule, w, t, k);
+    if (t->closed) return;
     if (end - begin >= LANES) { // a whole vector that ends at the end; its first lanes have been taken
         const uint taken = LANES - (end - p);
-        take_keys(w, &t, skeys_at(row, rule, end - LANES), end - LANES, ALL_LANES & ALL_LANES << taken);
-        return t;
+        p = end - LANES;
+        t->count += append_from(w, t->count, t->bound, skeys_at(row, rule, p, dense), p, ALL_LANES & ALL_LANES << taken);
+        return;
     }
     for (; p < end; p++) {
         const SKEY_T key = skey_at(row, rule, p);
-        w->keys[t.count] = key;
-        w->places[t.count] = p;
-        t.count += key >= t.bound;
+        w->keys[t->count] = key;
+        w->places[t->count] = p;
+        t->count += key >= t->bound;
     }
-    return t;
+}
+
+FORCE void select_from(const struct row *row, const struct skey_rule *rule, const struct scratch *w, struct state *t,
+                       uint begin, uint end) {
+    if (row->step == 1)
+        select_range(row, rule, w, t, begin, end, true);
+    else
+        select_range(row, rule, w, t, begin, end, false);
 }
 
 // places2[r] = position of the candidate of rank r, for r < k. Compares add -1 for each that is before: subtracting them
@@ -350,21 +375,22 @@ FORCE void set_cell(const struct row *row, uint p) {
 }
 
 // All outputs of a row from its candidates, at least k.
-FORCE void finish(const struct row *row, const struct scratch *w, struct state *t) {
+FORCE void finish(const struct row *row, const struct skey_rule *rule, const struct scratch *w, struct state *t) {
     const int flags = row->flags;
     const uint k = row->k;
     const global uint *list = w->places2; // selected positions
     uint last = 0;
+    settle(rule, w, t->count);
     if (k > 0 && !(flags & BY_INDEX) && (flags & (OUT_VALUES | OUT_INDICES))) {
         if (t->count <= RANK_MOST) {
             rank_all(w, t->count, k);
         } else {
-            if (t->count > k) compress(w, t, k);
+            if (t->count > k) compress(rule, w, t, k);
             sort_digits(w, k);
         }
         last = list[k - 1];
     } else if (k > 0) {
-        if (t->count > k) compress(w, t, k);
+        if (t->count > k) compress(rule, w, t, k);
         list = w->places;
         if (flags & OUT_THRESHOLD) last = last_of(w, k);
     }
@@ -385,9 +411,9 @@ kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) void topk_cpu(TOP
     const long item = get_group_id(0), items = get_num_groups(0), end = (item + 1) * rows / items;
     for (long r = item * rows / items; r < end; r++) {
         const struct row row = TOPK_ROW(r);
-        struct state t = {0, 0, true};
-        if (row.k > 0) t = select_from(&row, &rule, &w, row.k, 0, row.n);
-        finish(&row, &w, &t);
+        struct state t;
+        select_from(&row, &rule, &w, &t, 0, row.n);
+        finish(&row, &rule, &w, &t);
     }
 }
 
@@ -402,10 +428,9 @@ kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) void topk_cpu_par
     const ulong r = get_group_id(0) / parts, part = get_group_id(0) - r * parts;
     const struct row row = TOPK_ROW((long)r);
     global uchar *const list = LIST(r, part);
-    struct state t = {0, 0, true};
-    if (row.k > 0)
-        t = select_from(&row, &rule, &w, row.k, (uint)(part * row.n / parts), (uint)((part + 1) * row.n / parts));
-    if (t.count > row.k) compress(&w, &t, row.k);
+    struct state t;
+    select_from(&row, &rule, &w, &t, (uint)(part * row.n / parts), (uint)((part + 1) * row.n / parts));
+    if (t.count > row.k) compress(&rule, &w, &t, row.k);
     global SKEY_T *const keys = (global SKEY_T *)(list + LIST_HEAD);
     global uint *const places = (global uint *)(keys + most_k);
     *(global uint *)list = t.count;
@@ -418,6 +443,7 @@ kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) void topk_cpu_par
 kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) void topk_cpu_merge(TOPK_PARAMS, SCRATCH_PARAMS,
                                                                                    LIST_PARAMS) {
     const struct scratch w = SCRATCH;
+    const struct skey_rule rule = skey_rule_of(flags);
     const ulong r = get_group_id(0);
     const struct row row = TOPK_ROW((long)r);
     struct state t = {0, SKEY_MIN, false};
@@ -427,11 +453,11 @@ kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) void topk_cpu_mer
         const global uint *const places = (const global uint *)(keys + most_k);
         const uint count = *(const global uint *)list;
         for (uint i = 0; i < count && !t.closed; i++) {
-            make_room(&w, &t, row.k);
+            make_room(&rule, &w, &t, row.k);
             w.keys[t.count] = keys[i];
             w.places[t.count] = places[i];
             t.count += keys[i] >= t.bound && !t.closed;
         }
     }
-    finish(&row, &w, &t);
+    finish(&row, &rule, &w, &t);
 }

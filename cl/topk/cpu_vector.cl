@@ -1,8 +1,11 @@
 // SPDX-License-Identifier: MIT
 // Vectors of keys for cpu.cl. A signed key fills its type (narrow elements are shifted to the top), so that compares,
-// minima and maxima of vectors are those of integers. Its order is that of topk/key.cl:
-//   float     bits below zero have all but the sign inverted; -0 as +0 and NaN as one value, or nothing special
-//   unsigned  the sign inverted        smallest  all bits inverted
+// minima and maxima of vectors are those of integers. Its order is that of topk/key.cl, but for classes of keys that
+// are equal there and neighbours here: the two zeros, and all NaN. Raw keys are what long loops need: a key is
+//   float     (bits, those below zero with all but the sign inverted) + offset
+//   unsigned  the sign inverted        smallest  all bits inverted before the offset, which is negated
+// where the offset turns the NaN of one sign around to where those of the other are, beyond an infinity. `settled` makes
+// one key of each class, its lowest, of the few keys that are compared with each other; a bound is settled, too.
 #if KEY_BITS == 64
 #define LANES 8
 #define SKEY_BITS 64
@@ -11,6 +14,8 @@
 #define USKEY_T ulong
 #define PLACES_T uint8
 #define RAISE(bits) as_long8(bits)
+#define AS_SKEYS(v) as_long8(v)
+#define AS_USKEYS(v) as_ulong8(v)
 #define LANE_NUMBERS ((uint8)(0, 1, 2, 3, 4, 5, 6, 7))
 #define LANE_SKEYS ((long8)(0, 1, 2, 3, 4, 5, 6, 7))
 #define REVERSED(v) (v).s76543210
@@ -22,6 +27,8 @@
 #define USKEY_T uint
 #define PLACES_T uint16
 #define RAISE(bits) as_int16(convert_uint16(bits) << (32 - KEY_BITS))
+#define AS_SKEYS(v) as_int16(v)
+#define AS_USKEYS(v) as_uint16(v)
 #define LANE_NUMBERS ((uint16)(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15))
 #define LANE_SKEYS ((int16)(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15))
 #define REVERSED(v) (v).sfedcba9876543210
@@ -44,30 +51,65 @@ typedef PLACES_T loose_places __attribute__((aligned(4)));
 #define STORE_PLACES(p, v) (*(global loose_places *)(p) = (v))
 
 struct skey_rule {
-    SKEY_T minus_zero, nan_above, nan, flip;
+    SKEY_T flip;
+    USKEY_T offset;
+    bool classes;             // whether there are any:
+    SKEY_T nan_low, nan_high; // all NaN
+    SKEY_T zero;              // this and the next
 };
 
 FORCE struct skey_rule skey_rule_of(int flags) {
-    const bool total = !KEY_IS_FLOAT || (flags & NAN_TOTAL_ORDER);
     struct skey_rule rule;
     rule.flip = flags & SMALLEST ? -1 : 0;
-    rule.minus_zero = total ? 0 : SKEY_MIN; // 0 becomes 0 either way
-    rule.nan_above = total ? SKEY_MAX : (SKEY_T)((USKEY_T)KEY_INFINITY << (SKEY_BITS - KEY_BITS));
-    rule.nan = (flags & NAN_LOWEST ? SKEY_MIN : SKEY_MAX) ^ rule.flip;
+    rule.classes = KEY_IS_FLOAT && !(flags & NAN_TOTAL_ORDER);
 #if !KEY_SIGNED
     rule.flip ^= SKEY_MIN;
 #endif
+    // from an infinity to the end: +NaN lie above +inf, as many -NaN below -inf
+    const USKEY_T beyond = (USKEY_T)SKEY_MAX - ((USKEY_T)KEY_INFINITY << (SKEY_BITS - KEY_BITS));
+    const bool lowest = flags & NAN_LOWEST;
+    const bool at_bottom = lowest != ((flags & SMALLEST) != 0);
+    rule.offset = !rule.classes ? 0 : at_bottom ? beyond : -beyond;
+    rule.zero = (SKEY_T)(rule.offset - 1);
+    rule.nan_low = at_bottom ? SKEY_MIN : (SKEY_T)((USKEY_T)SKEY_MAX - 2 * beyond + 1);
+    rule.nan_high = at_bottom ? (SKEY_T)((USKEY_T)SKEY_MIN + 2 * beyond - 1) : SKEY_MAX;
     return rule;
 }
 
 #if KEY_IS_FLOAT
 FORCE SKEYS_T skeys_of(SKEYS_T u, const struct skey_rule *rule) {
-    u &= ~(u == (SKEYS_T)(rule->minus_zero));
     const SKEYS_T keys = u ^ ((u >> (SKEY_BITS - 1)) & SKEY_MAX) ^ (SKEYS_T)(rule->flip);
-    return (u & SKEY_MAX) > (SKEYS_T)(rule->nan_above) ? (SKEYS_T)(rule->nan) : keys;
+    return AS_SKEYS(AS_USKEYS(keys) + rule->offset);
 }
 #else
 FORCE SKEYS_T skeys_of(SKEYS_T u, const struct skey_rule *rule) { return u ^ (SKEYS_T)(rule->flip); }
+#endif
+
+FORCE SKEYS_T settled(SKEYS_T keys, const struct skey_rule *rule) {
+    if (!rule->classes) return keys;
+    const SKEYS_T nan = (keys >= (SKEYS_T)(rule->nan_low)) & (keys <= (SKEYS_T)(rule->nan_high));
+    keys = nan ? (SKEYS_T)(rule->nan_low) : keys;
+    return keys == (SKEYS_T)(rule->zero + 1) ? (SKEYS_T)(rule->zero) : keys;
+}
+
+FORCE SKEY_T settled_key(SKEY_T key, const struct skey_rule *rule) {
+    if (!rule->classes) return key;
+    if (key >= rule->nan_low && key <= rule->nan_high) return rule->nan_low;
+    return key == rule->zero + 1 ? rule->zero : key;
+}
+
+// The last key of the class of a settled key.
+FORCE SKEY_T class_end(SKEY_T key, const struct skey_rule *rule) {
+    if (!rule->classes) return key;
+    return key == rule->nan_low ? rule->nan_high : key + (key == rule->zero);
+}
+
+// Elements that far ahead are on their way from memory: hardware stops at the end of a page. Not in simulators.
+#if defined(__x86_64__) || defined(__aarch64__)
+#define SHUFFLES // see max_lanes
+#define FETCH_AHEAD(row, p) __builtin_prefetch((const void *)(ulong)((row)->x + (p) + 4096 / sizeof(BITS(X_T))))
+#else
+#define FETCH_AHEAD(row, p)
 #endif
 
 // Elements that do not lie side by side.
@@ -78,24 +120,24 @@ static SKEYS_T gather(const global BITS(X_T) *x, long step) {
     return CAT(vload, LANES)(0, lanes);
 }
 
-// Positions p .. p + LANES - 1, all of them inside of the row.
-FORCE SKEYS_T skeys_at(const struct row *row, const struct skey_rule *rule, uint p) {
+// Positions p .. p + LANES - 1, all of them inside of the row. `dense` is row->step == 1, as a constant.
+FORCE SKEYS_T skeys_at(const struct row *row, const struct skey_rule *rule, uint p, bool dense) {
+    if (dense) return skeys_of(RAISE(CAT(vload, LANES)(0, row->x + p)), rule);
     const global BITS(X_T) *const x = row->x + (long)p * row->step;
-    SKEYS_T u;
-    if (row->step == 1)
-        u = RAISE(CAT(vload, LANES)(0, x));
-#if defined(__x86_64__) || defined(__aarch64__)
-    else if (row->step == -1) // not in simulators: see max_lanes
-        u = REVERSED(RAISE(CAT(vload, LANES)(0, x - (LANES - 1))));
+#ifdef SHUFFLES
+    if (row->step == -1)
+        return skeys_of(REVERSED(RAISE(CAT(vload, LANES)(0, x - (LANES - 1)))), rule);
 #endif
-    else
-        u = gather(x, row->step);
-    return skeys_of(u, rule);
+    return skeys_of(gather(x, row->step), rule);
 }
 
 FORCE SKEY_T skey_at(const struct row *row, const struct skey_rule *rule, uint p) {
-    const USKEY_T u = (USKEY_T)row->x[(long)p * row->step] << (SKEY_BITS - KEY_BITS);
-    return skeys_of((SKEYS_T)((SKEY_T)u), rule).s0;
+    const SKEY_T u = (SKEY_T)((USKEY_T)row->x[(long)p * row->step] << (SKEY_BITS - KEY_BITS));
+#if KEY_IS_FLOAT
+    return (SKEY_T)((USKEY_T)(u ^ ((u >> (SKEY_BITS - 1)) & SKEY_MAX) ^ rule->flip) + rule->offset);
+#else
+    return u ^ rule->flip;
+#endif
 }
 
 // By lanes, not by halves: oclgrind takes what comes from a shuffle for uninitialised, and compilers make shuffles of it.

@@ -29,8 +29,8 @@ struct cpu_shape {
  * 0 where a row is too short to give such a bound, and all of it are candidates. */
 static int64_t spread_of(int64_t k, int64_t lanes, int64_t vectors) {
     int64_t spread = 2 * k <= lanes ? 1 : ceil_pow2(ceil_div(4 * k, lanes));
-    if (4 * spread > vectors && spread * lanes >= 4 * k) spread = ceil_pow2(ceil_div(2 * k, lanes));
-    return 4 * spread > vectors ? 0 : spread;
+    if (2 * spread > vectors && spread * lanes >= 4 * k) spread = ceil_pow2(ceil_div(2 * k, lanes));
+    return 2 * spread > vectors ? 0 : spread;
 }
 
 static int64_t round_up(int64_t n, int64_t unit) {
@@ -45,7 +45,7 @@ static struct cpu_shape cpu_shape(const struct device *dev, const struct topk_pr
     s.chunk = CHUNK_BYTES / 64 > 4 * s.spread ? CHUNK_BYTES / 64 : 4 * s.spread;
     if (s.chunk > vectors) s.chunk = vectors;
     s.chunk = round_up(s.chunk < 1 ? 1 : s.chunk, s.group);
-    s.room = round_up(4 * k + 256 < p->n ? 4 * k + 256 : p->n, 16);
+    s.room = round_up(4 * k + 128 < p->n ? 4 * k + 128 : p->n, 16);
     const int64_t peaks = s.spread ? s.chunk / s.group : 0;
     s.item = (s.room + lanes + s.most_k) * (key + 4) + (s.spread + peaks) * lanes * key;
     s.item = round_up(s.item, 64);
