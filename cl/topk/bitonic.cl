@@ -16,6 +16,27 @@
 #error "FILTER: 0 or 1"
 #endif
 
+// For places by index: marks the positions of the first k pairs; returns how many marks are before this work-item's
+// run of positions. No barrier depends on an option: PoCL would copy all that follows one.
+inline uint mark_selected(local KEY_T *keys, local ID_T *ids, uint count, uint k, uint begin, uint end) {
+    const uint lid = get_local_id(0);
+    barrier(CLK_LOCAL_MEM_FENCE);
+    for (uint p = lid; p < count; p += LOCAL_SIZE)
+        keys[p] = 0;
+    barrier(CLK_LOCAL_MEM_FENCE);
+    for (uint rank = lid; rank < k; rank += LOCAL_SIZE)
+        keys[ids[rank]] = 1;
+    barrier(CLK_LOCAL_MEM_FENCE);
+    uint own = 0, before = 0;
+    for (uint p = begin; p < min(end, count); p++)
+        own += (uint)keys[p];
+    if (count > 0) ids[lid] = (ID_T)own;
+    barrier(CLK_LOCAL_MEM_FENCE);
+    for (uint l = 0; count > 0 && l < lid; l++)
+        before += ids[l];
+    return before;
+}
+
 kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) void topk_bitonic(TOPK_PARAMS) {
     local KEY_T keys[TILE];
     local ID_T ids[TILE];
@@ -75,24 +96,34 @@ kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) void topk_bitonic
     barrier(CLK_LOCAL_MEM_FENCE);
 #endif
     sort_pairs(keys, ids, count);
-    {
+    if (flags & OUT_CELLS) {
         const struct row row = TOPK_ROW(get_group_id(0));
-        const KEY_T kth = k > 0 ? keys[k - 1] : 0;
-        const uint last = k > 0 ? ids[k - 1] : 0;
-        if (lid == 0) put_threshold(&row, last);
-        put_cells(&row, kth, last, lid, LOCAL_SIZE);
-        put_padding(&row, lid, LOCAL_SIZE);
+        put_cells(&row, k > 0 ? keys[k - 1] : 0, k > 0 ? ids[k - 1] : 0, lid, LOCAL_SIZE);
     }
-    if (flags & BY_INDEX) {
-        barrier(CLK_LOCAL_MEM_FENCE);
-        for (uint p = lid; p < k; p += LOCAL_SIZE)
-            keys[p] = 0;
-        barrier(CLK_LOCAL_MEM_FENCE);
-        sort_pairs(keys, ids, k);
+    const uint last = k > 0 ? ids[k - 1] : 0;
+    const bool by_index = flags & BY_INDEX;
+#if !FILTER
+    const uint run = (count + LOCAL_SIZE - 1) / LOCAL_SIZE;
+    const uint begin = min(lid * run, count), end = min(begin + run, count);
+    uint before = mark_selected(keys, ids, by_index ? count : 0, by_index ? k : 0, begin, end);
+#endif
+    const struct row row = TOPK_ROW(get_group_id(0));
+#if !FILTER
+    for (uint p = begin; by_index && p < end; p++)
+        if (keys[p]) put_selected(&row, before++, p);
+#endif
+    for (uint rank = lid; (FILTER || !by_index) && rank < k; rank += LOCAL_SIZE) {
+        const uint id = ids[rank];
+        uint place = rank;
+#if FILTER
+        if (by_index) {
+            place = 0;
+            for (uint other = 0; other < k; other++)
+                place += ids[other] < id;
+        }
+#endif
+        put_selected(&row, place, id);
     }
-    {
-        const struct row row = TOPK_ROW(get_group_id(0));
-        for (uint place = lid; place < k; place += LOCAL_SIZE)
-            put_selected(&row, place, ids[place]);
-    }
+    put_padding(&row, lid, LOCAL_SIZE);
+    if (lid == 0) put_threshold(&row, last);
 }

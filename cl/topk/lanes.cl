@@ -89,10 +89,10 @@ kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) void topk_lanes(T
         }
     }
     barrier(CLK_LOCAL_MEM_FENCE);
+    const KEY_T kth = k > 0 ? cut_key[slot] : 0;
+    const uint last = k > 0 ? cut_id[slot] : 0;
     if (active) {
         const struct row row = TOPK_ROW(r);
-        const KEY_T kth = k > 0 ? cut_key[slot] : 0;
-        const uint last = k > 0 ? cut_id[slot] : 0;
         for (uint c = lane; (flags & BY_INDEX) && c < count; c += lanes) {
             const uint id = ids[base + c];
             if (key_before(kth, last, keys[base + c], id)) continue;
@@ -103,6 +103,9 @@ kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) void topk_lanes(T
         }
         put_padding(&row, lane, lanes);
         if (lane == 0) put_threshold(&row, last);
+    }
+    if (active && (flags & OUT_CELLS)) {
+        const struct row row = TOPK_ROW(r);
         put_cells(&row, kth, last, lane, lanes);
     }
 }

@@ -10,11 +10,15 @@
 //       put_selected(&row, place, p);                    // each selected position once, whatever outputs are wanted
 //       put_padding(&row, lane, lanes);                  // each row once, by `lanes` work-items
 //       if (lane == 0) put_threshold(&row, p);           // p: the last one selected
-//       put_cells(&row, key_at(&row, p), p, lane, lanes);
+//   }
+//   if (flags & OUT_CELLS) {
+//       const struct row row = TOPK_ROW(r);
+//       put_cells(&row, kth, p, lane, lanes);            // kth: the key of p
 //   }
 //
-// A row is made anew between any two barriers, in a block of its own: PoCL keeps a struct that lives across a barrier in
-// memory, one for each work-item. Making one costs a few integer operations.
+// A row is made anew between any two barriers, in a block of its own: PoCL keeps a struct that lives across a barrier
+// in memory, one for each work-item. Making one costs a few integer operations. put_cells is large and no compiler need
+// inline it: it has a row of its own, made only where OUT_CELLS are wanted.
 //
 // With row.k = 0 there is no last one: any p and any key do, and are not looked at. Outputs that are not wanted are
 // not written; kernels test OUT_ bits only to save work.
@@ -163,9 +167,9 @@ INLINE void put_threshold(const struct row *row, uint p) {
 // Scaled elements: f32, f16 and bf16. The bits of the same value as f32, by integer operations, and back.
 #define WIDEN(T, b) CAT(widen_, T)(b)
 #define NARROW(T, v) CAT(narrow_, T)(v)
-INLINE uint widen_f32(uint b) { return b; }
-INLINE uint widen_bf16(ushort b) { return (uint)b << 16; }
-INLINE uint widen_f16(ushort b) {
+inline uint widen_f32(uint b) { return b; }
+inline uint widen_bf16(ushort b) { return (uint)b << 16; }
+inline uint widen_f16(ushort b) {
     const uint sign = ((uint)b & 0x8000u) << 16, magnitude = (uint)b & 0x7fffu;
     if (magnitude >= 0x7c00u) return sign | 0x7f800000u | (magnitude & 0x3ffu) << 13;
     if (magnitude >= 0x400u) return sign | ((magnitude << 13) + (112u << 23));
@@ -173,7 +177,7 @@ INLINE uint widen_f16(ushort b) {
     const uint top = 31u - clz(magnitude); // denormal: magnitude * 2^-24, its highest bit becomes the hidden one
     return sign | (top + 103u) << 23 | ((magnitude << (23u - top)) & 0x7fffffu);
 }
-INLINE uint narrow_f32(float v) { return as_uint(v); }
+inline uint narrow_f32(float v) { return as_uint(v); }
 inline ushort narrow_f16(float v) { return round_f16(v); }
 inline ushort narrow_bf16(float v) { return round_bf16(v); }
 
@@ -186,18 +190,18 @@ inline BITS(X_T) scaled(BITS(X_T) bits, float scale) {
 }
 
 // The position of a column: at least n outside of the window.
-INLINE uint cell_position(const struct row *row, uint column) {
+inline uint cell_position(const struct row *row, uint column) {
     return row->flags & BACKWARD ? row->first - column : column - row->first;
 }
 
-INLINE bool cell_selected(const struct row *row, KEY_T kth, uint cut_position, uint p) {
+inline bool cell_selected(const struct row *row, KEY_T kth, uint cut_position, uint p) {
     if (p >= row->n || row->k == 0) return false;
     const KEY_T key = key_at(row, p);
     return key > kth || (key == kth && p <= cut_position);
 }
 
 // Mask and dense of one column. A copy moves bits, so that no NaN is quieted and no denormal flushed.
-INLINE void put_cell(const struct row *row, uint column, uint p, bool selected) {
+inline void put_cell(const struct row *row, uint column, uint p, bool selected) {
     if (row->flags & OUT_MASK) row->mask[view_at(row, row->mask_view, column)] = selected;
     if (!(row->flags & OUT_DENSE)) return;
     BITS(X_T) cell = (BITS(X_T))row->fill;
@@ -207,7 +211,7 @@ INLINE void put_cell(const struct row *row, uint column, uint p, bool selected) 
 }
 
 // Mask, bitmask and dense of the columns from `begin`, a multiple of 32, to `end`; this is lane `lane` of `lanes`.
-INLINE void put_cells_between(const struct row *row, KEY_T kth, uint cut_position, uint begin, uint end, uint lane,
+inline void put_cells_between(const struct row *row, KEY_T kth, uint cut_position, uint begin, uint end, uint lane,
                               uint lanes) {
     if (row->flags & (OUT_MASK | OUT_DENSE))
         for (uint c = begin + lane; c < end; c += lanes) {
@@ -223,6 +227,6 @@ INLINE void put_cells_between(const struct row *row, KEY_T kth, uint cut_positio
         }
 }
 
-INLINE void put_cells(const struct row *row, KEY_T kth, uint cut_position, uint lane, uint lanes) {
+inline void put_cells(const struct row *row, KEY_T kth, uint cut_position, uint lane, uint lanes) {
     put_cells_between(row, kth, cut_position, 0, row->columns, lane, lanes);
 }
