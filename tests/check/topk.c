@@ -8,8 +8,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const enum clmoe_dtype dtypes[] = {CLMOE_F32, CLMOE_F16, CLMOE_BF16};
-
 /* ---- sizes ---- */
 
 static const int64_t sizes[] = {1,    2,    3,    7,    8,    9,    15,   16,   17,   31,   32,
@@ -30,7 +28,7 @@ START_TEST(every_size) {
     const struct clmoe_topk_params params = {
         .n = n,
         .k = k_of(_i % N_KS, n),
-        .dtype = n > 1100 ? CLMOE_F32 : dtypes[mix % 3],
+        .dtype = n > 1100 ? CLMOE_F32 : topk_dtypes[mix % 3],
         .smallest = mix / 3 % 2,
         .order = (enum clmoe_topk_order)(mix / 6 % 3),
         .nan = (enum clmoe_nan)(mix / 18 % 2),
@@ -52,7 +50,7 @@ START_TEST(fills) {
     const int fill = _i % FILLS, shape = _i / FILLS;
     struct clmoe_topk_params params = {.n = ns[shape][0], .k = ns[shape][1], .outputs = TOPK_ALL_OUTPUTS};
     for (int way = 0; way < 4; way++) {
-        params.dtype = shape > 1 ? CLMOE_F32 : dtypes[(way + fill) % 3];
+        params.dtype = shape > 1 ? CLMOE_F32 : topk_dtypes[(way + fill) % 3];
         params.smallest = way & 1;
         params.nan = way & 2 ? CLMOE_NAN_LOWEST : CLMOE_NAN_GREATEST;
         params.order = (enum clmoe_topk_order)((way + shape) % 3);
@@ -103,35 +101,57 @@ END_TEST
 
 /* ---- exhaustive ---- */
 
-/* All rows of n elements from an alphabet of 8, for n <= 4: every pattern of ties and special values. */
+/* All rows of n elements from an alphabet: every pattern of ties and special values. For n = 5 and 6 half of
+ * the alphabet, either one. */
+static const struct {
+    enum clmoe_dtype dtype;
+    uint32_t letters[8];
+} alphabets[] = {
+    {CLMOE_F32,
+     {0x7fc00001u, 0xff800001u, 0u, 0x80000000u, 0x7f800000u, 0xff800000u, 0x7f800002u, 0xbf800000u}},
+    {CLMOE_F16, {0x7e01, 0xfc01, 0, 0x8000, 0x7c00, 0xfc00, 0x7c02, 0xbc00}},
+    {CLMOE_BF16, {0x7fc1, 0xff81, 0, 0x8000, 0x7f80, 0xff80, 0x7f82, 0xbf80}},
+    {CLMOE_I8, {0, 1, 0x7f, 0x80, 0xff, 2, 0x81, 0x7e}},
+    {CLMOE_U8, {0, 1, 0x7f, 0x80, 0xff, 0, 0xfe, 0x81}},
+};
+enum { N_ALPHABETS = sizeof alphabets / sizeof *alphabets, N_MODES = 12, MOST_EXHAUSTIVE = 6 };
+
+static char *all_rows(int alphabet, int half, int n, int letters, int64_t rows) {
+    const enum clmoe_dtype dtype = alphabets[alphabet].dtype;
+    char *const raw = topk_room(rows * n, 4);
+    for (int64_t r = 0; r < rows; r++) {
+        int64_t digits = r;
+        for (int i = 0; i < n; i++, digits /= letters) {
+            const uint32_t letter =
+                alphabets[alphabet].letters[(digits % letters * (letters == 8 ? 1 : 2) + half) % 8];
+            memcpy(raw + (r * n + i) * clmoe_dtype_bytes(dtype, 1), &letter,
+                   (size_t)clmoe_dtype_bytes(dtype, 1));
+        }
+    }
+    return raw;
+}
+
 START_TEST(exhaustive) {
-    static const uint32_t f32[] = {0x7fc00001u, 0xff800001u, 0u, 0x80000000u,
-                                   0x7f800000u, 0xff800000u, 1u, 0xbf800000u};
-    static const uint16_t f16[] = {0x7e01, 0xfc01, 0, 0x8000, 0x7c00, 0xfc00, 1, 0xbc00};
-    static const uint16_t bf16[] = {0x7fc1, 0xff81, 0, 0x8000, 0x7f80, 0xff80, 1, 0xbf80};
-    const int n = 1 + _i / 4 % 4;
-    const int64_t rows = (int64_t)1 << 3 * n;
+    const int mode = _i % N_MODES, n = 1 + _i / N_MODES % MOST_EXHAUSTIVE,
+              alphabet = _i / N_MODES / MOST_EXHAUSTIVE, letters = n <= 4 ? 8 : 4;
+    int64_t rows = 1;
+    for (int i = 0; i < n; i++)
+        rows *= letters;
     struct rng rng = rng_for((uint64_t)(7000 + _i));
-    for (int k = 0; k <= n; k++) {
+    /* All k for the short ones, then some: a step of 3, or one only, from another k in each mode. */
+    for (int k = n < 4 ? 0 : 1 + mode % n; k <= n; k += n < 4 ? 1 : n == 4 ? 3 : n) {
         const struct clmoe_topk_params params = {
             .max_rows = rows,
             .n = n,
             .k = k,
-            .dtype = dtypes[_i / 16],
-            .smallest = _i & 1,
-            .nan = _i & 2 ? CLMOE_NAN_LOWEST : CLMOE_NAN_GREATEST,
+            .dtype = alphabets[alphabet].dtype,
+            .smallest = mode & 1,
+            .ties = mode & 2 ? CLMOE_TIES_HIGHEST : CLMOE_TIES_LOWEST,
+            .nan = (enum clmoe_nan)(mode / 4),
             .order = (enum clmoe_topk_order)((k + n) % 3 ? CLMOE_ORDER_SORTED : CLMOE_ORDER_INDEX),
             .outputs = TOPK_ALL_OUTPUTS,
         };
-        char *const raw = topk_room(rows * n, 4);
-        for (int64_t i = 0; i < rows * n; i++) {
-            const int letter = (int)(i / n >> 3 * (i % n) & 7);
-            if (params.dtype == CLMOE_F32)
-                memcpy(raw + 4 * i, &f32[letter], 4);
-            else
-                memcpy(raw + 2 * i, params.dtype == CLMOE_F16 ? &f16[letter] : &bf16[letter], 2);
-        }
-        struct topk_sample s = topk_sample_of(&params, rows, raw);
+        struct topk_sample s = topk_sample_of(&params, rows, all_rows(alphabet, k & 1, n, letters, rows));
         topk_run_rows(&rng, &s, CAPS_OWN, "exhaustive");
         topk_sample_free(&s);
     }
@@ -142,8 +162,8 @@ END_TEST
 
 START_TEST(subset_of_outputs) {
     static const int64_t ns[][2] = {{45, 6}, {1200, 30}};
-    struct clmoe_topk_params params = {.outputs = (uint32_t)_i % 32, .dense_fill.f = 2.5};
-    params.n = ns[_i / 32][0], params.k = ns[_i / 32][1];
+    struct clmoe_topk_params params = {.outputs = (uint32_t)_i * 37 % 128, .dense_fill.f = 2.5};
+    params.n = ns[_i % 2][0], params.k = ns[_i % 2][1];
     params.order = (enum clmoe_topk_order)(_i % 3);
     topk_run_fill((uint64_t)(8000 + _i), params, 4, FILL_TIES, CAPS_OWN);
 }
@@ -199,7 +219,7 @@ START_TEST(dense_is_a_select) {
     static const int64_t ns[] = {50, 700, 5000};
     const int64_t n = ns[_i / 2 % 3];
     struct clmoe_topk_params params = {.max_rows = 2, .n = n, .k = 3, .outputs = CLMOE_TOPK_DENSE};
-    params.dtype = n > 1100 ? CLMOE_F32 : dtypes[_i % 3];
+    params.dtype = n > 1100 ? CLMOE_F32 : topk_dtypes[_i % 3];
     params.nan = CLMOE_NAN_LOWEST;
     params.smallest = _i % 2;
     params.dense_scale = _i < 6 ? 0.0f : 2.0f;
@@ -244,7 +264,7 @@ END_TEST
 /* More rows than fit into one slab of the workspace. */
 START_TEST(many_rows) {
     const struct clmoe_topk_params params = {.n = 8, .k = 2, .outputs = _i ? TOPK_ALL_OUTPUTS : 0};
-    topk_run_fill((uint64_t)(9500 + _i), params, 70000, _i ? FILL_BITS : FILL_TIES, CAPS_OWN);
+    topk_run_fill((uint64_t)(9500 + _i), params, 20000, _i ? FILL_BITS : FILL_TIES, CAPS_OWN);
 }
 END_TEST
 
@@ -262,211 +282,18 @@ START_TEST(long_rows) {
 }
 END_TEST
 
-/* ---- calls ---- */
-
-/* Fewer rows than the plan is for, none, and again with the same plan; events. */
-START_TEST(calls_of_one_plan) {
-    const int64_t counts[] = {7, 0, 1, 5};
-    struct clmoe_topk_params params = {.max_rows = 7, .n = 90, .k = 5, .outputs = TOPK_ALL_OUTPUTS};
-    struct rng rng = rng_for(9700);
-    for (int row = 0; (params.plan.kernel = clmoe_kernel_name("topk", row)); row++) {
-        case_begin("%s calls", params.plan.kernel);
-        clmoe_plan *plan;
-        if (!row_fits("topk", row, clmoe_topk_plan(tester_context(CAPS_OWN), &params, &plan))) continue;
-        for (int c = 0; c < 4; c++) {
-            struct topk_sample s = topk_sample_filled(&rng, &params, counts[c], FILL_NAN_INF);
-            struct topk_operands o = topk_operands_new(&rng, &s);
-            cl_event done = NULL;
-            case_ok(clmoe_topk_enqueue(plan, tester()->queue, &o.args, 0, NULL, &done));
-            case_require(done && clWaitForEvents(1, &done) == CL_SUCCESS, "no event");
-            clReleaseEvent(done);
-            topk_compare(&s, &o);
-            topk_operands_free(&o);
-            topk_sample_free(&s);
-        }
-        clmoe_plan_destroy(&plan);
-    }
-}
-END_TEST
-
-/* Two calls chained by events on the out-of-order queue; the second reads what the first wrote. */
-START_TEST(out_of_order) {
-    static const int64_t ns[][2] = {{50, 9}, {1300, 40}, {2600, 2500}};
-    struct clmoe_topk_params first = {.max_rows = 3, .n = ns[_i][0], .k = ns[_i][1]};
-    struct clmoe_topk_params second = {.max_rows = 3, .n = first.k, .k = 4, .smallest = 1};
-    struct rng rng = rng_for((uint64_t)(9800 + _i));
-    struct topk_sample s = topk_sample_filled(&rng, &first, 3, FILL_RANDOM);
-    char *const selected = topk_room(3 * first.k, 4);
-    for (int64_t j = 0; j < 3 * first.k; j++)
-        memcpy(selected + 4 * j, &s.values[j / first.k * first.n + s.indices[j]], 4);
-    struct topk_sample t = topk_sample_of(&second, 3, selected);
-    const char *name;
-    for (int row = 0; (name = clmoe_kernel_name("topk", row)); row++) {
-        case_begin("%s out of order, n=%lld", name, (long long)first.n);
-        if (!topk_affordable(name, &s)) continue;
-        first.plan.kernel = second.plan.kernel = name;
-        clmoe_plan *plans[2];
-        if (!row_fits("topk", row, clmoe_topk_plan(tester_context(CAPS_OWN), &first, &plans[0]))) continue;
-        if (row_fits("topk", row, clmoe_topk_plan(tester_context(CAPS_OWN), &second, &plans[1]))) {
-            struct topk_operands o = topk_operands_new(&rng, &s), u = topk_operands_new(&rng, &t);
-            cl_event events[2];
-            case_ok(clmoe_topk_enqueue(plans[0], tester()->ooo_queue, &o.args, 0, NULL, &events[0]));
-            u.args.x = o.args.values;
-            case_ok(clmoe_topk_enqueue(plans[1], tester()->ooo_queue, &u.args, 1, &events[0], &events[1]));
-            case_require(clWaitForEvents(1, &events[1]) == CL_SUCCESS, "the event failed");
-            clReleaseEvent(events[0]), clReleaseEvent(events[1]);
-            topk_compare(&s, &o);
-            topk_compare(&t, &u);
-            topk_operands_free(&o), topk_operands_free(&u);
-            clmoe_plan_destroy(&plans[1]);
-        }
-        clmoe_plan_destroy(&plans[0]);
-    }
-    topk_sample_free(&s), topk_sample_free(&t);
-}
-END_TEST
-
-/* A workspace of the caller, full of rubbish, at an offset, used up to its last byte and no further. */
-START_TEST(dirty_workspace) {
-    struct clmoe_topk_params params = {.max_rows = 6, .n = 2400, .k = 2300, .outputs = TOPK_ALL_OUTPUTS};
-    params.plan = (struct clmoe_plan_options){.kernel = "topk_radix", .external_workspace = 1};
-    struct rng rng = rng_for(9900);
-    struct topk_sample s = topk_sample_filled(&rng, &params, 6, FILL_TIES);
-    case_begin("dirty workspace");
-    clmoe_plan *plan;
-    case_ok(clmoe_topk_plan(tester_context(CAPS_OWN), &params, &plan));
-    const int64_t size = (int64_t)clmoe_plan_workspace_size(plan), before = 512, after = 256;
-    unsigned char *const image = topk_room(before + size + after, 1), *const got =
-                                                                          topk_room(before + size + after, 1);
-    for (int round = 0; round < 3; round++) {
-        for (int64_t i = 0; i < before + size + after; i++)
-            image[i] = round == 0 ? 0xff : (unsigned char)rng_u32(&rng);
-        cl_int err;
-        const cl_mem mem = clCreateBuffer(tester()->context, CL_MEM_READ_WRITE | CL_MEM_COPY_HOST_PTR,
-                                          (size_t)(before + size + after), image, &err);
-        case_require(err == CL_SUCCESS, "clCreateBuffer: %d", (int)err);
-        struct topk_operands o = topk_operands_new(&rng, &s);
-        case_require(round ||
-                         clmoe_topk_enqueue(plan, tester()->queue, &o.args, 0, NULL, NULL) == CLMOE_E_INVALID,
-                     "runs without a workspace");
-        case_ok(clmoe_plan_set_workspace(plan, mem, (uint64_t)before));
-        case_ok(clmoe_topk_enqueue(plan, tester()->queue, &o.args, 0, NULL, NULL));
-        topk_compare(&s, &o);
-        clEnqueueReadBuffer(tester()->queue, mem, CL_TRUE, 0, (size_t)(before + size + after), got, 0, NULL,
-                            NULL);
-        case_require(memcmp(got, image, (size_t)before) == 0 &&
-                         memcmp(got + before + size, image + before + size, (size_t)after) == 0,
-                     "writes outside of the workspace");
-        topk_operands_free(&o);
-        clReleaseMemObject(mem);
-    }
-    free(image), free(got);
-    clmoe_plan_destroy(&plan);
-    topk_sample_free(&s);
-}
-END_TEST
-
-/* The workspace does not grow with the number of rows. */
-START_TEST(workspace_is_bounded) {
-    struct clmoe_topk_params params = {.max_rows = 50000000, .n = 32000, .k = 64};
-    params.plan = (struct clmoe_plan_options){.kernel = "topk_radix", .external_workspace = 1};
-    case_begin("workspace of many rows");
-    for (int i = 0; i < 3; i++) {
-        params.n = (int64_t[]){32000, 8, 2147483647}[i];
-        params.k = (int64_t[]){64, 8, 0}[i];
-        clmoe_plan *plan;
-        case_ok(clmoe_topk_plan(tester_context(CAPS_OWN), &params, &plan));
-        ck_assert_uint_le(clmoe_plan_workspace_size(plan), 16 << 20);
-        clmoe_plan_destroy(&plan);
-    }
-}
-END_TEST
-
-/* ---- refusals ---- */
-
-START_TEST(bad_params) {
-    static const struct clmoe_topk_params bad[] = {
-        {.max_rows = -1, .n = 4, .k = 1},
-        {.max_rows = INT64_MAX / 64, .n = 4, .k = 1},
-        {.max_rows = 1, .n = 0, .k = 0},
-        {.max_rows = 1, .n = -4, .k = 0},
-        {.max_rows = 1, .n = ((int64_t)1 << 31) + 1, .k = 1},
-        {.max_rows = 1, .n = 4, .k = 5},
-        {.max_rows = 1, .n = 4, .k = -1},
-        {.max_rows = 1, .n = 4, .k = 1, .dtype = CLMOE_I8, .pad_value.i = 128},
-        {.max_rows = 1, .n = 32, .k = 1, .dtype = CLMOE_Q8_0},
-        {.max_rows = 1, .n = 4, .k = 1, .dtype = (enum clmoe_dtype)77},
-        {.max_rows = 1, .n = 4, .k = 1, .smallest = 2},
-        {.max_rows = 1, .n = 4, .k = 1, .order = (enum clmoe_topk_order)3},
-        {.max_rows = 1, .n = 4, .k = 1, .nan = (enum clmoe_nan)3},
-        {.max_rows = 1, .n = 4, .k = 1, .outputs = 128},
-        {.max_rows = 1, .n = 4, .k = 1, .dense_scale = NAN},
-        {.max_rows = 1, .n = 4, .k = 1, .plan.kernel = "topk_none"},
-        {.max_rows = 1, .n = 4, .k = 1, .plan.kernel = "combine_rows"},
-    };
-    clmoe_plan *plan = (clmoe_plan *)&plan;
-    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
-        case_begin("bad params %zu", i);
-        case_require(clmoe_topk_plan(tester_context(CAPS_OWN), &bad[i], &plan) == CLMOE_E_INVALID,
-                     "accepted");
-        case_require(!plan && tester_log()[0], "plan %p or no message", (void *)plan);
-    }
-    case_require(clmoe_topk_plan(tester_context(CAPS_OWN), NULL, &plan) == CLMOE_E_INVALID, "NULL accepted");
-}
-END_TEST
-
-START_TEST(bad_args) {
-    const struct clmoe_topk_params params = {
-        .max_rows = 4, .n = 40, .k = 3, .outputs = TOPK_ALL_OUTPUTS & ~CLMOE_TOPK_MASK};
-    struct rng rng = rng_for(9950);
-    struct topk_sample s = topk_sample_filled(&rng, &params, 4, FILL_RANDOM);
-    struct topk_operands o = topk_operands_new(&rng, &s);
-    struct clmoe_topk_args bad[12];
-    for (int i = 0; i < 12; i++)
-        bad[i] = o.args;
-    bad[0].x.mem = NULL;
-    bad[1].values.mem = NULL;
-    bad[2].mask = o.mask.tensor; /* the plan was made without */
-    bad[3].x.shape[0] = 5;
-    bad[4].indices.shape[1] = 4;
-    bad[5].indices.dtype = CLMOE_U32;
-    bad[6].x.stride[1] = -1;
-    bad[7].bitmask.shape[1] = 1;
-    bad[8].dense.offset += 2;
-    bad[9].dense = bad[9].x;
-    bad[10].values.shape[0] = 3;
-    bad[11].x.dtype = CLMOE_F16;
-    clmoe_plan *plan;
-    case_begin("bad args");
-    case_ok(clmoe_topk_plan(tester_context(CAPS_OWN), &params, &plan));
-    for (int i = 0; i < 12; i++) {
-        case_begin("bad args %d", i);
-        case_require(clmoe_topk_enqueue(plan, tester()->queue, &bad[i], 0, NULL, NULL) == CLMOE_E_INVALID,
-                     "accepted");
-        case_require(tester_log()[0], "no message");
-    }
-    case_ok(clmoe_topk_enqueue(plan, tester()->queue, &o.args, 0, NULL, NULL));
-    topk_compare(&s, &o);
-    topk_operands_free(&o);
-    clmoe_plan_destroy(&plan);
-    topk_sample_free(&s);
-}
-END_TEST
-
 static void add_tests(TCase *cases) {
-    tcase_add_test(cases, bad_params);
-    tcase_add_test(cases, bad_args);
     if (tester()->small) {
         tcase_add_loop_test(cases, simulated, 0, N_SIMULATED);
-        tcase_add_loop_test(cases, exhaustive, 0, 1);
+        tcase_add_loop_test(cases, exhaustive, 0, 2);
         return;
     }
     tcase_add_loop_test(cases, every_size, 0, N_SIZES * N_KS);
     tcase_add_loop_test(cases, fills, 0, 4 * FILLS);
     tcase_add_loop_test(cases, small_devices, 0, 24);
     tcase_add_loop_test(cases, simulated, 0, N_SIMULATED);
-    tcase_add_loop_test(cases, exhaustive, 0, 48);
-    tcase_add_loop_test(cases, subset_of_outputs, 0, 64);
+    tcase_add_loop_test(cases, exhaustive, 0, N_ALPHABETS * MOST_EXHAUSTIVE * N_MODES);
+    tcase_add_loop_test(cases, subset_of_outputs, 0, 96);
     tcase_add_loop_test(cases, padding_never_leaks, 0, 27);
     tcase_add_loop_test(cases, ties_take_the_lowest_index, 0, 10);
     tcase_add_loop_test(cases, nan_rows_have_distinct_ids, 0, 4);
@@ -474,10 +301,6 @@ static void add_tests(TCase *cases) {
     tcase_add_loop_test(cases, mask_has_k_ones, 0, 5);
     tcase_add_loop_test(cases, many_rows, 0, 2);
     tcase_add_loop_test(cases, long_rows, 0, 8);
-    tcase_add_test(cases, calls_of_one_plan);
-    tcase_add_loop_test(cases, out_of_order, 0, 3);
-    tcase_add_test(cases, dirty_workspace);
-    tcase_add_test(cases, workspace_is_bounded);
 }
 
 int main(void) {
