@@ -1,17 +1,26 @@
 # SPDX-License-Identifier: MIT
 """The operations in plain Python, with doubles."""
 import math
+import struct
 
 
-def topk(row, k, smallest=False, nan="greatest"):
+def total_order(v):
+    """Signed magnitude: -NaN first, -0 before 0, NaN last."""
+    bits = struct.unpack("<q", struct.pack("<d", v))[0]
+    return bits if bits >= 0 else -1 - (bits & 2 ** 63 - 1)
+
+
+def topk(row, k, smallest=False, nan="greatest", ties="lowest"):
     """The indices of the k best, best first."""
     def rank(i):
         v = row[i]
-        if v != v:
-            r = (1, 0.0) if nan == "greatest" else (-1, 0.0)
+        if nan == "total" and isinstance(v, float):
+            r = (0, total_order(v))
+        elif v != v:
+            r = (-1, 0) if nan == "lowest" else (1, 0)
         else:
             r = (0, v)
-        return (r if smallest else (-r[0], -r[1])) + (i,)
+        return (r if smallest else (-r[0], -r[1])) + (i if ties == "lowest" else -i,)
     return sorted(range(len(row)), key=rank)[:k]
 
 

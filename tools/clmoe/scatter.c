@@ -4,7 +4,6 @@
 #include "files.h"
 #include "session.h"
 
-#include <math.h>
 #include <string.h>
 
 struct job {
@@ -24,19 +23,6 @@ static bool folds(const struct job *job) {
 }
 
 /* ---- input ---- */
-
-/* Rows of any dtype that the library has. */
-static int read_any(const struct job *job, const char *path, struct array *out) {
-    enum clmoe_dtype ignored;
-    int code = read_input(&job->usage, path, job->bf16, out);
-    if (code >= 0) return code;
-    if (!session_dtype(out->dtype, &ignored))
-        code = command_fail(&job->usage, EXIT_USAGE, "%s: holds %s, which cannot be scattered", path,
-                            array_dtype_name(out->dtype));
-    else if (out->ndim == 0)
-        code = command_fail(&job->usage, EXIT_USAGE, "%s: a single number, expected rows", path);
-    return code;
-}
 
 /* Indices of 64 bits stay so, others become i32. None may be past the end: the library would skip it without
  * a word, and in a file it is a mistake. Negative ones are skipped by convention. */
@@ -84,9 +70,10 @@ static int check_shapes(const struct job *job, const char *path, const struct ar
 
 static int read_all(struct job *job) {
     int code = read_indices(job);
-    if (code < 0 && job->paths[0]) code = read_any(job, job->paths[0], &job->values);
+    if (code < 0 && job->paths[0])
+        code = session_read_rows(&job->usage, job->paths[0], job->bf16, &job->values);
     if (code < 0 && job->paths[0]) code = check_shapes(job, job->paths[0], &job->values, false);
-    if (code < 0 && job->x_path) code = read_any(job, job->x_path, &job->x);
+    if (code < 0 && job->x_path) code = session_read_rows(&job->usage, job->x_path, job->bf16, &job->x);
     if (code < 0 && job->x_path) code = check_shapes(job, job->x_path, &job->x, true);
     if (code >= 0) return code;
     if (job->x_path) job->n = job->x.shape[job->x.ndim - 1];
@@ -100,25 +87,6 @@ static int read_all(struct job *job) {
 
 /* ---- work ---- */
 
-static int set_fill(const struct job *job, enum array_dtype dtype, union clmoe_scalar *fill) {
-    const bool is_signed =
-        dtype == ARRAY_I8 || dtype == ARRAY_I16 || dtype == ARRAY_I32 || dtype == ARRAY_I64;
-    if (!array_dtype_is_integer(dtype)) {
-        fill->f = job->fill;
-        return -1;
-    }
-    const int bits = 8 * (int)array_dtype_size(dtype) - is_signed;
-    const double end = ldexp(1, bits), begin = is_signed ? -end : 0;
-    if (!(job->fill >= begin && job->fill < end) || job->fill != floor(job->fill))
-        return command_fail(&job->usage, EXIT_USAGE, "--fill: expected one of the numbers of %s, got %g",
-                            array_dtype_name(dtype), job->fill);
-    if (is_signed)
-        fill->i = (int64_t)job->fill;
-    else
-        fill->u = (uint64_t)job->fill;
-    return -1;
-}
-
 static int set_params(const struct job *job, struct clmoe_scatter_params *p) {
     const struct array *const like = job->x_path ? &job->x : &job->values;
     const struct array indices = flat_rows(&job->indices);
@@ -130,7 +98,8 @@ static int set_params(const struct job *job, struct clmoe_scatter_params *p) {
                                        .no_values = folds(job) && !job->paths[0]};
     session_dtype(like->dtype, &p->dtype);
     session_dtype(indices.dtype, &p->index_dtype);
-    const int code = folds(job) ? -1 : set_fill(job, like->dtype, &p->fill);
+    const int code =
+        folds(job) ? -1 : session_scalar(&job->usage, "--fill", like->dtype, job->fill, &p->fill);
     return code < 0 ? option_factor(&job->usage, "--scale", job->scale, &p->scale) : code;
 }
 

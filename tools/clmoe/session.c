@@ -2,7 +2,10 @@
 #define _XOPEN_SOURCE 700
 #include "session.h"
 
+#include "files.h"
+
 #include <errno.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -150,6 +153,37 @@ bool session_dtype(enum array_dtype dtype, enum clmoe_dtype *out) {
         return true;
     }
     return false;
+}
+
+int session_read_rows(const struct usage *usage, const char *path, bool bf16, struct array *out) {
+    enum clmoe_dtype ignored;
+    int code = read_input(usage, path, bf16, out);
+    if (code >= 0) return code;
+    if (!session_dtype(out->dtype, &ignored))
+        code = command_fail(usage, EXIT_USAGE, "%s: holds %s, which has no dtype on the device", path,
+                            array_dtype_name(out->dtype));
+    else if (out->ndim == 0)
+        code = command_fail(usage, EXIT_USAGE, "%s: a single number, expected rows", path);
+    return code;
+}
+
+int session_scalar(const struct usage *usage, const char *option, enum array_dtype dtype, double value,
+                   union clmoe_scalar *scalar) {
+    const bool is_signed =
+        dtype == ARRAY_I8 || dtype == ARRAY_I16 || dtype == ARRAY_I32 || dtype == ARRAY_I64;
+    if (!array_dtype_is_integer(dtype)) {
+        scalar->f = value;
+        return -1;
+    }
+    const double end = ldexp(1, 8 * (int)array_dtype_size(dtype) - is_signed), begin = is_signed ? -end : 0;
+    if (!(value >= begin && value < end) || value != floor(value))
+        return command_fail(usage, EXIT_USAGE, "%s: expected one of the numbers of %s, got %g", option,
+                            array_dtype_name(dtype), value);
+    if (is_signed)
+        scalar->i = (int64_t)value;
+    else
+        scalar->u = (uint64_t)value;
+    return -1;
 }
 
 int session_buffer(struct session *s, enum clmoe_dtype dtype, int ndim, const int64_t *shape,

@@ -54,6 +54,15 @@ int session_fail(const struct session *s, enum clmoe_status status, const char *
 /* dtype of the library for an array's, false if it has none. */
 bool session_dtype(enum array_dtype dtype, enum clmoe_dtype *out);
 
+/* Reads rows, along the last dimension or any, of a dtype that the library has. Returns -1, or EXIT_USAGE
+ * after printing why not. */
+int session_read_rows(const struct usage *usage, const char *path, bool bf16, struct array *out);
+
+/* The value of an option as one element, which must be a number that the dtype has. Returns -1, or EXIT_USAGE
+ * after printing why not. */
+int session_scalar(const struct usage *usage, const char *option, enum array_dtype dtype, double value,
+                   union clmoe_scalar *scalar);
+
 /* A device buffer that holds the array, as a tensor [d0, ..., n-1] of the array's dims (at most 4; 0-d
  * becomes [1]). Returns -1, or an exit code. The caller releases tensor->mem. */
 int session_upload(struct session *s, const struct array *array, struct clmoe_tensor *tensor);
