@@ -25,8 +25,9 @@ enum clmoe_feature {
     CLMOE_FEATURE_INT64_ATOMICS = 1 << 3, /* cl_khr_int64_base_atomics */
     CLMOE_FEATURE_SUBGROUPS = 1 << 4,     /* cl_khr_subgroups or cl_intel_subgroups, reductions checked */
     CLMOE_FEATURE_NV_PTX = 1 << 5,        /* inline PTX: shfl.sync across 32 lanes works */
+    CLMOE_FEATURE_GPU = 1 << 6,           /* the device is a GPU: local memory and barriers are cheap */
 };
-#define CLMOE_FEATURES_ALL 0x3fu
+#define CLMOE_FEATURES_ALL 0x7fu
 
 /* Limits that the kernel tables look at. Also used to force a device down, so that one machine can test the
  * paths of a smaller one: a zero field means "as the device says", `features_off` masks bits of enum

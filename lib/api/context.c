@@ -89,6 +89,7 @@ const char *clmoe_feature_name(enum clmoe_feature feature) {
     case CLMOE_FEATURE_INT64_ATOMICS: return "int64_atomics";
     case CLMOE_FEATURE_SUBGROUPS: return "subgroups";
     case CLMOE_FEATURE_NV_PTX: return "nv_ptx";
+    case CLMOE_FEATURE_GPU: return "gpu";
     }
     return NULL;
 }

@@ -139,6 +139,7 @@ enum clmoe_status probe_features(const struct device *dev, const struct log *log
     cl_device_type type = 0;
     TRY_CL(log, clGetDeviceInfo(dev->id, CL_DEVICE_TYPE, sizeof type, &type, NULL));
     if (type & CL_DEVICE_TYPE_CPU) *features |= CLMOE_FEATURE_CPU & wanted;
+    if (type & CL_DEVICE_TYPE_GPU) *features |= CLMOE_FEATURE_GPU & wanted;
     size_t size = 0;
     TRY_CL(log, clGetDeviceInfo(dev->id, CL_DEVICE_EXTENSIONS, 0, NULL, &size));
     char *const extensions = calloc(size + 1, 1);

@@ -70,7 +70,7 @@ END_TEST
 START_TEST(unknown_feature_bits) {
     refuse_context(tester()->context, tester()->device,
                    (struct clmoe_context_params){.caps.features_off = CLMOE_FEATURES_ALL + 1},
-                   "features_off = 0x40");
+                   "features_off = 0x80");
 }
 END_TEST
 
