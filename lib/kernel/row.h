@@ -47,6 +47,7 @@ struct recipe {
     struct kernel_spec kernels[RECIPE_KERNELS];
     int n_kernels;
     uint64_t workspace; /* bytes */
+    uint64_t counters;  /* bytes that are 0 before each run; kernels leave them 0 */
 };
 
 /* Adds a kernel; its index is the order of the calls. Defines LOCAL_SIZE = local. */
@@ -63,6 +64,8 @@ struct run {
     const size_t *local;
     cl_mem workspace;          /* NULL if the recipe wanted none */
     uint64_t workspace_offset; /* bytes, a multiple of 256 */
+    cl_mem counters;           /* NULL if the recipe wanted none */
+    int n_kernels;
     struct launch *launch;
 };
 

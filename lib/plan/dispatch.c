@@ -88,7 +88,10 @@ static enum clmoe_status check_limits(const clmoe_plan *plan, int index, struct 
                                                      sizeof group, &group, NULL));
     TRY_CL(&plan->ctx->log, clGetKernelWorkGroupInfo(plan->kernels[index], dev->id, CL_KERNEL_LOCAL_MEM_SIZE,
                                                      sizeof local, &local, NULL));
-    if (group < plan->local[index])
+    /* NVIDIA's OpenCL says 256 of every kernel, also where an attribute fixes another size, which then runs.
+     */
+    const bool known = !(dev->features & CLMOE_FEATURE_NV_PTX);
+    if (known && group < plan->local[index])
         *fits = refuse(why, "compiled for work-groups of at most %zu, wants %zu", group, plan->local[index]);
     else if (local > dev->caps.local_mem)
         *fits = refuse(why, "compiled to %llu bytes of local memory of %llu", (unsigned long long)local,
@@ -119,6 +122,7 @@ static enum clmoe_status try_row(clmoe_plan *plan, const struct kernel_row *row,
     }
     plan->row = row;
     plan->workspace_size = recipe.workspace;
+    plan->counters_size = recipe.counters;
     return CLMOE_OK;
 }
 

@@ -19,6 +19,7 @@ void clmoe_plan_destroy(clmoe_plan **handle) {
     for (int i = 0; i < plan->n_kernels; i++)
         clReleaseKernel(plan->kernels[i]);
     if (plan->workspace && !plan->workspace_external) clReleaseMemObject(plan->workspace);
+    if (plan->counters) clReleaseMemObject(plan->counters);
     str_free(&plan->description);
     context_release(plan->ctx);
     free(plan->problem);
@@ -76,6 +77,19 @@ static enum clmoe_status allocate_workspace(clmoe_plan *plan) {
     return CLMOE_OK;
 }
 
+/* Counters are small, and the plan's own even if the caller gives the workspace: what that holds is unknown.
+ */
+static enum clmoe_status allocate_counters(clmoe_plan *plan) {
+    if (plan->counters_size == 0) return CLMOE_OK;
+    void *const zeros = calloc(1, (size_t)plan->counters_size);
+    if (!zeros) return CLMOE_E_NO_MEMORY;
+    cl_int err;
+    plan->counters = clCreateBuffer(plan->ctx->dev.context, CL_MEM_READ_WRITE | CL_MEM_COPY_HOST_PTR,
+                                    (size_t)plan->counters_size, zeros, &err);
+    free(zeros);
+    return err == CL_SUCCESS ? CLMOE_OK : clerr_report(&plan->ctx->log, err, "clCreateBuffer(counters)");
+}
+
 struct clmoe_plan_options plan_stage_options(const struct clmoe_plan_options *options) {
     return (struct clmoe_plan_options){.kernel = options->kernel, .external_workspace = 1};
 }
@@ -105,6 +119,7 @@ enum clmoe_status plan_make(struct clmoe_context *ctx, const struct kernel_table
     TRY(new_plan(ctx, table->op, problem, problem_size, options->external_workspace, &plan));
     enum clmoe_status status = dispatch(plan, table, options->kernel, stage);
     if (status == CLMOE_OK) status = allocate_workspace(plan);
+    if (status == CLMOE_OK) status = allocate_counters(plan);
     if (status != CLMOE_OK) clmoe_plan_destroy(&plan);
     *out = plan;
     return status;
@@ -173,6 +188,8 @@ enum clmoe_status plan_launch(const clmoe_plan *plan, const void *call, struct l
         .local = plan->local,
         .workspace = plan->workspace,
         .workspace_offset = plan->workspace_offset,
+        .counters = plan->counters,
+        .n_kernels = plan->n_kernels,
         .launch = launch,
     };
     return plan->row->run(&run);

@@ -30,6 +30,9 @@ struct clmoe_plan {
     bool workspace_external;
     cl_mem workspace; /* owned unless external */
     uint64_t workspace_offset;
+
+    uint64_t counters_size;
+    cl_mem counters; /* owned; zero between runs */
 };
 
 /* Makes a plan of one operation: copies the problem, takes the first row of `table` that fits and is allowed,
