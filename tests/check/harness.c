@@ -8,7 +8,7 @@
 #include <string.h>
 #include <time.h>
 
-#define MAX_ROWS 16
+#define MAX_ROWS 24
 
 static struct {
     char text[512], log[2048];
@@ -170,6 +170,14 @@ static void restore_ops(void) {
     case_begin("%s", suite_ops);
 }
 
+int slice_at(int first, int end, int further) {
+    const char *const text = getenv("CLMOE_TEST_SLICE");
+    int slice = 0, slices = 1;
+    if (text && (sscanf(text, "%d/%d", &slice, &slices) != 2 || slice < 0 || slice >= slices))
+        die("CLMOE_TEST_SLICE: i/n with 0 <= i < n");
+    return first + (int)((int64_t)(end - first) * (slice + further) / slices);
+}
+
 int harness_main(const char *suite, const char *ops, void (*add_tests)(TCase *)) {
     setvbuf(stdout, NULL, _IOLBF, 0);
     printf("%s on %s, CLMOE_TEST_SEED=%llu\n", suite, tester()->name, (unsigned long long)rng_seed());
@@ -178,7 +186,7 @@ int harness_main(const char *suite, const char *ops, void (*add_tests)(TCase *))
     tcase_set_timeout(cases, 0);
     add_tests(cases);
     suite_add_tcase(s, cases);
-    if (*ops && !getenv("CK_RUN_CASE")) {
+    if (*ops && !getenv("CK_RUN_CASE") && !getenv("CLMOE_TEST_SLICE")) {
         TCase *const last = tcase_create("rows");
         suite_ops = ops;
         tcase_add_checked_fixture(last, restore_ops, NULL);

@@ -7,6 +7,8 @@
  * - CLMOE_TEST_SEED: seed of all random data (default: from the clock, printed)
  * - CLMOE_TEST_SMALL=1: only small cases (simulators)
  * - CLMOE_TEST_PLAIN=1: no feature bits, so that rows which need one do not run
+ * - CLMOE_TEST_SLICE=i/n: of each loop of tests only the i-th of n parts (0 <= i < n), to spread a suite
+ * whose time goes into compiling over processes; whether every row ran is not checked then
  * - CK_RUN_CASE: Check's own filter for one test case
  *
  * A run that finds no device fails. */
@@ -150,6 +152,12 @@ void case_close(enum clmoe_dtype dtype, const float *got, const double *want, co
  * clmoe_kernel_name(op, row)); row++) { params.plan.kernel = name; status = ..plan(..); if (!row_fits(op,
  * row, status)) continue; ... } */
 bool row_fits(const char *op, int row, enum clmoe_status status);
+
+/* Check's macro for a loop of tests, with its bounds cut down by CLMOE_TEST_SLICE. */
+int slice_at(int first, int end, int further); /* the first test of the slice, or of the one further */
+#undef tcase_add_loop_test
+#define tcase_add_loop_test(tcase, test, first, end)                                                         \
+    _tcase_add_test((tcase), (test), 0, 0, slice_at((first), (end), 0), slice_at((first), (end), 1))
 
 /* Runs the suite without forking, prints the seed and how often each row of the tables ran; fails if a row of
  * one of `ops` (space-separated) never ran. Returns main's result. `cases`: tests of the suite. */
