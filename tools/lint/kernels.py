@@ -68,8 +68,10 @@ def gates(text):
 
 
 def compile_one(clang, file, text, options):
-    # Inline PTX needs a target that knows it, and a keyword that clang's OpenCL C does not have.
-    target = ["-target", "nvptx64-unknown-nvcl", "-Dasm=__asm__"] if re.search(r"\basm\b", text) else ["-target", "spir64"]
+    # Inline PTX needs a target that knows it, and a keyword that clang's OpenCL C does not have; vload_half of that
+    # target is declared with the extension only.
+    nvptx = ["-target", "nvptx64-unknown-nvcl", "-Dasm=__asm__", "-Xclang", "-cl-ext=+cl_khr_fp16"]
+    target = nvptx if re.search(r"\basm\b", text) else ["-target", "spir64"]
     run = subprocess.run([clang, *FLAGS, *target, *options.split(), "-"], input=text, capture_output=True, text=True)
     return None if run.returncode == 0 else f"{file}: {options}\n{run.stderr}"
 
