@@ -80,10 +80,18 @@ struct row {
     float scale;
 };
 
+// A kernel may be built for the flags of its plan, so that what they rule out is compiled away.
+#ifdef TOPK_FLAGS
+#define FLAGS_OF(flags) TOPK_FLAGS
+#else
+#define FLAGS_OF(flags) (flags)
+#endif
+
 #define TOPK_ROW(r)                                                                                                    \
     row_of(r, x, x_view, row_begin, row_begin_skip, row_length, row_length_skip, row_k, row_k_skip, values,            \
            values_view, indices, indices_view, mask, mask_view, bitmask, bitmask_view, dense, dense_view, threshold,   \
-           threshold_skip, cut, cut_skip, counts, counts_skip, inner_rows, columns, slots, flags, fill, pad, scale)
+           threshold_skip, cut, cut_skip, counts, counts_skip, inner_rows, columns, slots, FLAGS_OF(flags), fill, pad,  \
+           scale)
 
 INLINE struct row row_of(long r, TOPK_PARAMS) {
     struct row row;

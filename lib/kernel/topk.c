@@ -148,10 +148,20 @@ static enum clmoe_status ref_run(const struct run *run) {
                          run->local[0]);
 }
 
+#define WITH_PTX .needs = CLMOE_FEATURE_NV_PTX
+#define ON_GPU .needs = CLMOE_FEATURE_GPU
+
 static const struct kernel_row rows[] = {
     {"topk_cpu", topk_cpu_fits, topk_cpu_prepare, topk_cpu_run, CLMOE_FEATURE_CPU},
+    {"topk_packed", topk_packed_fits, topk_packed_prepare, topk_packed_run, WITH_PTX},
+    {"topk_team", topk_team_fits, topk_team_prepare, topk_team_run, WITH_PTX},
+    {"topk_group", topk_group_fits, topk_group_prepare, topk_group_run, WITH_PTX},
+    {"topk_filter", topk_filter_fits, topk_filter_prepare, topk_filter_run, WITH_PTX},
     {"topk_lanes", lanes_fits, lanes_prepare, lanes_run},
     {"topk_bitonic", bitonic_fits, bitonic_prepare, bitonic_run},
+    {"topk_filter_local", topk_filter_local_fits, topk_filter_local_prepare, topk_filter_run, ON_GPU},
+    {"topk_team_local", topk_team_fits, topk_team_local_prepare, topk_team_run, ON_GPU},
+    {"topk_packed_local", topk_packed_fits, topk_packed_local_prepare, topk_packed_run, ON_GPU},
     {"topk_radix", topk_radix_fits, topk_radix_prepare, topk_radix_run},
     {"topk_ref", ref_fits, ref_prepare, ref_run},
 };

@@ -69,6 +69,10 @@ static int32_t flags_of(const struct topk_problem *p) {
            (p->row_length ? FLAG_HAS_LENGTH : 0) | (p->row_k ? FLAG_HAS_K : 0);
 }
 
+bool topk_is_plain(const struct topk_problem *p) {
+    return flags_of(p) == TOPK_LISTS;
+}
+
 static void bind_tensor(struct bind *b, const struct operand *o) {
     const int64_t view[4] = {(int64_t)o->offset, o->stride[0], o->stride[2], o->stride[1]};
     bind_mem(b, o->mem);

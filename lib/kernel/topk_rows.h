@@ -5,9 +5,22 @@
 
 #include "row.h"
 
-bool topk_radix_fits(const struct device *dev, const void *problem, struct reason *why);
-void topk_radix_prepare(const struct device *dev, const void *problem, struct recipe *recipe);
-enum clmoe_status topk_radix_run(const struct run *run);
+#define TOPK_ROW_FUNCTIONS(name)                                                                             \
+    bool name##_fits(const struct device *dev, const void *problem, struct reason *why);                     \
+    void name##_prepare(const struct device *dev, const void *problem, struct recipe *recipe);               \
+    enum clmoe_status name##_run(const struct run *run)
+
+TOPK_ROW_FUNCTIONS(topk_radix);
+TOPK_ROW_FUNCTIONS(topk_packed);
+TOPK_ROW_FUNCTIONS(topk_team);
+TOPK_ROW_FUNCTIONS(topk_group);
+TOPK_ROW_FUNCTIONS(topk_filter);
+
+/* The same without inline PTX; the run functions are shared. */
+void topk_packed_local_prepare(const struct device *dev, const void *problem, struct recipe *recipe);
+void topk_team_local_prepare(const struct device *dev, const void *problem, struct recipe *recipe);
+bool topk_filter_local_fits(const struct device *dev, const void *problem, struct reason *why);
+void topk_filter_local_prepare(const struct device *dev, const void *problem, struct recipe *recipe);
 
 bool topk_cpu_fits(const struct device *dev, const void *problem, struct reason *why);
 void topk_cpu_prepare(const struct device *dev, const void *problem, struct recipe *recipe);

@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: MIT
+// Short rows, several a team (common/packed.cl): group = LOCAL_SIZE / LANES rows.
+#include "topk/quick.cl"
+
+#if KEY_BITS > 32
+#error "packed numbers have 32 bits"
+#endif
+#define PACKED_BITS KEY_BITS
+
+struct packed_source {
+    struct row row;
+};
+
+inline uint packed_key(const struct packed_source *source, uint position) {
+    return quick_key(source->row.x[(long)position * source->row.step], source->row.rule) << (32 - KEY_BITS);
+}
+
+#include "common/packed.cl"
+
+kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) void topk_packed(TOPK_PARAMS, long rows) {
+    local ulong swap[PTX ? 1 : LOCAL_SIZE];
+    const uint lane = packed_lane();
+    const long wanted = (long)get_group_id(0) * (LOCAL_SIZE / LANES) + get_local_id(0) / LANES;
+    const bool active = wanted < rows; // the rest repeat the last row and write nothing
+    const struct packed_source source = {TOPK_ROW(active ? wanted : rows - 1)};
+    const struct row row = source.row;
+
+    uint key[PER], id[SLOTS], full[SLOTS];
+    const global BITS(X_T) *const own = row.x + (long)lane * row.step;
+    if (WHOLE && row.step == 1) {
+        TEAM_UNROLL
+        for (int q = 0; q < PER; q++)
+            key[q] = own[q * LANES];
+    } else {
+        TEAM_UNROLL
+        for (int q = 0; q < PER; q++)
+            key[q] = THERE(q, row.n) ? own[(long)(q * LANES) * row.step] : 0;
+    }
+    TEAM_UNROLL
+    for (int q = 0; q < PER; q++)
+        key[q] = (uint)quick_key((BITS(X_T))key[q], row.rule) << (32 - KEY_BITS);
+    packed_select(&source, key, row.n, row.k, swap, id, full);
+
+    TEAM_UNROLL
+    for (int h = 0; h < SLOTS; h++) {
+        const uint slot = h * LANES + lane;
+        uint place = slot;
+        if (row.flags & BY_INDEX) {
+            place = 0;
+            TEAM_UNROLL
+            for (int i = 0; i < KMAX; i++) {
+                const uint other = team_at(swap, id[i / LANES], row_lane(i));
+                place += i < row.k && other < id[h];
+            }
+        }
+        if (active && slot < row.k) put_selected(&row, place, id[h]);
+        if (active && slot + 1 == row.k) put_threshold(&row, id[h]);
+    }
+    if (active && row.k == 0 && lane == 0) put_threshold(&row, 0);
+    if (active) put_padding(&row, lane, LANES);
+    if (row.flags & OUT_CELLS) {
+        uint last_key = 0, last = 0;
+        TEAM_UNROLL
+        for (int h = 0; h < SLOTS; h++) {
+            const uint other_key = team_at(swap, full[h], row_lane(row.k - 1));
+            const uint other = team_at(swap, id[h], row_lane(row.k - 1));
+            if ((row.k - 1) / LANES == h) last_key = other_key, last = other;
+        }
+        if (active) put_cells(&row, last_key >> (32 - KEY_BITS), last, lane, LANES);
+    }
+}
