@@ -36,6 +36,54 @@ static enum clmoe_status launch(const struct run *run, int64_t tokens_per_group)
                          run->local[0]);
 }
 
+/* ---- packed: warps, by inline PTX ---- */
+
+#define PACKED_LOCAL 128
+#define PACKED_MAX_K 16
+#define PACKED_MAX_EXPERTS 512
+/* With renormalised weights p / sum the sum cancels, up to eps * sum beside a total of at least 1. */
+#define EPS_IS_NOTHING 1e-12f
+
+static int packed_per(const struct route_problem *p) {
+    return p->experts > 128 && p->topk <= 8 ? 32 : 16;
+}
+
+static int64_t packed_lanes(const struct route_problem *p) {
+    return ceil_pow2(ceil_div(p->experts, packed_per(p)));
+}
+
+static bool packed_fits(const struct device *dev, const void *problem, struct reason *why) {
+    const struct route_problem *const p = problem;
+    if (p->bias || p->group != ROUTE_GROUP_NONE) return refuse(why, "chooses by scores with bias or groups");
+    if (p->experts > PACKED_MAX_EXPERTS || p->topk > PACKED_MAX_K)
+        return refuse(why, "%d of %d experts > %d of %d", (int)p->topk, (int)p->experts, PACKED_MAX_K,
+                      PACKED_MAX_EXPERTS);
+    return dev->caps.max_work_group >= PACKED_LOCAL ||
+           refuse(why, "work-groups of %zu < %d", dev->caps.max_work_group, PACKED_LOCAL);
+}
+
+static void packed_prepare(const struct device *dev, const void *problem, struct recipe *recipe) {
+    (void)dev;
+    const struct route_problem *const p = problem;
+    const int64_t lanes = packed_lanes(p), per = packed_per(p);
+    int id_bits = 0;
+    while ((int64_t)1 << id_bits < per * lanes)
+        id_bits++;
+    struct kernel_spec *const spec = recipe_add(recipe, "route/packed.cl", "route_packed", PACKED_LOCAL);
+    define_problem(spec, p);
+    spec_define(spec, "PTX", "1");
+    spec_define(spec, "SUM", "%d", !p->renorm || p->eps > EPS_IS_NOTHING);
+    spec_define(spec, "LANES", "%d", (int)lanes);
+    spec_define(spec, "PER", "%d", (int)per);
+    spec_define(spec, "KMAX_LOG2", "%d", p->topk <= 8 ? 3 : 4);
+    spec_define(spec, "ID_BITS", "%d", id_bits);
+    spec_define(spec, "WHOLE", "%d", p->experts == per * lanes);
+}
+
+static enum clmoe_status packed_run(const struct run *run) {
+    return launch(run, PACKED_LOCAL / packed_lanes(run->problem));
+}
+
 /* ---- lanes ---- */
 
 struct lanes_shape {
@@ -107,6 +155,7 @@ static enum clmoe_status ref_run(const struct run *run) {
 }
 
 static const struct kernel_row rows[] = {
+    {"route_packed", packed_fits, packed_prepare, packed_run, .needs = CLMOE_FEATURE_NV_PTX},
     {"route_lanes", lanes_fits, lanes_prepare, lanes_run},
     {"route_ref", ref_fits, ref_prepare, ref_run},
 };

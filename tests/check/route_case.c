@@ -164,15 +164,13 @@ void route_run_rows(struct rng *rng, struct clmoe_route_params p, enum forced_ca
         case_begin("%s %s E=%d k=%d groups %d/%d T=%lld %s", begun, p.plan.kernel, p.experts, p.topk,
                    p.topk_group, p.n_group, (long long)tokens, caps_name(caps));
         if (!run_row(rng, &p, row, caps, tokens, logits, bias, i, g)) continue;
-        if (first) {
-            route_judge(&p, tokens, logits, bias, i, g);
-            memcpy(ids, i, (size_t)cells * sizeof *i), memcpy(gamma, g, (size_t)cells * sizeof *g);
-        }
+        route_judge(&p, tokens, logits, bias, i, g);
+        if (first) memcpy(ids, i, (size_t)cells * sizeof *i), memcpy(gamma, g, (size_t)cells * sizeof *g);
         first = false;
+        /* Rows may add up in different orders: of gamma only the judge's tolerance holds. */
         for (int64_t c = 0; c < cells; c++)
-            case_require(i[c] == ids[c] && (g[c] == gamma[c] || (isnan(g[c]) && isnan(gamma[c]))),
-                         "cell %lld: %d %.9g, another row gave %d %.9g", (long long)c, (int)i[c],
-                         (double)g[c], (int)ids[c], (double)gamma[c]);
+            case_require(i[c] == ids[c], "cell %lld: %d, another row gave %d", (long long)c, (int)i[c],
+                         (int)ids[c]);
     }
     case_begin("%s", begun);
     free(i), free(g);
