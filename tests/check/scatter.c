@@ -382,7 +382,7 @@ END_TEST
 
 /* ---- sizes ---- */
 
-/* A problem with random data, in every row of the table. */
+/* A problem with random data, and a fill that is not all zeros, in every row of the table. */
 static void check_random(struct rng *rng, struct ref_scatter p, const struct scatter_way *way,
                          const int64_t *ids, const char *what) {
     const bool folds = scatter_folds(p.mode);
@@ -394,6 +394,7 @@ static void check_random(struct rng *rng, struct ref_scatter p, const struct sca
     p.indices = ids ? ids : drawn;
     p.source = source;
     p.scale = p.scale == 0 ? 1.0f : p.scale;
+    if (!folds) p.fill = some_fill(p.dtype, 3 + (int)rng_below(rng, 2));
     scatter_check_rows(rng, &p, way, y0, what);
     free(drawn), free(source), free(y0);
 }
@@ -412,6 +413,11 @@ START_TEST(tile_borders) {
                                           .mode = (enum clmoe_scatter_mode)_i,
                                           .scale = 2},
                      &(struct scatter_way){0}, ids, "borders");
+    /* Fewer rows than a tile has, by more than the guards of a buffer hold: the simulator sees a read of
+     * them. */
+    check_random(&rng,
+                 (struct ref_scatter){.rows = 33, .n = 20, .k = 30, .mode = (enum clmoe_scatter_mode)_i},
+                 &(struct scatter_way){0}, NULL, "rows past the end");
 }
 END_TEST
 
@@ -426,6 +432,27 @@ START_TEST(unaligned_rows) {
                                           .dtype = _i ? CLMOE_U8 : CLMOE_F16,
                                           .mode = n % 2 ? CLMOE_SCATTER_SET : CLMOE_SCATTER_MASK},
                      &(struct scatter_way){.start = (enum scatter_start)(n / 2 % 3)}, NULL, "unaligned");
+}
+END_TEST
+
+/* What tiles of many lines move in blocks: short rows, and transposed rows. */
+START_TEST(aligned_lines) {
+    static const enum clmoe_dtype sizes[] = {CLMOE_F32, CLMOE_F16, CLMOE_U8, CLMOE_I64};
+    static const struct ref_scatter problems[] = {{.rows = 70, .n = 100, .k = 9},
+                                                  {.rows = 130, .n = 48, .k = 70},
+                                                  {.rows = 6, .n = 1024, .k = 5},
+                                                  {.rows = 64, .n = 300, .k = 3}};
+    struct rng rng = rng_for(7020 + (uint64_t)_i);
+    for (size_t i = 0; i < 2 * sizeof problems / sizeof *problems; i++) {
+        struct ref_scatter p = problems[i / 2];
+        p.mode = (enum clmoe_scatter_mode)_i;
+        for (int d = 0; d < (scatter_folds(p.mode) ? 2 : 4); d++) {
+            p.dtype = sizes[d];
+            const struct scatter_way way = {
+                .aligned = true, .inner = i % 2 ? p.rows / 2 : 0, .start = START_X, .wide = d % 2};
+            check_random(&rng, p, &way, NULL, "lines");
+        }
+    }
 }
 END_TEST
 
@@ -670,6 +697,7 @@ static void add_tests(TCase *cases) {
     tcase_add_loop_test(cases, long_lists, CLMOE_SCATTER_ADD, N_MODES);
     tcase_add_loop_test(cases, tile_borders, 0, N_MODES);
     if (tester()->small) return;
+    tcase_add_loop_test(cases, aligned_lines, 0, N_MODES);
     tcase_add_loop_test(cases, unaligned_rows, 0, 2);
     tcase_add_loop_test(cases, slabs, 0, N_MODES);
     tcase_add_loop_test(cases, many_rows, 0, N_MODES);

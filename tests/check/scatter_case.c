@@ -40,14 +40,35 @@ static void random_strides(struct rng *rng, int ndim, const int64_t *shape, int6
     }
 }
 
+/* The nearest dimension side by side, all others a multiple of 16 elements apart, as is the beginning. */
+static struct guarded aligned_operand(struct rng *rng, enum clmoe_dtype dtype, int ndim, const int64_t *shape,
+                                      const void *values) {
+    const int nearest = 1; /* the inner dimension, or the columns where there is none */
+    int64_t stride[3] = {0};
+    int64_t next = (shape[nearest] + 15) / 16 * 16;
+    stride[nearest] = 1;
+    for (int d = ndim - 1; d >= 0; d--) {
+        if (d == nearest) continue;
+        stride[d] = next + 16 * rng_below(rng, 3);
+        next = stride[d] * shape[d];
+    }
+    struct guarded g = guarded_strided(rng, dtype, ndim, shape, stride, values);
+    while (g.tensor.offset % 16 != 0) {
+        guarded_free(&g);
+        g = guarded_strided(rng, dtype, ndim, shape, stride, values);
+    }
+    return g;
+}
+
 /* [rows, columns] of values, laid out as the way says. The view of the test is [outer, inner, columns], that
  * of the call has the last two exchanged. */
 static struct guarded operand(struct rng *rng, const struct scatter_way *way, enum clmoe_dtype dtype,
                               int64_t rows, int64_t columns, const void *values) {
-    if (!way->inner && !way->strided) return guarded_raw(rng, dtype, rows, columns, values);
+    if (!way->inner && !way->strided && !way->aligned) return guarded_raw(rng, dtype, rows, columns, values);
     const int ndim = way->inner ? 3 : 2;
     const int64_t inner = way->inner ? way->inner : 1;
     const int64_t shape[3] = {rows / inner, way->inner ? inner : columns, columns};
+    if (way->aligned) return aligned_operand(rng, dtype, ndim, shape, values);
     int64_t stride[3] = {columns * inner + rng_below(rng, 4), 1, inner};
     if (way->strided) random_strides(rng, ndim, shape, stride);
     return guarded_strided(rng, dtype, ndim, shape, stride, values);
@@ -194,7 +215,10 @@ void scatter_check_rows(struct rng *rng, const struct ref_scatter *p, const stru
                    scatter_mode_name(p->mode), what, (long long)p->rows, (long long)way->inner,
                    (long long)p->n, (long long)p->k, clmoe_dtype_name(p->dtype), (double)p->scale,
                    caps_name(way->caps), p->slot_scale ? " slot_scale" : "",
-                   p->column_scale ? " column_scale" : "", starts[way->start], way->strided ? " strided" : "",
+                   p->column_scale ? " column_scale" : "", starts[way->start],
+                   way->strided   ? " strided"
+                   : way->aligned ? " aligned"
+                                  : "",
                    way->wide ? " i64" : "", scatter_folds(p->mode) && !p->source ? " no values" : "");
         if (y0) memcpy(got, y0, bytes);
         if (scatter_run_row(rng, row, p, way, got)) compare(p, got, want, exact);

@@ -17,6 +17,7 @@ struct scatter_way {
     enum forced_caps caps;
     int64_t inner; /* 0: tensors of two dimensions, else of three, and rows is a multiple of it */
     bool strided;  /* dimensions in any order of strides, with gaps between elements */
+    bool aligned;  /* rows, or, with three dimensions, neighbours of the inner one, lie in blocks of 16 */
     bool wide;     /* indices of 64 bits */
     enum scatter_start start;
 };
