@@ -1,9 +1,13 @@
 # SPDX-License-Identifier: MIT
 """clmoe bench at small sizes: every operation and format runs, and the JSON has the promised fields."""
 import json
+import os
+import subprocess
+import sys
 
 import command
 
+PEERS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "tools", "bench", "peers_topk.py")
 SMALL = ["--experts", "4", "--topk", "2", "--hidden", "64", "--inter", "64", "--tokens", "1,40"]
 ALWAYS = {"op", "kernel", "device", "driver", "dtype", "median_us", "p10_us", "p90_us", "tflops", "gbps", "floor_us"}
 
@@ -41,6 +45,20 @@ class Bench(command.CommandTest):
             rows = self.rows("scatter", "--shape", "3x40x2,2x300x17", "--mode", mode, "--dtype", "f16", *in_place)
             self.check_rows(rows, 2, ["rows", "n", "k"])
             self.assertEqual({(row["mode"], row["in_place"]) for row in rows}, {(mode, bool(in_place))})
+
+    def test_peers(self):
+        """The peers that are there are timed, the others are named."""
+        run = subprocess.run([sys.executable, PEERS, "--shape", "3x40x2,1x9x9", "--fill", "random,equal", "--repeats", "1"],
+                             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, check=True, timeout=300)
+        rows = json.loads(run.stdout)
+        for peer in "numpy", "torch-cpu", "torch-cuda":
+            timed = [(row["shape"], row["fill"]) for row in rows if row["peer"] == peer]
+            if f"{peer}: skipped: " in run.stderr:
+                self.assertEqual(timed, [])
+            else:
+                self.assertEqual(timed, [(s, f) for s in ("3x40x2", "1x9x9") for f in ("random", "equal")])
+        for row in rows:
+            self.assertLessEqual({"op", "peer", "shape", "fill", "median_us", "p10_us", "p90_us"}, set(row))
 
     def test_route(self):
         self.check_rows(self.rows("route", *SMALL), 2, ["experts", "topk", "tokens"])
