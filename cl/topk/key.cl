@@ -87,7 +87,8 @@ struct key_rule {
     KEY_T flip;
 };
 
-inline struct key_rule key_rule_of(bool smallest, bool nan_lowest, bool total_order) {
+// Inlined by force: a call with a struct would keep the struct that it is in, a row, in memory.
+inline __attribute__((always_inline)) struct key_rule key_rule_of(bool smallest, bool nan_lowest, bool total_order) {
     struct key_rule rule;
     rule.nan_above = total_order ? KEY_MAX : (KEY_T)KEY_INFINITY; // no magnitude is above KEY_MAX
     rule.nan = nan_lowest ? 0 : KEY_MAX;
@@ -96,7 +97,7 @@ inline struct key_rule key_rule_of(bool smallest, bool nan_lowest, bool total_or
     return rule;
 }
 
-inline KEY_T key_of(BITS(X_T) bits, struct key_rule rule) {
+inline __attribute__((always_inline)) KEY_T key_of(BITS(X_T) bits, struct key_rule rule) {
     const KEY_T u = bits;
 #if KEY_IS_FLOAT
     KEY_T key = u ^ ((KEY_T)((0 - (u >> (KEY_BITS - 1))) & KEY_MAX) | KEY_SIGN);
