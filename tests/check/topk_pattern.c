@@ -16,6 +16,7 @@ static const struct {
     [PATTERN_UNIFORM] = {"uniform", 0},
     [PATTERN_NORMAL] = {"normal", 0},
     [PATTERN_INFS] = {"infs", 10},
+    [PATTERN_NANS] = {"nans", 10},
     [PATTERN_IOTA] = {"iota", 0},
     [PATTERN_DESCENDING] = {"descending", 0},
     [PATTERN_SHUFFLED] = {"shuffled", 0},
@@ -35,6 +36,7 @@ static const struct {
     [PATTERN_FALLING] = {"falling", 0},
     [PATTERN_CLUSTERED] = {"clustered", 0},
     [PATTERN_PERIODIC] = {"periodic", 10},
+    [PATTERN_STRIPED] = {"striped", 10},
     [PATTERN_BEST_FIRST] = {"best_first", 0},
     [PATTERN_BEST_LAST] = {"best_last", 0},
     [PATTERN_BEST_MIDDLE] = {"best_middle", 0},
@@ -164,6 +166,12 @@ static double normal(struct rng *rng) {
     return (sum + rng_u32(rng) / 4294967296.0 - 131072) / 37837.0;
 }
 
+/* A NaN of either sign and any payload; of integers the least or the greatest. */
+static uint64_t any_nan(const struct row *w) {
+    const uint64_t sign = UINT64_C(1) << (8 * w->l.bytes - 1), r = random_bits(w->rng);
+    return w->l.kind == 'f' ? w->l.inf | 1 | (r & (sign | (sign - 1))) : extreme(&w->l, r & 1, false);
+}
+
 static void numbers(const struct row *w, enum pattern_kind kind) {
     const bool whole = w->l.kind != 'f';
     const double constant = (double)rng_float(w->rng);
@@ -179,8 +187,9 @@ static void numbers(const struct row *w, enum pattern_kind kind) {
         default: v = 10 + 100 * normal(w->rng); break;
         }
         pattern_store(w->dtype, w->x, i, v);
-        if (kind == PATTERN_INFS && rng_below(w->rng, 1000) < w->arg)
-            put_bits(&w->l, w->x, i, extreme(&w->l, !w->smallest, false));
+        const bool other = (kind == PATTERN_INFS || kind == PATTERN_NANS) && rng_below(w->rng, 1000) < w->arg;
+        if (other)
+            put_bits(&w->l, w->x, i, kind == PATTERN_NANS ? any_nan(w) : extreme(&w->l, !w->smallest, false));
     }
 }
 
@@ -249,6 +258,7 @@ static void codes(const struct row *w, enum pattern_kind kind) {
         case PATTERN_FALLING: code = half - i; break;
         case PATTERN_CLUSTERED: code = clustered(w); break;
         case PATTERN_PERIODIC: code = i % period == phase ? 1 + rng_below(w->rng, w->l.range) : 0; break;
+        case PATTERN_STRIPED: code = i % period < w->k + 8 ? 1 + rng_below(w->rng, w->l.range) : 0; break;
         case PATTERN_BEST_FIRST: code = piece(w, i, 0); break;
         case PATTERN_BEST_LAST: code = piece(w, i, n - w->k); break;
         case PATTERN_BEST_MIDDLE: code = piece(w, i, (n - w->k) / 2); break;
@@ -263,13 +273,9 @@ static void codes(const struct row *w, enum pattern_kind kind) {
 
 static void extremes(const struct row *w, enum pattern_kind kind) {
     const bool low = (kind != PATTERN_ALL_MAX) != w->smallest;
-    const uint64_t sign = UINT64_C(1) << (8 * w->l.bytes - 1);
     for (int64_t i = 0; i < w->n; i++) {
         uint64_t v = extreme(&w->l, low, kind == PATTERN_ALL_FINITE);
-        if (kind == PATTERN_ALL_NAN && w->l.kind == 'f') {
-            const uint64_t r = random_bits(w->rng);
-            v = w->l.inf | 1 | (r & (sign | (sign - 1)));
-        }
+        if (kind == PATTERN_ALL_NAN && w->l.kind == 'f') v = any_nan(w);
         put_bits(&w->l, w->x, i, v);
     }
     if (kind == PATTERN_MIN_BUT_ONE) {

@@ -10,10 +10,11 @@ enum pattern_kind {
     /* numbers */
     PATTERN_UNIFORM = 0, /* [0, 1); for integers [0, 100] */
     PATTERN_NORMAL,      /* mean 10, deviation 100 */
-    PATTERN_INFS,       /* normal, `arg` of 1000 elements the worst there is: -inf, or inf for the smallest */
-    PATTERN_IOTA,       /* 0, 1, 2, ... through all rows */
-    PATTERN_DESCENDING, /* 0, -1, -2, ... in each row; from n - 1 down for unsigned integers */
-    PATTERN_SHUFFLED,   /* 0 .. n - 1 in random order */
+    PATTERN_INFS, /* normal, `arg` of 1000 elements the worst there is: -inf, or inf for the smallest */
+    PATTERN_NANS, /* normal, `arg` of 1000 elements NaN of either sign; the best and the worst of integers */
+    PATTERN_IOTA, /* 0, 1, 2, ... through all rows */
+    PATTERN_DESCENDING,    /* 0, -1, -2, ... in each row; from n - 1 down for unsigned integers */
+    PATTERN_SHUFFLED,      /* 0 .. n - 1 in random order */
     PATTERN_SHUFFLED_TIES, /* those divided by max(1, min(10, k / 2)) */
     PATTERN_MOD,           /* (i mod arg) / arg; for integers i mod arg */
     PATTERN_MIXED,         /* rows of PATTERN_10LSB and of normal numbers */
@@ -33,6 +34,7 @@ enum pattern_kind {
     PATTERN_FALLING,
     PATTERN_CLUSTERED,  /* about half within 3 representable numbers of the k-th */
     PATTERN_PERIODIC,   /* one phase of every `arg` elements is good, the others are equal */
+    PATTERN_STRIPED,    /* min(arg, k + 8) phases of every `arg` elements are good */
     PATTERN_BEST_FIRST, /* the k best are at the start ... */
     PATTERN_BEST_LAST,
     PATTERN_BEST_MIDDLE,
