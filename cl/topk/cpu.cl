@@ -44,7 +44,7 @@ struct scratch {
     global uchar *work, ulong work_skip, ulong item_size, uint most_k, uint room, uint spread, uint group, uint chunk
 #define SCRATCH scratch_of(work, work_skip, item_size, most_k, room, spread, group, chunk)
 
-FORCE struct scratch scratch_of(SCRATCH_PARAMS) {
+static inline struct scratch scratch_of(SCRATCH_PARAMS) { // not FORCE: see row_of
     struct scratch w;
     w.keys = (global SKEY_T *)(work + work_skip + get_group_id(0) * item_size);
     w.keys2 = w.keys + room + LANES;
@@ -77,7 +77,7 @@ struct range {
     SKEY_T low, high;
 };
 
-FORCE struct range range_of(const global SKEY_T *keys, uint vectors) {
+static inline struct range range_of(const global SKEY_T *keys, uint vectors) { // not FORCE: see row_of
     SKEYS_T low = SKEY_MAX, high = SKEY_MIN;
     for (uint v = 0; v < vectors; v++) {
         low = min(low, LOAD_KEYS(keys + LANES * v));

@@ -58,7 +58,7 @@ struct skey_rule {
     SKEY_T zero;              // this and the next
 };
 
-FORCE struct skey_rule skey_rule_of(int flags) {
+static inline struct skey_rule skey_rule_of(int flags) { // not FORCE: see row_of
     struct skey_rule rule;
     rule.flip = flags & SMALLEST ? -1 : 0;
     rule.classes = KEY_IS_FLOAT && !(flags & NAN_TOTAL_ORDER);

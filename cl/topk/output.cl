@@ -93,7 +93,9 @@ struct row {
            threshold_skip, cut, cut_skip, counts, counts_skip, inner_rows, columns, slots, FLAGS_OF(flags), fill, pad,  \
            scale)
 
-INLINE struct row row_of(long r, TOPK_PARAMS) {
+// Not INLINE: where a compiler is made to inline a function that returns a struct, it leaves marks (scopes of aliases)
+// that oclgrind does not know. All but it inline this one anyway.
+inline struct row row_of(long r, TOPK_PARAMS) {
     struct row row;
     row.number = r;
     row.outer = inner_rows == 1 ? r : r / inner_rows;
