@@ -78,15 +78,16 @@ const char *tester_log(void) {
 clmoe_context *tester_context(enum forced_caps caps) {
     static clmoe_context *contexts[CAPS_COUNT];
     if (contexts[caps]) return contexts[caps];
+    const uint32_t plain_off = CLMOE_FEATURES_ALL & ~(uint32_t)CLMOE_FEATURE_GPU;
     struct clmoe_context_params params = {.log = keep_log, .log_level = CLMOE_LOG_ERROR};
     switch (caps) {
     case CAPS_GROUP_64: params.caps.max_work_group = 64; break;
     case CAPS_LOCAL_16K: params.caps.local_mem = 16384; break;
-    case CAPS_PLAIN: params.caps.features_off = CLMOE_FEATURES_ALL; break;
+    case CAPS_PLAIN: params.caps.features_off = plain_off; break;
     default: break;
     }
     const char *const plain = getenv("CLMOE_TEST_PLAIN");
-    if (plain && *plain == '1') params.caps.features_off = CLMOE_FEATURES_ALL;
+    if (plain && *plain == '1') params.caps.features_off = plain_off;
     if (clmoe_context_create(tester()->context, tester()->device, &params, &contexts[caps]) != CLMOE_OK)
         die(run.log);
     return contexts[caps];

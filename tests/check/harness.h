@@ -6,7 +6,8 @@
  * - CLMOE_TEST_DEVICE: a part of "platform / device" (default: the first device of the first platform)
  * - CLMOE_TEST_SEED: seed of all random data (default: from the clock, printed)
  * - CLMOE_TEST_SMALL=1: only small cases (simulators)
- * - CLMOE_TEST_PLAIN=1: no feature bits, so that rows which need one do not run
+ * - CLMOE_TEST_PLAIN=1: no feature bits, but for what the device is if it is a GPU, so that rows which need
+ * one do not run
  * - CLMOE_TEST_SLICE=i/n: of each loop of tests only the i-th of n parts (0 <= i < n), to spread a suite
  * whose time goes into compiling over processes; whether every row ran is not checked then
  * - CK_RUN_CASE: Check's own filter for one test case
@@ -41,7 +42,7 @@ enum forced_caps {
     CAPS_OWN = 0,   /* as the device is */
     CAPS_GROUP_64,  /* work-groups of 64 */
     CAPS_LOCAL_16K, /* 16 KiB of local memory */
-    CAPS_PLAIN,     /* no feature bits, not even CPU: the rows a bare GPU gets */
+    CAPS_PLAIN,     /* no feature bits, not even CPU, but GPU where it is one: the rows a bare GPU gets */
     CAPS_COUNT
 };
 clmoe_context *tester_context(enum forced_caps caps);
