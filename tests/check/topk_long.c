@@ -7,9 +7,9 @@
 #include <stdlib.h>
 
 /* What a row of n elements holds; larger is better. */
-enum { RISING_BLOCKS, FALLING_BLOCKS, BORDERS, ONE_PART, FEW_VALUES, LAST_BITS, PATTERNS };
-static const char *const names[] = {"rising blocks", "falling blocks", "borders",
-                                    "one part",      "few values",     "last bits"};
+enum { RISING_BLOCKS, FALLING_BLOCKS, BORDERS, ONE_PART, FEW_VALUES, LAST_BITS, ONE_ABOVE, PATTERNS };
+static const char *const names[] = {"rising blocks", "falling blocks", "borders",  "one part",
+                                    "few values",    "last bits",      "one above"};
 
 static double element(struct rng *rng, int pattern, int64_t i, int64_t n) {
     const double noise = (double)(rng_u32(rng) >> 8) / (1 << 24);
@@ -19,13 +19,14 @@ static double element(struct rng *rng, int pattern, int64_t i, int64_t n) {
     case BORDERS: return i % 16384 < 3 || i % 16384 > 16380 ? 5 + noise : noise;
     case ONE_PART: return i > n / 2 && i < n / 2 + n / 9 ? 3 + noise : noise;
     case FEW_VALUES: return (double)(rng_u32(rng) % 3);
+    case ONE_ABOVE: return i > n / 2 && i % 5000 == 7 ? 2 : 1; /* when buffers are full of the others */
     default: return 1 + (double)(rng_u32(rng) % 200) / (1 << 23);
     }
 }
 
 static char *data(struct rng *rng, const struct clmoe_topk_params *p, int64_t rows, int pattern) {
     char *const raw = topk_room(rows * p->n, 8);
-    const double scale = p->dtype == CLMOE_F32 || p->dtype == CLMOE_F64 ? 1 : 0.25;
+    const double scale = p->dtype == CLMOE_BF16 ? 0.25 : 1;
     for (int64_t i = 0; i < rows * p->n; i++) {
         const double v = element(rng, pattern, i % p->n, p->n) * scale;
         topk_store(p->dtype, raw, i, topk_scalar(p->dtype, p->smallest ? -v : v));
@@ -54,7 +55,7 @@ START_TEST(long_rows_in_parts) {
         .max_rows = rows,
         .n = n,
         .k = k,
-        .dtype = dtypes[mix % 4],
+        .dtype = pattern == ONE_ABOVE ? CLMOE_I32 : dtypes[mix % 4],
         .smallest = mix / 4 % 2,
         .order = (enum clmoe_topk_order)(mix / 8 % 3),
         .ties = (enum clmoe_ties)(mix / 32 % 2),
