@@ -198,6 +198,8 @@ START_TEST(everything) {
     struct clmoe_topk_params p = drawn(&rng, 0, dtype);
     p.max_rows = sizes[_i % 3][0], p.n = sizes[_i % 3][1], p.k = sizes[_i % 3][2];
     p.row_begin = p.row_length = p.row_k = 1;
+    p.ties = (enum clmoe_ties)((_i + 1) % 2);
+    p.order = (enum clmoe_topk_order)(_i / 2 % 3);
     struct topk_sample s = topk_sample_filled(&rng, &p, p.max_rows, FILL_TIES);
     s.inner = p.max_rows;
     s.strided = true;
