@@ -7,6 +7,7 @@
 #include "check/harness.h"
 #include "kernel/row.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -216,6 +217,52 @@ START_TEST(dtypes) {
 }
 END_TEST
 
+/* Scalars as elements: to nearest, ties to even, straight from the double. */
+START_TEST(scalars) {
+    static const struct {
+        enum clmoe_dtype dtype;
+        union clmoe_scalar v;
+        uint64_t bits;
+    } rows[] = {
+        {CLMOE_F16, {.f = 65504}, 0x7bff},
+        {CLMOE_F16, {.f = 65519.99}, 0x7bff},
+        {CLMOE_F16, {.f = 65520}, 0x7c00},
+        {CLMOE_F16, {.f = -1e300}, 0xfc00},
+        {CLMOE_F16, {.f = 0x1p-24}, 1},
+        {CLMOE_F16, {.f = 0x1p-25}, 0},
+        {CLMOE_F16, {.f = 0x1.8p-24}, 2},
+        {CLMOE_F16, {.f = 0x1.ff8p-15}, 0x3ff},
+        {CLMOE_F16, {.f = 0x1.ffcp-15}, 0x400},
+        {CLMOE_F16, {.f = 1 + 0x1p-11}, 0x3c00},
+        {CLMOE_F16, {.f = 1 + 0x1.0000000001p-11}, 0x3c01}, /* not by way of a float, which is the tie */
+        {CLMOE_F16, {.f = 1 + 0x3p-11}, 0x3c02},
+        {CLMOE_F16, {.f = -0.0}, 0x8000},
+        {CLMOE_F16, {.f = NAN}, 0x7e00},
+        {CLMOE_BF16, {.f = 1}, 0x3f80},
+        {CLMOE_BF16, {.f = 1 + 0x1p-8}, 0x3f80},
+        {CLMOE_BF16, {.f = 3.4e38}, 0x7f80},
+        {CLMOE_BF16, {.f = 0x1p-133}, 1},
+        {CLMOE_BF16, {.f = -INFINITY}, 0xff80},
+        {CLMOE_F32, {.f = 0.1}, 0x3dcccccd},
+        {CLMOE_F64, {.f = 0.1}, 0x3fb999999999999a},
+        {CLMOE_I8, {.i = -2}, 0xfe},
+        {CLMOE_I64, {.i = INT64_MIN}, 0x8000000000000000},
+        {CLMOE_U16, {.u = 65535}, 0xffff},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        ck_assert(dtype_holds(rows[i].dtype, rows[i].v));
+        ck_assert_msg(dtype_bits(rows[i].dtype, rows[i].v) == rows[i].bits, "row %zu: 0x%llx", i,
+                      (unsigned long long)dtype_bits(rows[i].dtype, rows[i].v));
+    }
+    ck_assert(!dtype_holds(CLMOE_I8, (union clmoe_scalar){.i = 128}));
+    ck_assert(!dtype_holds(CLMOE_I8, (union clmoe_scalar){.i = -129}));
+    ck_assert(dtype_holds(CLMOE_I8, (union clmoe_scalar){.i = -128}));
+    ck_assert(!dtype_holds(CLMOE_U32, (union clmoe_scalar){.u = (uint64_t)1 << 32}));
+    ck_assert(!dtype_holds(CLMOE_U8, (union clmoe_scalar){.i = -1}));
+    ck_assert(dtype_holds(CLMOE_U64, (union clmoe_scalar){.u = UINT64_MAX}));
+}
+END_TEST
+
 START_TEST(status_names) {
     static const char *const names[] = {"CLMOE_OK",          "CLMOE_E_INVALID", "CLMOE_E_UNSUPPORTED",
                                         "CLMOE_E_NO_MEMORY", "CLMOE_E_OPENCL",  "CLMOE_E_BUILD"};
@@ -298,6 +345,7 @@ static void add_tests(TCase *cases) {
     tcase_add_test(cases, log_of_a_broken_rule);
     tcase_add_test(cases, long_messages_are_cut);
     tcase_add_test(cases, dtypes);
+    tcase_add_test(cases, scalars);
     tcase_add_test(cases, status_names);
     tcase_add_test(cases, version);
     tcase_add_test(cases, feature_names);
