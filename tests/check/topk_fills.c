@@ -209,5 +209,5 @@ static void add_tests(TCase *cases) {
 }
 
 int main(void) {
-    return harness_main("topk_fills", "topk", add_tests);
+    return harness_main("topk_fills", "", add_tests);
 }

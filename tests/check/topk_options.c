@@ -222,5 +222,5 @@ static void add_tests(TCase *cases) {
 }
 
 int main(void) {
-    return harness_main("topk_options", "topk", add_tests);
+    return harness_main("topk_options", "", add_tests);
 }

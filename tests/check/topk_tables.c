@@ -349,7 +349,7 @@ static void add_tests(TCase *cases) {
 }
 
 int main(void) {
-    const int result = harness_main("topk_tables", "topk", add_tests);
+    const int result = harness_main("topk_tables", "", add_tests);
     free(last.x);
     return result;
 }
