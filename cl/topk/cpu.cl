@@ -275,6 +275,32 @@ FORCE void select_from(const struct row *row, const struct skey_rule *rule, cons
         select_range(row, rule, w, t, begin, end, false);
 }
 
+// Of the candidates that equal the least one only the first k can be among the k best: drops the others, returns how
+// many are left. Without it a short row of equal keys is ranked as a whole.
+FORCE uint drop_ties(const struct scratch *w, uint count, uint k) {
+    SKEYS_T same = LANE_SKEYS == LANE_SKEYS;
+    uint b = 0;
+    for (; b + LANES <= count; b += LANES)
+        same &= LOAD_KEYS(w->keys + b) == (SKEYS_T)(w->keys[0]);
+    bool equals = all(same);
+    for (; b < count; b++)
+        equals &= w->keys[b] == w->keys[0];
+    if (equals) return min(count, k);
+    SKEY_T least = w->keys[0];
+    for (uint i = 1; i < count; i++)
+        least = min(least, w->keys[i]);
+    uint kept = 0, equal = 0;
+    for (uint i = 0; i < count; i++) {
+        const SKEY_T key = w->keys[i];
+        const uint place = w->places[i];
+        w->keys[kept] = key;
+        w->places[kept] = place;
+        equal += key == least;
+        kept += key != least || equal <= k;
+    }
+    return kept;
+}
+
 // places2[r] = position of the candidate of rank r, for r < k. Compares add -1 for each that is before: subtracting them
 // would be adding a bit of each, of which oclgrind makes 255.
 FORCE void rank_all(const struct scratch *w, uint count, uint k) {
@@ -383,6 +409,7 @@ FORCE void finish(const struct row *row, const struct skey_rule *rule, const str
     settle(rule, w, t->count);
     if (k > 0 && !(flags & BY_INDEX) && (flags & (OUT_VALUES | OUT_INDICES))) {
         if (t->count <= RANK_MOST) {
+            if (t->count > 2 * k + 2 * LANES) t->count = drop_ties(w, t->count, k);
             rank_all(w, t->count, k);
         } else {
             if (t->count > k) compress(rule, w, t, k);
