@@ -13,7 +13,8 @@
 //      again (find_cut). With one span it is the same group; with several, the one that takes the last ticket (TICKET,
 //      where the order of memory across groups can be had), or a launch of its own (topk_filter_finish).
 //
-// Workspace of each row of the slab: `room` pairs. Counters of each row, 0 before and after: tickets, candidates.
+// Workspace of each row of the slab: `room` pairs. Counters of each row: tickets, candidates; 0 before, and with TICKET
+// after, too.
 #include "topk/select.cl"
 
 #ifndef SPANNED
@@ -243,9 +244,6 @@ kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) void topk_filter_
     const struct group g = {swap, scratch, bins, &counter};
     const uint s = (uint)get_group_id(0);
     const struct row row = TOPK_ROW(first_row + (long)s);
-    const uint found = *FOUND(s);
-    barrier(CLK_LOCAL_MEM_FENCE | CLK_GLOBAL_MEM_FENCE);
-    if (get_local_id(0) == 0) *FOUND(s) = 0;
-    finish_spans(&row, g, pairs + pairs_skip + (ulong)s * room, found, room, candidates);
+    finish_spans(&row, g, pairs + pairs_skip + (ulong)s * room, *FOUND(s), room, candidates);
 }
 #endif

@@ -32,7 +32,7 @@ struct clmoe_plan_options {
     const char *kernel;
     /* 0: the plan allocates its own workspace when it is made. 1: the caller gives one with
      * clmoe_plan_set_workspace before the first enqueue, so that plans which never run at the same time can
-     * share it. */
+     * share it. Counters, at most 128 bytes for each row that runs at a time, stay the plan's own. */
     int external_workspace;
 };
 

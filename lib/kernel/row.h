@@ -47,7 +47,7 @@ struct recipe {
     struct kernel_spec kernels[RECIPE_KERNELS];
     int n_kernels;
     uint64_t workspace; /* bytes */
-    uint64_t counters;  /* bytes that are 0 before each run; kernels leave them 0 */
+    uint64_t counters;  /* bytes that are 0 at first, and later what the kernels leave */
 };
 
 /* Adds a kernel; its index is the order of the calls. Defines LOCAL_SIZE = local. */

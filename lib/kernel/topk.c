@@ -111,17 +111,6 @@ static void bitonic_prepare(const struct device *dev, const void *problem, struc
     topk_prepare_counts(dev, p, recipe);
 }
 
-static enum clmoe_status bitonic_run(const struct run *run) {
-    const struct topk_call *const c = run->call;
-    bool done;
-    TRY(topk_begin(run, 1, &done));
-    if (done) return CLMOE_OK;
-    struct bind b = bind_begin(run->kernels[0], c->x.mem);
-    bind_topk(&b, run);
-    TRY(bind_end(&b, run->launch->log));
-    return launch_kernel(run->launch, run->kernels[0], (uint64_t)c->rows, run->local[0]);
-}
-
 /* ---- topk_ref ---- */
 
 static bool ref_fits(const struct device *dev, const void *problem, struct reason *why) {
@@ -136,16 +125,7 @@ static void ref_prepare(const struct device *dev, const void *problem, struct re
 }
 
 static enum clmoe_status ref_run(const struct run *run) {
-    const struct topk_call *const c = run->call;
-    bool done;
-    TRY(topk_begin(run, 1, &done));
-    if (done) return CLMOE_OK;
-    struct bind b = bind_begin(run->kernels[0], c->x.mem);
-    bind_topk(&b, run);
-    bind_i64(&b, c->rows);
-    TRY(bind_end(&b, run->launch->log));
-    return launch_kernel(run->launch, run->kernels[0], (uint64_t)ceil_div(c->rows, (int64_t)run->local[0]),
-                         run->local[0]);
+    return topk_run_rows(run, (int64_t)run->local[0]);
 }
 
 #define WITH_PTX .needs = CLMOE_FEATURE_NV_PTX
@@ -155,10 +135,10 @@ static const struct kernel_row rows[] = {
     {"topk_cpu", topk_cpu_fits, topk_cpu_prepare, topk_cpu_run, CLMOE_FEATURE_CPU},
     {"topk_packed", topk_packed_fits, topk_packed_prepare, topk_packed_run, WITH_PTX},
     {"topk_team", topk_team_fits, topk_team_prepare, topk_team_run, WITH_PTX},
-    {"topk_group", topk_group_fits, topk_group_prepare, topk_group_run, WITH_PTX},
+    {"topk_group", topk_group_fits, topk_group_prepare, topk_run_row_each, WITH_PTX},
     {"topk_filter", topk_filter_fits, topk_filter_prepare, topk_filter_run, WITH_PTX},
     {"topk_lanes", lanes_fits, lanes_prepare, lanes_run},
-    {"topk_bitonic", bitonic_fits, bitonic_prepare, bitonic_run},
+    {"topk_bitonic", bitonic_fits, bitonic_prepare, topk_run_row_each},
     {"topk_filter_local", topk_filter_local_fits, topk_filter_local_prepare, topk_filter_run, ON_GPU},
     {"topk_team_local", topk_team_fits, topk_team_local_prepare, topk_team_run, ON_GPU},
     {"topk_packed_local", topk_packed_fits, topk_packed_local_prepare, topk_packed_run, ON_GPU},

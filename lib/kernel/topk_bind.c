@@ -46,17 +46,22 @@ void topk_prepare_counts(const struct device *dev, const struct topk_problem *p,
         recipe_add(recipe, "topk/counts.cl", "topk_zero", (size_t)topk_group(dev, COUNTS_GROUP));
 }
 
+enum clmoe_status topk_launch_zero(const struct run *run, int kernel, cl_mem mem, uint64_t offset,
+                                   int64_t count) {
+    struct bind b = bind_begin(run->kernels[kernel], mem);
+    bind_view(&b, mem, offset);
+    bind_u32(&b, count);
+    TRY(bind_end(&b, run->launch->log));
+    return launch_kernel(run->launch, run->kernels[kernel],
+                         (uint64_t)ceil_div(count, (int64_t)run->local[kernel]), run->local[kernel]);
+}
+
 enum clmoe_status topk_begin(const struct run *run, int kernel, bool *done) {
     const struct topk_problem *const p = run->problem;
     const struct topk_call *const c = run->call;
     *done = c->rows == 0 || (p->k == 0 && !(p->outputs & (TOPK_CELLS | CLMOE_TOPK_THRESHOLD)));
     if (!(p->outputs & CLMOE_TOPK_COUNTS)) return CLMOE_OK;
-    struct bind b = bind_begin(run->kernels[kernel], c->counts.mem);
-    bind_view(&b, c->counts.mem, c->counts.offset);
-    bind_u32(&b, p->n);
-    TRY(bind_end(&b, run->launch->log));
-    return launch_kernel(run->launch, run->kernels[kernel],
-                         (uint64_t)ceil_div(p->n, (int64_t)run->local[kernel]), run->local[kernel]);
+    return topk_launch_zero(run, kernel, c->counts.mem, c->counts.offset, p->n);
 }
 
 static int32_t flags_of(const struct topk_problem *p) {
@@ -105,4 +110,25 @@ void bind_topk(struct bind *b, const struct run *run) {
     bind_u64(b, p->fill);
     bind_u64(b, p->pad_bits);
     bind_f32(b, p->scale);
+}
+
+static enum clmoe_status run_groups(const struct run *run, int64_t rows_of_group, bool bind_rows) {
+    const struct topk_call *const c = run->call;
+    bool done;
+    TRY(topk_begin(run, 1, &done));
+    if (done) return CLMOE_OK;
+    struct bind b = bind_begin(run->kernels[0], c->x.mem);
+    bind_topk(&b, run);
+    if (bind_rows) bind_i64(&b, c->rows);
+    TRY(bind_end(&b, run->launch->log));
+    return launch_kernel(run->launch, run->kernels[0], (uint64_t)ceil_div(c->rows, rows_of_group),
+                         run->local[0]);
+}
+
+enum clmoe_status topk_run_row_each(const struct run *run) {
+    return run_groups(run, 1, false);
+}
+
+enum clmoe_status topk_run_rows(const struct run *run, int64_t rows_of_group) {
+    return run_groups(run, rows_of_group, true);
 }

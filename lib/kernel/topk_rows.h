@@ -13,8 +13,10 @@
 TOPK_ROW_FUNCTIONS(topk_radix);
 TOPK_ROW_FUNCTIONS(topk_packed);
 TOPK_ROW_FUNCTIONS(topk_team);
-TOPK_ROW_FUNCTIONS(topk_group);
 TOPK_ROW_FUNCTIONS(topk_filter);
+
+bool topk_group_fits(const struct device *dev, const void *problem, struct reason *why);
+void topk_group_prepare(const struct device *dev, const void *problem, struct recipe *recipe);
 
 /* The same without inline PTX; the run functions are shared. */
 void topk_packed_local_prepare(const struct device *dev, const void *problem, struct recipe *recipe);

@@ -71,21 +71,8 @@ static void packed_prepare(const struct device *dev, const struct topk_problem *
     topk_prepare_counts(dev, p, recipe);
 }
 
-static enum clmoe_status run_rows(const struct run *run, int64_t rows_of_group) {
-    const struct topk_call *const c = run->call;
-    bool done;
-    TRY(topk_begin(run, 1, &done));
-    if (done) return CLMOE_OK;
-    struct bind b = bind_begin(run->kernels[0], c->x.mem);
-    bind_topk(&b, run);
-    bind_i64(&b, c->rows);
-    TRY(bind_end(&b, run->launch->log));
-    return launch_kernel(run->launch, run->kernels[0], (uint64_t)ceil_div(c->rows, rows_of_group),
-                         run->local[0]);
-}
-
 enum clmoe_status topk_packed_run(const struct run *run) {
-    return run_rows(run, (int64_t)run->local[0] / packed_shape(run->dev, run->problem).lanes);
+    return topk_run_rows(run, (int64_t)run->local[0] / packed_shape(run->dev, run->problem).lanes);
 }
 
 /* ---- topk_team: a row in a team ---- */
@@ -111,7 +98,7 @@ static void team_prepare(const struct device *dev, const struct topk_problem *p,
 }
 
 enum clmoe_status topk_team_run(const struct run *run) {
-    return run_rows(run, (int64_t)run->local[0] / TEAM);
+    return topk_run_rows(run, (int64_t)run->local[0] / TEAM);
 }
 
 /* ---- topk_group: a row in a work-group ---- */
@@ -153,17 +140,6 @@ void topk_group_prepare(const struct device *dev, const void *problem, struct re
     spec_define(spec, "PER", "%d", (int)s.per);
     spec_define(spec, "CAP", "%d", (int)s.cap);
     topk_prepare_counts(dev, p, recipe);
-}
-
-enum clmoe_status topk_group_run(const struct run *run) {
-    const struct topk_call *const c = run->call;
-    bool done;
-    TRY(topk_begin(run, 1, &done));
-    if (done) return CLMOE_OK;
-    struct bind b = bind_begin(run->kernels[0], c->x.mem);
-    bind_topk(&b, run);
-    TRY(bind_end(&b, run->launch->log));
-    return launch_kernel(run->launch, run->kernels[0], (uint64_t)c->rows, run->local[0]);
 }
 
 /* ---- topk_filter: a long row, read once ---- */
@@ -251,10 +227,13 @@ static void filter_prepare(const struct device *dev, const struct topk_problem *
         spec_define(spec, "UNROLL", "%d", FILTER_UNROLL);
         spec_define(spec, "CAP", "%d", (int)s.cap);
     }
+    if (s.spans > 1 && !ptx) recipe_add(recipe, "topk/counts.cl", "topk_zero", (size_t)s.local);
     topk_prepare_counts(dev, p, recipe);
     recipe->workspace = s.bytes;
     recipe->counters = s.spans > 1 ? (uint64_t)s.slab * 4 * FILTER_COUNTERS : 0;
 }
+
+enum { FILTER_COLLECT, FILTER_FINISH, FILTER_ZERO, FILTER_KERNELS };
 
 static struct bind filter_bind(const struct run *run, const struct filter_shape *s, int kernel,
                                int64_t first) {
@@ -270,22 +249,28 @@ static struct bind filter_bind(const struct run *run, const struct filter_shape 
     return b;
 }
 
+static enum clmoe_status filter_launch(const struct run *run, const struct filter_shape *s, int kernel,
+                                       int64_t first, int64_t groups) {
+    const struct bind b = filter_bind(run, s, kernel, first);
+    TRY(bind_end(&b, run->launch->log));
+    return launch_kernel(run->launch, run->kernels[kernel], (uint64_t)groups, run->local[kernel]);
+}
+
 enum clmoe_status topk_filter_run(const struct run *run) {
+    const struct topk_problem *const p = run->problem;
     const struct topk_call *const c = run->call;
-    const struct filter_shape s = filter_shape(run->dev, run->problem);
-    const int n_kernels =
-        run->n_kernels - (((const struct topk_problem *)run->problem)->outputs & CLMOE_TOPK_COUNTS ? 1 : 0);
+    const struct filter_shape s = filter_shape(run->dev, p);
+    const int n_kernels = run->n_kernels - (p->outputs & CLMOE_TOPK_COUNTS ? 1 : 0);
+    const bool several = n_kernels == FILTER_KERNELS; /* launches; else the last group of a row ends it */
     bool done;
     TRY(topk_begin(run, n_kernels, &done));
     if (done) return CLMOE_OK;
     for (int64_t first = 0; first < c->rows; first += s.slab) {
         const int64_t rows = c->rows - first < s.slab ? c->rows - first : s.slab;
-        for (int i = 0; i < n_kernels; i++) {
-            const struct bind b = filter_bind(run, &s, i, first);
-            TRY(bind_end(&b, run->launch->log));
-            TRY(launch_kernel(run->launch, run->kernels[i], (uint64_t)(i ? rows : rows * s.spans),
-                              run->local[i]));
-        }
+        /* Before each, so that a call that failed between its launches leaves nothing behind. */
+        if (several) TRY(topk_launch_zero(run, FILTER_ZERO, run->counters, 0, rows * FILTER_COUNTERS));
+        TRY(filter_launch(run, &s, FILTER_COLLECT, first, rows * s.spans));
+        if (several) TRY(filter_launch(run, &s, FILTER_FINISH, first, rows));
     }
     return CLMOE_OK;
 }

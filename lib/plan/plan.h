@@ -32,7 +32,7 @@ struct clmoe_plan {
     uint64_t workspace_offset;
 
     uint64_t counters_size;
-    cl_mem counters; /* owned; zero between runs */
+    cl_mem counters; /* owned; zero at first */
 };
 
 /* Makes a plan of one operation: copies the problem, takes the first row of `table` that fits and is allowed,
