@@ -126,10 +126,15 @@ kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) void matmul_cpu(M
         float16 gate = s0, up = s1;
         if (alternate) part_lanes(s0, s1, &gate, &up);
         const float in = GAMMA_IN(weight), after = GAMMA_OUT(weight);
-        store16(y, out, finish(gate, up, bias0, bias1, in, scale, after, alpha, gate_max, up_max, up_add),
-                min(from, 16), min(to, 16));
+        float16 b0 = bias0, b1 = bias1;
+        if (flags & HAS_ADD) {
+            b0 += add16(add + add_skip + p * add_pair, add_column, start, columns);
+            b1 += GLU ? add16(add_up + add_up_skip + p * add_up_pair, add_up_column, start, columns)
+                      : add16(add + add_skip + p * add_pair, add_column, start + 16, columns);
+        }
+        store16(y, out, finish(gate, up, b0, b1, in, scale, after, ACT_ARGS), min(from, 16), min(to, 16));
         if (!GLU)
-            store16(y, out + 16, finish(s1, s1, bias1, bias1, in, scale, after, alpha, gate_max, up_max, up_add),
-                    max(from - 16, 0), max(to - 16, 0));
+            store16(y, out + 16, finish(s1, s1, b1, b1, in, scale, after, ACT_ARGS), max(from - 16, 0),
+                    max(to - 16, 0));
     }
 }

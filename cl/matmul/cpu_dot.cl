@@ -118,10 +118,14 @@ kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) void matmul_cpu_d
     for (int r = 0; r < rows; r++) {
         const long i = begin + r, p = pair_at(i, order + order_skip, flags);
         const float weight = PAIR_GAMMA(p, p / k);
+        float16 bias0 = vload16(0, bias_values[0]), bias1 = vload16(0, bias_values[1]);
+        if (flags & HAS_ADD) {
+            bias0 += add16(add + add_skip + p * add_pair, add_column, n0, columns);
+            if (GLU) bias1 += add16(add_up + add_up_skip + p * add_up_pair, add_up_column, n0, columns);
+        }
         store16(y, y_skip + y_row(i, p, flags) * y_stride + n0,
-                finish(vload16(0, sums[r]), vload16(1, sums[r]), vload16(0, bias_values[0]),
-                       vload16(0, bias_values[1]), GAMMA_IN(weight), scale, GAMMA_OUT(weight), alpha, gate_max, up_max,
-                       up_add),
+                finish(vload16(0, sums[r]), vload16(1, sums[r]), bias0, bias1, GAMMA_IN(weight), scale,
+                       GAMMA_OUT(weight), ACT_ARGS),
                 0, width);
     }
 }

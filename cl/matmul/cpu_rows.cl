@@ -70,6 +70,14 @@ static inline int find_rows(long slot, long *begin, int *rows, const global int 
     return first + low;
 }
 
+// Columns n .. n + 15 of a row of what the caller adds; the last one again past the end
+static inline float16 add16(const global float *row, long step, long n, long columns) {
+    float values[16];
+    for (int c = 0; c < 16; c++)
+        values[c] = row[min(n + c, columns - 1) * step];
+    return vload16(0, values);
+}
+
 // Stores columns `from` .. `to` - 1 of 16 from y[at] on.
 static inline void store16(global ELEM(Y_T) *y, ulong at, float16 value, int from, int to) {
     float values[16];

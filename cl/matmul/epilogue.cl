@@ -3,8 +3,9 @@
 //
 //   g = gate sum * gamma_in + bias      u = up sum * gamma_in + bias_up      (the sums are linear in the row of x, so
 //   g' = min(g, gate_max)               u' = clamp(u, -up_max, up_max)        that gamma on the input may follow them)
-//   y = f(g') [* (u' + up_add)] * expert_scale * gamma_out
+//   y = min(f(g'), act_max) [* (u' + up_add)] * expert_scale * gamma_out
 //
+// where `bias` is the expert's plus what the caller adds to the pair. SiTU also bends u': up_tanh * tanh(u' / up_tanh).
 // Each limit only if it is > 0; a NaN fails every comparison and so passes. Without contraction, so that each kernel
 // that compiles this gets the same bits.
 
@@ -12,10 +13,10 @@
 #error "VALUE: float or a vector of float"
 #endif
 #ifndef ACT
-#error "ACT: 0 none, 1 silu, 2 gelu (erf), 3 gelu (tanh), 4 relu, 5 relu^2, as enum clmoe_act"
+#error "ACT: 0 none, 1 silu, 2 gelu (erf), 3 gelu (tanh), 4 relu, 5 relu^2, 6 sigmoid, 7 situ, as enum clmoe_act"
 #endif
 
-static inline VALUE activation(VALUE g, float alpha) {
+static inline VALUE activation(VALUE g, float alpha, float gate_tanh) {
 #pragma OPENCL FP_CONTRACT OFF
 #if ACT == 1
     return g / (1.0f + exp(-alpha * g));
@@ -26,22 +27,31 @@ static inline VALUE activation(VALUE g, float alpha) {
 #elif ACT == 4 || ACT == 5
     const VALUE zero = (VALUE)(0.0f), r = g < zero ? zero : g;
     return ACT == 4 ? r : r * r;
+#elif ACT == 6
+    return 1.0f / (1.0f + exp(-alpha * g));
+#elif ACT == 7
+    return gate_tanh * tanh(g / gate_tanh) / (1.0f + exp(-alpha * g));
 #else
     return g;
 #endif
 }
 
 static inline VALUE finish(VALUE gate, VALUE up, VALUE bias, VALUE bias_up, float gamma_in, float expert_scale,
-                           float gamma_out, float alpha, float gate_max, float up_max, float up_add) {
+                           float gamma_out, ACT_PARAMS) {
 #pragma OPENCL FP_CONTRACT OFF
     VALUE g = gate * gamma_in + bias;
     const VALUE most = (VALUE)(gate_max);
     if (gate_max > 0.0f) g = g > most ? most : g;
-    VALUE h = activation(g, alpha);
+    VALUE h = activation(g, alpha, gate_tanh);
+    const VALUE top = (VALUE)(act_max);
+    if (act_max > 0.0f) h = h > top ? top : h;
     if (GLU) {
         VALUE u = up * gamma_in + bias_up;
         const VALUE high = (VALUE)(up_max), low = -high;
         if (up_max > 0.0f) u = u > high ? high : u < low ? low : u;
+#if ACT == 7
+        if (up_tanh > 0.0f) u = up_tanh * tanh(u / up_tanh);
+#endif
         h = h * (u + up_add);
     }
     return h * expert_scale * gamma_out;
@@ -59,3 +69,8 @@ static inline VALUE finish(VALUE gate, VALUE up, VALUE bias, VALUE bias_up, floa
     (flags & HAS_BIAS ? LOAD(BIAS_T, bias, bias_skip + (e) * bias_expert + (n) * bias_column) : 0.0f)
 #define BIAS_UP_AT(e, n)                                                                                               \
     (GLU && flags & HAS_BIAS ? LOAD(BIAS_T, bias_up, bias_up_skip + (e) * bias_up_expert + (n) * bias_up_column) : 0.0f)
+
+// What the caller adds to column n of pair p, which belongs to the sums as a bias does
+#define ADD_AT(p, n) (flags & HAS_ADD ? add[add_skip + (p) * add_pair + (n) * add_column] : 0.0f)
+#define ADD_UP_AT(p, n)                                                                                                \
+    (GLU && flags & HAS_ADD ? add_up[add_up_skip + (p) * add_up_pair + (n) * add_up_column] : 0.0f)

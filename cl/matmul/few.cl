@@ -75,8 +75,8 @@ kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) void matmul_few(M
         if (n >= columns) continue;
         float v = 0.0f;
         if (task == PAIR_COMPUTE)
-            v = finish(gates[at], ups[GLU ? at : 0], BIAS_AT(e, n), BIAS_UP_AT(e, n), GAMMA_IN(weight), scale,
-                       GAMMA_OUT(weight), alpha, gate_max, up_max, up_add);
+            v = finish(gates[at], ups[GLU ? at : 0], BIAS_AT(e, n) + ADD_AT(p, n), BIAS_UP_AT(e, n) + ADD_UP_AT(p, n),
+                       GAMMA_IN(weight), scale, GAMMA_OUT(weight), ACT_ARGS);
         STORE(Y_T, y, out + n, v);
     }
 }

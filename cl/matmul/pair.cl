@@ -33,18 +33,24 @@
 #define GAMMA_INPUT 128
 #define K_FASTEST 256 // neighbours in w are neighbours in k
 #define DENSE 512     // no ids: every pair is expert 0's
+#define HAS_ADD 1024
+
+// What an activation takes, as struct clmoe_activation has it: parameters of a function, and arguments for them
+#define ACT_PARAMS float alpha, float gate_max, float up_max, float up_add, float act_max, float gate_tanh, float up_tanh
+#define ACT_ARGS alpha, gate_max, up_max, up_add, act_max, gate_tanh, up_tanh
 
 // experts: E; first, count: the experts that w holds; offsets of w, v count its own experts
 #define MATMUL_ARGS                                                                                                    \
-    const global ELEM(X_T) *x, ulong x_skip, long x_stride, const global ELEM(W_T) *w, ulong w_skip, long w_expert,   \
-        long w_column, long w_depth, const global ELEM(W_T) *v, ulong v_skip, long v_expert, long v_column,           \
-        long v_depth, const global ELEM(BIAS_T) *bias, ulong bias_skip, long bias_expert, long bias_column,           \
-        const global ELEM(BIAS_T) *bias_up, ulong bias_up_skip, long bias_up_expert, long bias_up_column,             \
-        const global float *expert_scale, ulong expert_scale_skip, const global float *gamma, ulong gamma_skip,       \
-        long gamma_stride, const global int *ids, ulong ids_skip, long ids_stride, const global int *offsets,         \
-        ulong offsets_skip, const global int *order, ulong order_skip, global ELEM(Y_T) *y, ulong y_skip,             \
-        long y_stride, long pairs, int k, int experts, int first, int count, long depth, long columns, int panel,      \
-        float alpha, float gate_max, float up_max, float up_add, int flags
+    const global ELEM(X_T) *x, ulong x_skip, long x_stride, const global ELEM(W_T) *w, ulong w_skip, long w_expert,    \
+        long w_column, long w_depth, const global ELEM(W_T) *v, ulong v_skip, long v_expert, long v_column,            \
+        long v_depth, const global ELEM(BIAS_T) *bias, ulong bias_skip, long bias_expert, long bias_column,            \
+        const global ELEM(BIAS_T) *bias_up, ulong bias_up_skip, long bias_up_expert, long bias_up_column,              \
+        const global float *add, ulong add_skip, long add_pair, long add_column, const global float *add_up,           \
+        ulong add_up_skip, long add_up_pair, long add_up_column, const global float *expert_scale,                     \
+        ulong expert_scale_skip, const global float *gamma, ulong gamma_skip, long gamma_stride,                       \
+        const global int *ids, ulong ids_skip, long ids_stride, const global int *offsets, ulong offsets_skip,         \
+        const global int *order, ulong order_skip, global ELEM(Y_T) *y, ulong y_skip, long y_stride, long pairs,       \
+        int k, int experts, int first, int count, long depth, long columns, int panel, ACT_PARAMS, int flags
 
 static inline ulong column_at(long n, long stride, int panel) {
     return (n >> panel) * stride + (n & ((1 << panel) - 1));

@@ -32,6 +32,6 @@ kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) void matmul_ref(M
     }
     const float weight = PAIR_GAMMA(p, token);
     STORE(Y_T, y, out,
-          finish(gate, up, BIAS_AT(e, n), BIAS_UP_AT(e, n), GAMMA_IN(weight), PAIR_SCALE(e), GAMMA_OUT(weight), alpha,
-                 gate_max, up_max, up_add));
+          finish(gate, up, BIAS_AT(e, n) + ADD_AT(p, n), BIAS_UP_AT(e, n) + ADD_UP_AT(p, n), GAMMA_IN(weight),
+                 PAIR_SCALE(e), GAMMA_OUT(weight), ACT_ARGS));
 }

@@ -112,8 +112,8 @@ kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) void matmul_tile(
             if (n >= columns) continue;
             float value = 0.0f;
             if (expert < count)
-                value = finish(gate[a][b], up[a][b], BIAS_AT(e, n), BIAS_UP_AT(e, n), GAMMA_IN(weight), scale,
-                               GAMMA_OUT(weight), alpha, gate_max, up_max, up_add);
+                value = finish(gate[a][b], up[a][b], BIAS_AT(e, n) + ADD_AT(p, n), BIAS_UP_AT(e, n) + ADD_UP_AT(p, n),
+                               GAMMA_IN(weight), scale, GAMMA_OUT(weight), ACT_ARGS);
             STORE(Y_T, y, out + n, value);
         }
     }

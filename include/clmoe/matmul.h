@@ -8,10 +8,13 @@
  * For each pair p = token * k + slot with expert e = ids[token, slot], in fp32:
  *
  *   a    = x row of the pair                      (times gamma[p] for CLMOE_GAMMA_INPUT)
- *   g[n] = sum over K of a[.] * w[e, gate row n, .] + bias[e, gate row n]
- *   u[n] = the same with the up row n                                               (only with a GLU layout)
+ *   g[n] = sum over K of a[.] * w[e, gate row n, .] + bias[e, gate row n] + add[p, n]
+ *   u[n] = the same with the up row n, bias_up and add_up          (only with a GLU layout)
  *   h[n] = act(g[n], u[n])                        (see struct clmoe_activation)
- *   y[n] = h[n] * expert_scale[e] * gamma[p]      (the factors that are given)
+ *   y[n] = h[n] * expert_scale[e] * gamma[p]
+ *
+ * bias, add, gamma and expert_scale where they are given. `add` is what another product has for the same
+ * pair: an adapter's part, which belongs before the activation.
  *
  * gamma is applied exactly once, in fp32, to the finished row, and y is rounded once. A pair whose id is < 0
  * or >= E is skipped: it reads nothing and its row of y is zero. The order of additions over K is fixed by
@@ -65,19 +68,28 @@ enum clmoe_act {
     CLMOE_ACT_GELU_TANH, /* f(g) = g (1 + tanh(sqrt(2/pi) (g + 0.044715 g^3))) / 2 */
     CLMOE_ACT_RELU,      /* f(g) = max(g, 0) */
     CLMOE_ACT_RELU2,     /* f(g) = max(g, 0)^2 */
+    CLMOE_ACT_SIGMOID,   /* f(g) = 1 / (1 + exp(-alpha g)) */
+    CLMOE_ACT_SITU,      /* f(g) = gate_tanh tanh(g / gate_tanh) / (1 + exp(-alpha g)) */
 };
 
 /* act(g, u):  g' = gate_max > 0 ? min(g, gate_max) : g
  *             u' = up_max > 0 ? clamp(u, -up_max, up_max) : u
- *             h  = f(g')                    without a GLU layout
- *             h  = f(g') * (u' + up_add)    with one
- * SwiGLU: {CLMOE_ACT_SILU}. gpt-oss: {CLMOE_ACT_SILU, 1.702f, 7, 7, 1}. NaN passes through the clamps. */
+ *             u' = up_tanh > 0 ? up_tanh tanh(u' / up_tanh) : u'
+ *             a  = act_max > 0 ? min(f(g'), act_max) : f(g')
+ *             h  = a                    without a GLU layout
+ *             h  = a * (u' + up_add)    with one
+ * NaN passes through the clamps. SwiGLU: {CLMOE_ACT_SILU}. gpt-oss: {CLMOE_ACT_SILU, 1.702f, 7, 7, 1}.
+ * DeepSeek-V4: {CLMOE_ACT_SILU, .gate_max = 10, .up_max = 10}. Step-3.5: {CLMOE_ACT_SILU, .act_max = l,
+ * .up_max = l}. Kimi-K3: {CLMOE_ACT_SITU, .gate_tanh = 4, .up_tanh = 25}. */
 struct clmoe_activation {
     enum clmoe_act kind;
     float alpha;    /* 0 means 1 */
     float gate_max; /* 0: off; >= 0 */
     float up_max;   /* 0: off; >= 0 */
     float up_add;
+    float act_max;   /* 0: off; >= 0 */
+    float gate_tanh; /* CLMOE_ACT_SITU: > 0; others: 0 */
+    float up_tanh;   /* CLMOE_ACT_SITU: >= 0, 0: off; others: 0 */
 };
 
 enum clmoe_gamma {
@@ -103,6 +115,7 @@ struct clmoe_matmul_params {
     enum clmoe_routing routing;
     enum clmoe_gamma gamma;
     int bias;         /* 1: args.bias is given */
+    int add;          /* 1: args.add is given */
     int expert_scale; /* 1: args.expert_scale is given */
 };
 
@@ -116,6 +129,8 @@ struct clmoe_matmul_args {
     int32_t n_w;                      /* 1..E; 0 means 1 */
     struct clmoe_tensor bias;         /* [E, R] bias_dtype; last stride 1 */
     struct clmoe_tensor bias_up;      /* [E, N] bias_dtype with GLU_APART and bias, else absent */
+    struct clmoe_tensor add;          /* [T*k, N] CLMOE_F32, row p belongs to pair p; any strides */
+    struct clmoe_tensor add_up;       /* the same for the up rows: with a GLU layout and add, else absent */
     struct clmoe_tensor gamma;        /* [T, k] CLMOE_F32, last stride 1; absent with GAMMA_NONE */
     struct clmoe_tensor expert_scale; /* [E] CLMOE_F32 */
     struct clmoe_tensor ids;          /* [T, k] CLMOE_I32, last stride 1 */
@@ -124,7 +139,8 @@ struct clmoe_matmul_args {
 };
 
 /* T is taken from args.ids, with ROUTING_DENSE from args.y. Errors: CLMOE_E_INVALID for a size outside the
- * ranges above, another dtype, a combination that the comments exclude, limits that are negative or NaN. */
+ * ranges above, another dtype, a combination that the comments exclude, limits that are negative or NaN,
+ * gate_tanh or up_tanh without CLMOE_ACT_SITU. */
 CLMOE_API enum clmoe_status clmoe_matmul_plan(clmoe_context *ctx, const struct clmoe_matmul_params *params,
                                               clmoe_plan **plan);
 CLMOE_API enum clmoe_status clmoe_matmul_enqueue(clmoe_plan *plan, cl_command_queue queue,

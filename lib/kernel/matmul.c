@@ -15,6 +15,7 @@ enum {
     GAMMA_INPUT = 128,
     K_FASTEST = 256,
     DENSE = 512,
+    HAS_ADD = 1024,
 };
 
 static int flags_of(const struct matmul_problem *p) {
@@ -27,6 +28,7 @@ static int flags_of(const struct matmul_problem *p) {
     if (p->gamma == CLMOE_GAMMA_INPUT) flags |= GAMMA_INPUT;
     if (p->w_order == CLMOE_W_ENK) flags |= K_FASTEST;
     if (p->dense) flags |= DENSE;
+    if (p->add) flags |= HAS_ADD;
     return flags;
 }
 
@@ -48,6 +50,12 @@ static void bind_columns(struct bind *b, const struct columns *c) {
     bind_i64(b, c->column);
 }
 
+static void bind_rows(struct bind *b, const struct operand *o) {
+    bind_view(b, o->mem, o->offset);
+    bind_i64(b, o->stride[0]);
+    bind_i64(b, o->stride[1]);
+}
+
 /* MATMUL_ARGS of cl/matmul/pair.cl, in its order. */
 static enum clmoe_status bind_part(const struct run *run, const struct matmul_part *part) {
     const struct matmul_problem *const p = run->problem;
@@ -63,6 +71,8 @@ static enum clmoe_status bind_part(const struct run *run, const struct matmul_pa
     bind_i64(&b, part->up.depth);
     bind_columns(&b, &bias);
     bind_columns(&b, &bias_up);
+    bind_rows(&b, &c->add);
+    bind_rows(&b, &c->add_up);
     bind_view(&b, c->expert_scale.mem, c->expert_scale.offset);
     bind_view(&b, c->gamma.mem, c->gamma.offset);
     bind_i64(&b, c->gamma.stride[0]);
@@ -84,6 +94,9 @@ static enum clmoe_status bind_part(const struct run *run, const struct matmul_pa
     bind_f32(&b, p->act.gate_max);
     bind_f32(&b, p->act.up_max);
     bind_f32(&b, p->act.up_add);
+    bind_f32(&b, p->act.act_max);
+    bind_f32(&b, p->act.gate_tanh);
+    bind_f32(&b, p->act.up_tanh);
     bind_i32(&b, flags_of(p));
     return bind_end(&b, run->launch->log);
 }

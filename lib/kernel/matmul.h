@@ -15,14 +15,14 @@ struct matmul_problem {
     struct clmoe_activation act; /* alpha is 1 by default */
     enum clmoe_rows x_rows, y_rows;
     enum clmoe_gamma gamma;
-    bool sorted, dense, bias, expert_scale;
+    bool sorted, dense, bias, add, expert_scale;
 };
 
 /* The weights stay in the caller's array, which lives during the call: there may be one tensor for each
  * expert. n_w is at least 1. */
 struct matmul_call {
     int64_t tokens;
-    struct operand x, bias, bias_up, gamma, expert_scale, ids, offsets, order, y;
+    struct operand x, bias, bias_up, add, add_up, gamma, expert_scale, ids, offsets, order, y;
     const struct clmoe_tensor *w, *w_up;
     int32_t n_w;
 };

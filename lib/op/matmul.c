@@ -28,13 +28,27 @@ static enum clmoe_status check_dtypes(const struct log *log, const struct clmoe_
     return CLMOE_OK;
 }
 
+static enum clmoe_status check_limits(const struct log *log, const struct clmoe_activation *act) {
+    REQUIRE(log, act->gate_max >= 0, "act.gate_max = %g", (double)act->gate_max);
+    REQUIRE(log, act->up_max >= 0, "act.up_max = %g", (double)act->up_max);
+    REQUIRE(log, act->act_max >= 0, "act.act_max = %g", (double)act->act_max);
+    if (act->kind == CLMOE_ACT_SITU) {
+        REQUIRE(log, act->gate_tanh > 0, "act.gate_tanh = %g with SITU", (double)act->gate_tanh);
+        REQUIRE(log, act->up_tanh >= 0, "act.up_tanh = %g", (double)act->up_tanh);
+    } else {
+        REQUIRE(log, act->gate_tanh == 0 && act->up_tanh == 0,
+                "act.gate_tanh = %g, act.up_tanh = %g, act.kind = %d is not SITU", (double)act->gate_tanh,
+                (double)act->up_tanh, (int)act->kind);
+    }
+    return CLMOE_OK;
+}
+
 static enum clmoe_status check_options(const struct log *log, const struct clmoe_matmul_params *p) {
     REQUIRE(log, p->w_order >= CLMOE_W_ENK && p->w_order <= CLMOE_W_PACKED, "w_order = %d", (int)p->w_order);
     REQUIRE(log, p->glu >= CLMOE_GLU_NONE && p->glu <= CLMOE_GLU_APART, "glu = %d", (int)p->glu);
-    REQUIRE(log, p->act.kind >= CLMOE_ACT_NONE && p->act.kind <= CLMOE_ACT_RELU2, "act.kind = %d",
+    REQUIRE(log, p->act.kind >= CLMOE_ACT_NONE && p->act.kind <= CLMOE_ACT_SITU, "act.kind = %d",
             (int)p->act.kind);
-    REQUIRE(log, p->act.gate_max >= 0, "act.gate_max = %g", (double)p->act.gate_max);
-    REQUIRE(log, p->act.up_max >= 0, "act.up_max = %g", (double)p->act.up_max);
+    TRY(check_limits(log, &p->act));
     REQUIRE(log, p->gamma >= CLMOE_GAMMA_NONE && p->gamma <= CLMOE_GAMMA_INPUT, "gamma = %d", (int)p->gamma);
     REQUIRE(log, p->routing >= CLMOE_ROUTING_IDS && p->routing <= CLMOE_ROUTING_DENSE, "routing = %d",
             (int)p->routing);
@@ -78,6 +92,7 @@ enum clmoe_status matmul_normalise(const struct log *log, const struct clmoe_mat
         .sorted = p->routing == CLMOE_ROUTING_SORTED,
         .dense = p->routing == CLMOE_ROUTING_DENSE,
         .bias = p->bias,
+        .add = p->add,
         .expert_scale = p->expert_scale,
     };
     if (problem->act.alpha == 0.0f) problem->act.alpha = 1.0f;
@@ -187,6 +202,16 @@ enum clmoe_status matmul_check(const clmoe_plan *plan, const struct clmoe_matmul
          p->bias_dtype,
          2,
          {p->experts, p->out}},
+        {"add", &args->add, &call->add, USE_READ, p->add, CLMOE_F32, 2, {pairs, p->out}, .any_step = true},
+        {"add_up",
+         &args->add_up,
+         &call->add_up,
+         USE_READ,
+         p->add && p->glu != CLMOE_GLU_NONE,
+         CLMOE_F32,
+         2,
+         {pairs, p->out},
+         .any_step = true},
         {"gamma",
          &args->gamma,
          &call->gamma,

@@ -15,15 +15,18 @@ static const struct {
     {CLMOE_F32, CLMOE_F32, CLMOE_F32, CLMOE_F32, true, {CLMOE_ACT_SILU}},
     {CLMOE_F32, CLMOE_F32, CLMOE_F32, CLMOE_F32, false, {CLMOE_ACT_NONE}},
     {CLMOE_F16, CLMOE_F16, CLMOE_F16, CLMOE_F16, true, {CLMOE_ACT_SILU, 1.702f, 0.7f, 0.8f, 1.0f}},
-    {CLMOE_BF16, CLMOE_BF16, CLMOE_BF16, CLMOE_BF16, false, {CLMOE_ACT_NONE, 0, 0.5f, 0, 0}},
+    {CLMOE_BF16, CLMOE_BF16, CLMOE_BF16, CLMOE_BF16, false, {CLMOE_ACT_NONE, .gate_max = 0.5f}},
     {CLMOE_BF16, CLMOE_BF16, CLMOE_F32, CLMOE_BF16, true, {CLMOE_ACT_GELU_TANH}},
     {CLMOE_F32, CLMOE_Q8_0, CLMOE_F32, CLMOE_F32, true, {CLMOE_ACT_SILU}},
     {CLMOE_F16, CLMOE_Q8_0, CLMOE_BF16, CLMOE_F32, false, {CLMOE_ACT_GELU_ERF}},
     {CLMOE_F32, CLMOE_BF16, CLMOE_F16, CLMOE_F32, false, {CLMOE_ACT_RELU2}},
-    {CLMOE_BF16, CLMOE_F32, CLMOE_F32, CLMOE_F16, true, {CLMOE_ACT_RELU, 0, 0, 1.0f, 0}},
+    {CLMOE_BF16, CLMOE_F32, CLMOE_F32, CLMOE_F16, true, {CLMOE_ACT_RELU, .up_max = 1.0f}},
+    {CLMOE_F32, CLMOE_BF16, CLMOE_F32, CLMOE_F32, true, {CLMOE_ACT_SITU, .gate_tanh = 0.4f, .up_tanh = 2}},
+    {CLMOE_BF16, CLMOE_BF16, CLMOE_F32, CLMOE_BF16, false, {CLMOE_ACT_SIGMOID, 1.5f}},
+    {CLMOE_F16, CLMOE_F16, CLMOE_F16, CLMOE_F16, true, {CLMOE_ACT_SILU, .act_max = 0.6f, .up_max = 0.8f}},
     {CLMOE_F32, CLMOE_F16, CLMOE_F32, CLMOE_F32, true, {CLMOE_ACT_GELU_ERF}},
 };
-enum { N_VARIANTS = sizeof variants / sizeof *variants, N_CASES = 240, N_SMALL = 20 };
+enum { N_VARIANTS = sizeof variants / sizeof *variants, N_CASES = 260, N_SMALL = 20 };
 
 static const int64_t token_counts[] = {1, 7, 33, 65, 129};
 static const int expert_counts[] = {1, 8, 60};
@@ -53,6 +56,7 @@ static struct clmoe_matmul_params pick_params(struct rng *rng, int i, int64_t *t
         .bias = variants[v].bias != CLMOE_F32 || rng_below(rng, 2),
         .expert_scale = (int)rng_below(rng, 2),
     };
+    p.add = rng_below(rng, 4) == 0;
     *tokens = PICK(rng, token_counts);
     if (blocks) p.in = 32 * (1 + rng_below(rng, 5));
     if (i % 12 == 5) p.in = blocks ? 1056 : 1061; /* more than a piece of K of any kernel */

@@ -73,6 +73,8 @@ struct matmul_sample matmul_sample_make(struct rng *rng, const struct clmoe_matm
     if (gated && blocks) s.raw_up = random_blocks(rng, weights, s.up);
     if (params->bias) s.bias_gate = random_floats(rng, params->bias_dtype, cells, 1.0f);
     if (params->bias && gated) s.bias_up = random_floats(rng, params->bias_dtype, cells, 1.0f);
+    if (params->add) s.add_gate = random_floats(rng, CLMOE_F32, s.pairs * params->out, 1.0f);
+    if (params->add && gated) s.add_up = random_floats(rng, CLMOE_F32, s.pairs * params->out, 1.0f);
     if (params->expert_scale) s.expert_scale = random_floats(rng, CLMOE_F32, params->experts, 1.0f);
     if (params->gamma) s.gamma = random_floats(rng, CLMOE_F32, s.pairs, 1.0f);
     s.ids = matmul_room(s.pairs, sizeof *s.ids);
@@ -96,6 +98,8 @@ struct matmul_sample matmul_sample_make(struct rng *rng, const struct clmoe_matm
         .up = s.up,
         .bias_gate = s.bias_gate,
         .bias_up = s.bias_up,
+        .add_gate = s.add_gate,
+        .add_up = s.add_up,
         .expert_scale = s.expert_scale,
         .gamma = s.gamma,
         .gamma_input = params->gamma == CLMOE_GAMMA_INPUT,
@@ -135,6 +139,7 @@ void matmul_sample_solve(struct matmul_sample *s) {
 
 void matmul_sample_free(struct matmul_sample *s) {
     free(s->x), free(s->gate), free(s->up), free(s->bias_gate), free(s->bias_up);
+    free(s->add_gate), free(s->add_up);
     free(s->expert_scale), free(s->gamma), free(s->got), free(s->raw_gate), free(s->raw_up);
     free(s->ids), free(s->offsets), free(s->order), free(s->want), free(s->magnitude);
 }
@@ -260,6 +265,24 @@ static struct guarded upload_bias(struct rng *rng, const struct matmul_sample *s
     return g;
 }
 
+/* What is added to gate and up: one buffer, in which their columns alternate. */
+static void upload_add(struct rng *rng, const struct matmul_sample *s, struct matmul_operands *d) {
+    if (!s->params.add) return;
+    const int step = s->add_up ? 2 : 1;
+    const int64_t n = s->params.out;
+    float *const both = matmul_room(s->pairs * n * step, sizeof *both);
+    for (int64_t i = 0; i < s->pairs * n * step; i++)
+        both[i] = (i % step ? s->add_up : s->add_gate)[i / step];
+    d->add = guarded_floats(rng, CLMOE_F32, s->pairs, n * step, both);
+    free(both);
+    d->args.add = d->add.tensor;
+    d->args.add.shape[1] = n;
+    d->args.add.stride[1] = step;
+    if (!s->add_up) return;
+    d->args.add_up = d->args.add;
+    d->args.add_up.offset += sizeof(float);
+}
+
 /* x in the order that the kernels read. */
 static struct guarded upload_x(struct rng *rng, const struct matmul_sample *s) {
     const struct clmoe_matmul_params *const p = &s->params;
@@ -281,6 +304,7 @@ void matmul_upload(struct rng *rng, const struct matmul_sample *s, struct matmul
     *d = (struct matmul_operands){.x = upload_x(rng, s)};
     d->bias = upload_bias(rng, s, apart ? 0 : -1);
     d->bias_up = upload_bias(rng, s, 1);
+    upload_add(rng, s, d);
     d->gamma = guarded_floats(rng, CLMOE_F32, tokens, p->topk, s->gamma);
     d->expert_scale = guarded_floats(rng, CLMOE_F32, 1, p->experts, s->expert_scale);
     d->ids = guarded_ints(rng, CLMOE_I32, tokens, p->topk, s->ids);
@@ -302,7 +326,8 @@ void matmul_upload(struct rng *rng, const struct matmul_sample *s, struct matmul
 }
 
 void matmul_operands_free(struct matmul_operands *d) {
-    guarded_free(&d->x), guarded_free(&d->bias), guarded_free(&d->bias_up), guarded_free(&d->gamma);
+    guarded_free(&d->x), guarded_free(&d->bias), guarded_free(&d->bias_up), guarded_free(&d->add);
+    guarded_free(&d->gamma);
     guarded_free(&d->expert_scale), guarded_free(&d->ids), guarded_free(&d->offsets);
     guarded_free(&d->order), guarded_free(&d->y);
     for (int i = 0; i < d->parts; i++)
@@ -371,10 +396,10 @@ const char *matmul_case_name(const struct matmul_sample *s) {
     const struct clmoe_matmul_params *const p = &s->params;
     snprintf(text, sizeof text,
              "T=%lld k=%d E=%d K=%lld N=%lld x=%s w=%s y=%s %s glu=%s act=%d x_rows=%d y_rows=%d sorted=%d "
-             "gamma=%d bias=%d scale=%d parts=%d",
+             "gamma=%d bias=%d add=%d scale=%d parts=%d",
              (long long)s->ref.tokens, p->topk, p->experts, (long long)p->in, (long long)p->out,
              clmoe_dtype_name(p->x_dtype), clmoe_dtype_name(p->w_dtype), clmoe_dtype_name(p->y_dtype),
              orders[p->w_order], glus[p->glu], (int)p->act.kind, (int)p->x_rows, (int)p->y_rows,
-             (int)p->routing, (int)p->gamma, p->bias, p->expert_scale, s->parts);
+             (int)p->routing, (int)p->gamma, p->bias, p->add, p->expert_scale, s->parts);
     return text;
 }

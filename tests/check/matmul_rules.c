@@ -223,7 +223,7 @@ START_TEST(activation_points) {
                                    INFINITY, NAN,    1e-30f,  -1e-30f, 0.125f, -0.0625f, 1e10f,
                                    88.8f,    -88.8f, -103.9f, 2,       -2};
     enum { N = sizeof points / sizeof *points };
-    const int kind = _i / 2, clamped = _i % 2;
+    const int kind = _i / 3, clamped = _i % 3;
     struct rng rng = rng_for(6);
     struct clmoe_matmul_params params = plain;
     params.experts = 1;
@@ -234,7 +234,9 @@ START_TEST(activation_points) {
     params.glu = CLMOE_GLU_GATE_UP;
     params.w_order = CLMOE_W_EKN;
     params.act.kind = (enum clmoe_act)kind;
-    if (clamped) params.act = (struct clmoe_activation){(enum clmoe_act)kind, 1.702f, 7, 7, 1};
+    if (clamped == 1) params.act = (struct clmoe_activation){(enum clmoe_act)kind, 1.702f, 7, 7, 1};
+    if (clamped == 2) params.act.act_max = params.act.up_max = 1.5f;
+    if (kind == CLMOE_ACT_SITU) params.act.gate_tanh = 4, params.act.up_tanh = clamped ? 25 : 0;
     struct matmul_sample s = matmul_sample_make(&rng, &params, 1, ROUTING_ONE_EXPERT, 1);
     s.x[0] = 1;
     for (int64_t n = 0; n < params.out; n++) {
@@ -339,7 +341,15 @@ START_TEST(bad_params) {
     BAD(w_dtype = (enum clmoe_dtype)99);
     BAD(w_order = (enum clmoe_w_order)3);
     BAD(glu = (enum clmoe_glu)5);
-    BAD(act.kind = (enum clmoe_act)6);
+    BAD(act.kind = (enum clmoe_act)8);
+    BAD(act.kind = CLMOE_ACT_SITU);
+    BAD(act.kind = CLMOE_ACT_SITU; p.act.gate_tanh = -4);
+    BAD(act.kind = CLMOE_ACT_SITU; p.act.gate_tanh = NAN);
+    BAD(act.kind = CLMOE_ACT_SITU; p.act.gate_tanh = 4; p.act.up_tanh = -1);
+    BAD(act.gate_tanh = 4);
+    BAD(act.up_tanh = 25);
+    BAD(act.act_max = -1.0f);
+    BAD(act.act_max = NAN);
     BAD(act.gate_max = -1.0f);
     BAD(act.gate_max = NAN);
     BAD(act.up_max = -0.5f);
@@ -381,7 +391,7 @@ START_TEST(bad_args) {
     struct rng rng = rng_for(9);
     struct clmoe_matmul_params params = plain;
     params.glu = CLMOE_GLU_APART;
-    params.bias = 1;
+    params.bias = params.add = 1;
     params.gamma = CLMOE_GAMMA_OUTPUT;
     params.expert_scale = 1;
     params.max_tokens = 4;
@@ -419,6 +429,11 @@ START_TEST(bad_args) {
     BAD_ARGS(a.bias.mem = NULL);
     BAD_ARGS(a.bias.shape[1] = 64);
     BAD_ARGS(a.bias_up = (struct clmoe_tensor){0});
+    BAD_ARGS(a.add = (struct clmoe_tensor){0});
+    BAD_ARGS(a.add.shape[0] = 2);
+    BAD_ARGS(a.add.dtype = CLMOE_F16);
+    BAD_ARGS(a.add_up = (struct clmoe_tensor){0});
+    BAD_ARGS(a.y.mem = a.add.mem; a.y.offset = a.add.offset);
     BAD_ARGS(a.gamma = (struct clmoe_tensor){0});
     BAD_ARGS(a.gamma.dtype = CLMOE_F16);
     BAD_ARGS(a.expert_scale.shape[0] = 3);
@@ -493,7 +508,7 @@ static void add_tests(TCase *cases) {
     tcase_add_loop_test(cases, bias_of_the_expert, 0, small ? 1 : 8);
     tcase_add_loop_test(cases, batch_invariance, 0, small ? 0 : 6);
     tcase_add_loop_test(cases, nan_stays_where_it_is, 0, small ? 1 : 12);
-    tcase_add_loop_test(cases, activation_points, 0, small ? 1 : 12);
+    tcase_add_loop_test(cases, activation_points, 0, small ? 1 : 3 * (CLMOE_ACT_SITU + 1));
     tcase_add_loop_test(cases, out_of_order_queue, 0, small ? 1 : 2);
     tcase_add_test(cases, no_tokens);
     tcase_add_test(cases, bad_params);

@@ -11,6 +11,11 @@ static double curve(const struct clmoe_activation *act, double g) {
     case CLMOE_ACT_GELU_TANH: return g * (1 + tanh(sqrt(2 / pi) * (g + 0.044715 * g * g * g))) / 2;
     case CLMOE_ACT_RELU: return g < 0 ? 0 : g;
     case CLMOE_ACT_RELU2: return g < 0 ? 0 : g * g;
+    case CLMOE_ACT_SIGMOID: return 1 / (1 + exp(-alpha * g));
+    case CLMOE_ACT_SITU: {
+        const double b = (double)act->gate_tanh;
+        return b * tanh(g / b) / (1 + exp(-alpha * g));
+    }
     default: return g;
     }
 }
@@ -21,28 +26,34 @@ static double limit(double v, double low, double high) {
 
 double ref_activation(const struct clmoe_activation *act, bool gated, double g, double u) {
     if (act->gate_max > 0) g = limit(g, -INFINITY, (double)act->gate_max);
-    if (!gated) return curve(act, g);
+    double a = curve(act, g);
+    if (act->act_max > 0) a = limit(a, -INFINITY, (double)act->act_max);
+    if (!gated) return a;
     if (act->up_max > 0) u = limit(u, -(double)act->up_max, (double)act->up_max);
-    return curve(act, g) * (u + (double)act->up_add);
+    if (act->up_tanh > 0) u = (double)act->up_tanh * tanh(u / (double)act->up_tanh);
+    return a * (u + (double)act->up_add);
 }
 
 struct sum {
     double value, absolute;
 };
 
-static struct sum dot(const float *x, const float *w, int64_t n, double factor, const float *bias) {
+static void add_term(struct sum *s, const float *term) {
+    if (term) s->value += (double)*term, s->absolute += fabs((double)*term);
+}
+
+static struct sum dot(const float *x, const float *w, int64_t n, double factor) {
     struct sum s = {0, 0};
     for (int64_t i = 0; i < n; i++) {
         const double term = factor * (double)x[i] * (double)w[i];
         s.value += term;
         s.absolute += fabs(term);
     }
-    if (bias) s.value += (double)*bias, s.absolute += fabs((double)*bias);
     return s;
 }
 
-/* Slopes of all curves are below 1.2, that of relu^2 below 2g; the gelus subtract from 1, which costs a part
- * of g. */
+/* Slopes of all curves are below 1.2 (with alpha of at most 2), that of relu^2 below 2g; the gelus subtract
+ * from 1, which costs a part of g. */
 static double spread(const struct clmoe_activation *act, bool gated, struct sum g, struct sum u) {
     double top = fabs(g.value);
     if (act->gate_max > 0 && g.value > (double)act->gate_max) top = (double)act->gate_max;
@@ -66,11 +77,12 @@ void ref_matmul(const struct ref_matmul *m, double *y, double *magnitude) {
             if (e < 0 || e >= m->experts) continue;
             const int64_t row = e * m->out + n;
             const double in = m->gamma_input ? gamma : 1;
-            const struct sum g =
-                dot(x, m->gate + row * m->in, m->in, in, m->bias_gate ? m->bias_gate + row : NULL);
-            const struct sum u =
-                m->up ? dot(x, m->up + row * m->in, m->in, in, m->bias_up ? m->bias_up + row : NULL)
-                      : (struct sum){0, 0};
+            struct sum g = dot(x, m->gate + row * m->in, m->in, in), u = {0, 0};
+            add_term(&g, m->bias_gate ? m->bias_gate + row : NULL);
+            add_term(&g, m->add_gate ? m->add_gate + at : NULL);
+            if (m->up) u = dot(x, m->up + row * m->in, m->in, in);
+            add_term(&u, m->bias_up ? m->bias_up + row : NULL);
+            add_term(&u, m->add_up ? m->add_up + at : NULL);
             const double out =
                 (m->expert_scale ? (double)m->expert_scale[e] : 1) * (m->gamma_input ? 1 : gamma);
             y[at] = out * ref_activation(&m->act, m->up != NULL, g.value, u.value);

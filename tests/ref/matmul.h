@@ -15,6 +15,7 @@ struct ref_matmul {
     bool x_token;
     const float *gate, *up;            /* up: NULL without GLU */
     const float *bias_gate, *bias_up;  /* NULL: none */
+    const float *add_gate, *add_up;    /* [T*k, N]; NULL: none */
     const float *expert_scale, *gamma; /* NULL: all 1 */
     bool gamma_input;
     struct clmoe_activation act;

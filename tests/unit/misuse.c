@@ -153,7 +153,9 @@ enum { OK = CLMOE_OK, INVALID = CLMOE_E_INVALID, UNSUPPORTED = CLMOE_E_UNSUPPORT
     X(p->bias_dtype = (enum clmoe_dtype)7, INVALID, "bias_dtype = 7")                                        \
     X(p->w_order = (enum clmoe_w_order)3, INVALID, "w_order = 3")                                            \
     X(p->glu = (enum clmoe_glu)5, INVALID, "glu = 5")                                                        \
-    X(p->act.kind = (enum clmoe_act)6, INVALID, "act.kind = 6")                                              \
+    X(p->act.kind = (enum clmoe_act)8, INVALID, "act.kind = 8")                                              \
+    X(p->act.kind = CLMOE_ACT_SITU, INVALID, "act.gate_tanh = 0")                                            \
+    X(p->act.act_max = -1, INVALID, "act.act_max = -1")                                                      \
     X(p->act.gate_max = -1, INVALID, "act.gate_max = -1")                                                    \
     X(p->act.gate_max = NAN, INVALID, "act.gate_max = ")                                                     \
     X(p->act.up_max = -1, INVALID, "act.up_max = -1")                                                        \
