@@ -8,13 +8,14 @@ struct combine_problem {
     int64_t max_tokens, hidden;
     int32_t topk, experts;
     enum clmoe_dtype x_dtype, y_dtype;
-    bool sorted, ids, gamma, residual, shared;
-    float scale; /* 1 by default */
+    enum clmoe_dtype shared_dtype;
+    bool sorted, ids, gamma, residual, shared, identity;
+    float scale, shared_scale; /* 1 by default */
 };
 
 struct combine_call {
     int64_t tokens;
-    struct operand x, ids, inverse, gamma, residual, shared, y;
+    struct operand x, ids, inverse, gamma, residual, shared, identity, identity_x, y;
 };
 
 extern const struct kernel_table combine_table;

@@ -18,6 +18,7 @@ static enum clmoe_status normalise(const struct log *log, const struct clmoe_com
     REQUIRE(log, p->x_rows == CLMOE_ROWS_PAIR || p->x_rows == CLMOE_ROWS_SORTED, "x_rows = %d",
             (int)p->x_rows);
     REQUIRE(log, isfinite(p->scale), "scale = %g", (double)p->scale);
+    REQUIRE(log, isfinite(p->shared_scale), "shared_scale = %g", (double)p->shared_scale);
     *problem = (struct combine_problem){
         .max_tokens = p->max_tokens,
         .hidden = p->hidden,
@@ -25,12 +26,15 @@ static enum clmoe_status normalise(const struct log *log, const struct clmoe_com
         .experts = p->experts,
         .x_dtype = p->x_dtype,
         .y_dtype = p->y_dtype,
+        .shared_dtype = p->shared_f32 ? CLMOE_F32 : p->y_dtype,
         .sorted = p->x_rows == CLMOE_ROWS_SORTED,
         .ids = p->ids,
         .gamma = p->gamma,
         .residual = p->residual,
         .shared = p->shared,
+        .identity = p->identity,
         .scale = p->scale == 0.0f ? 1.0f : p->scale,
+        .shared_scale = p->shared_scale == 0.0f ? 1.0f : p->shared_scale,
     };
     return CLMOE_OK;
 }
@@ -61,7 +65,16 @@ enum clmoe_status combine_check(const clmoe_plan *plan, const struct clmoe_combi
         {"inverse", &args->inverse, &call->inverse, USE_READ, p->sorted, CLMOE_I32, 1, {pairs}},
         {"gamma", &args->gamma, &call->gamma, USE_READ, p->gamma, CLMOE_F32, 2, {t, p->topk}},
         {"residual", &args->residual, &call->residual, USE_READ, p->residual, p->y_dtype, 2, {t, p->hidden}},
-        {"shared", &args->shared, &call->shared, USE_READ, p->shared, p->y_dtype, 2, {t, p->hidden}},
+        {"shared", &args->shared, &call->shared, USE_READ, p->shared, p->shared_dtype, 2, {t, p->hidden}},
+        {"identity", &args->identity, &call->identity, USE_READ, p->identity, CLMOE_F32, 1, {t}},
+        {"identity_x",
+         &args->identity_x,
+         &call->identity_x,
+         USE_READ,
+         p->identity,
+         p->y_dtype,
+         2,
+         {t, p->hidden}},
         {"y",
          &args->y,
          &call->y,

@@ -111,10 +111,21 @@ void layer_sample_solve(struct layer_sample *s, const int32_t *ids, const float 
         o[i] = (float)s->second.want[i];
         m[i] = (float)s->second.magnitude[i];
     }
-    ref_combine(s->tokens, s->k, s->experts, out, o, ids, NULL, NULL, s->residual, s->shared, s->out_scale,
-                s->want, unused);
-    ref_combine(s->tokens, s->k, s->experts, out, m, ids, NULL, NULL, NULL, NULL, fabs(s->out_scale), unused,
-                s->magnitude);
+    struct ref_combine c = {.tokens = s->tokens,
+                            .hidden = out,
+                            .k = s->k,
+                            .experts = s->experts,
+                            .x = o,
+                            .ids = ids,
+                            .residual = s->residual,
+                            .shared = s->shared,
+                            .scale = s->out_scale,
+                            .shared_scale = 1};
+    ref_combine(&c, s->want, unused);
+    c.x = m;
+    c.residual = c.shared = NULL;
+    c.scale = fabs(s->out_scale);
+    ref_combine(&c, unused, s->magnitude);
     for (int64_t i = 0; i < s->tokens * out; i++)
         s->magnitude[i] += FP32_ERROR * fabs(s->want[i]);
     free(o), free(m), free(unused);

@@ -4,11 +4,18 @@
 
 #include <stdint.h>
 
-/* y [T, H] in double; x [T*k, H] in pair order unless `inverse` is given. ids, gamma, inverse, residual and
- * shared may be NULL. `magnitude`, if not NULL, gets the sum of the absolute values of the terms: what
+/* x [T*k, H] in pair order unless `inverse` is given. Arrays other than x may be NULL: not given. */
+struct ref_combine {
+    int64_t tokens, hidden;
+    int k, experts;
+    const float *x;
+    const int32_t *ids, *inverse;
+    const float *gamma, *residual, *shared, *identity, *identity_x;
+    double scale, shared_scale;
+};
+
+/* y [T, H] in double. `magnitude`, if not NULL, gets the sum of the absolute values of the terms: what
  * rounding errors scale with. */
-void ref_combine(int64_t tokens, int k, int experts, int64_t hidden, const float *x, const int32_t *ids,
-                 const int32_t *inverse, const float *gamma, const float *residual, const float *shared,
-                 double scale, double *y, double *magnitude);
+void ref_combine(const struct ref_combine *c, double *y, double *magnitude);
 
 #endif
