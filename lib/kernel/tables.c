@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT */
+#include "adapter.h"
 #include "combine.h"
 #include "matmul.h"
 #include "matmul_pack.h"
@@ -10,6 +11,6 @@
 
 /* clang-format off: one a line, so that two additions do not meet */
 const struct kernel_table *const kernel_tables[] = {
-    &topk_table,  &combine_table, &matmul_table, &matmul_pack_table, &permute_table, &quant_table,
-    &route_table, &scatter_table, NULL,
+    &topk_table,    &adapter_table, &combine_table, &matmul_table,  &matmul_pack_table,
+    &permute_table, &quant_table,   &route_table,   &scatter_table, NULL,
 };

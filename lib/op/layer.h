@@ -3,7 +3,8 @@
  * these structs, which name everything either of them can ask for, and hand over.
  *
  *   x [T, in] -> (logits) -> ids, gamma -> h [T*k, mid] -> o [T*k, out] -> y [T, out]
- */
+ *
+ * With a latent size the experts' x and o are that wide, between two dense products. */
 #ifndef CLMOE_OP_LAYER_H
 #define CLMOE_OP_LAYER_H
 
@@ -15,17 +16,21 @@ struct layer_params {
     struct clmoe_plan_options plan;
     int64_t max_tokens;
     int32_t experts, topk;
-    int64_t in, mid, out;
-    enum clmoe_dtype x_dtype, w_dtype, mid_dtype,
-        bias_dtype; /* x_dtype: also of y, residual, shared and router */
+    int64_t in, mid, out, latent; /* latent: 0 for none */
+    /* x_dtype: also of y, residual, shared and router; dense_dtype: of down, up and the shared experts */
+    enum clmoe_dtype x_dtype, w_dtype, mid_dtype, bias_dtype, dense_dtype;
     enum clmoe_moe_source source;
     struct clmoe_route_params route; /* complete; unused with CLMOE_MOE_IDS */
+    float temperature;               /* divides the logits; 1: none */
+    bool kept_softmax;               /* another softmax over the k weights of a token */
     enum clmoe_w_order w_order;
     enum clmoe_glu glu;
     struct clmoe_activation act;
     enum clmoe_gamma gamma;
-    bool bias1, bias2, router_bias, expert_scale, residual, shared;
-    float out_scale;
+    struct clmoe_moe_shared shared_experts; /* act filled in; inter 0: none */
+    struct clmoe_moe_adapters adapters;     /* count 0: none */
+    bool bias1, bias2, router_bias, expert_scale, residual, shared, unreduced;
+    float out_scale, sum_scale; /* 1 by default */
 };
 
 struct layer_args {
@@ -33,6 +38,8 @@ struct layer_args {
     const struct clmoe_tensor *w1, *w1_up, *w2;
     int32_t n_w;
     struct clmoe_tensor bias1, bias1_up, bias2, expert_scale, residual, shared, out_ids, out_gamma, y;
+    struct clmoe_tensor down, up, shared_w1, shared_w1_up, shared_w2, shared_gate;
+    struct clmoe_tensor adapter_ids, adapter_scale, a1, a1_up, b1, b1_up, a2, b2;
 };
 
 enum clmoe_status layer_plan(clmoe_context *ctx, const struct layer_params *params, clmoe_plan **plan);

@@ -36,10 +36,12 @@ enum clmoe_status clmoe_lora_plan(clmoe_context *ctx, const struct clmoe_lora_pa
         .mid_dtype = CLMOE_F32,
         .source = scalings ? CLMOE_MOE_LOGITS : CLMOE_MOE_IDS,
         .route = p->route,
+        .temperature = 1.0f,
         .gamma = scalings || p->weights ? CLMOE_GAMMA_OUTPUT : CLMOE_GAMMA_NONE,
         .expert_scale = p->adapter_scale,
         .residual = p->base,
-        .out_scale = p->scale,
+        .out_scale = p->scale == 0.0f ? 1.0f : p->scale,
+        .sum_scale = 1.0f,
     };
     layer.route.max_tokens = p->max_tokens;
     layer.route.experts = p->adapters;

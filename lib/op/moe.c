@@ -18,6 +18,7 @@ enum clmoe_status clmoe_moe_plan(clmoe_context *ctx, const struct clmoe_moe_para
             "the sizes, dtypes and plan options of route are the layer's own");
     REQUIRE(log, p->source == CLMOE_MOE_ROUTER || !p->router_bias, "router_bias is for CLMOE_MOE_ROUTER");
     REQUIRE(log, isfinite(p->out_scale), "out_scale = %g", (double)p->out_scale);
+    REQUIRE(log, isfinite(p->sum_scale), "sum_scale = %g", (double)p->sum_scale);
     struct layer_params layer = {
         .op = "moe",
         .plan = p->plan,
@@ -27,23 +28,31 @@ enum clmoe_status clmoe_moe_plan(clmoe_context *ctx, const struct clmoe_moe_para
         .in = p->hidden,
         .mid = p->inter,
         .out = p->hidden,
+        .latent = p->latent,
         .x_dtype = p->x_dtype,
         .w_dtype = p->w_dtype,
         .mid_dtype = p->mid_dtype,
         .bias_dtype = p->bias_dtype,
+        .dense_dtype = p->dense_dtype,
         .source = p->source,
         .route = p->route,
+        .temperature = 1.0f,
         .w_order = p->w_order,
         .glu = p->glu,
         .act = p->act,
         .gamma = p->gamma_on_input ? CLMOE_GAMMA_INPUT : CLMOE_GAMMA_OUTPUT,
+        .shared_experts = p->shared_experts,
+        .adapters = p->adapters,
         .bias1 = p->bias1,
         .bias2 = p->bias2,
         .router_bias = p->router_bias,
         .residual = p->residual,
         .shared = p->shared,
-        .out_scale = p->out_scale,
+        .unreduced = p->unreduced,
+        .out_scale = p->out_scale == 0.0f ? 1.0f : p->out_scale,
+        .sum_scale = p->sum_scale == 0.0f ? 1.0f : p->sum_scale,
     };
+    if (p->shared_experts.act.kind == CLMOE_ACT_NONE) layer.shared_experts.act = p->act;
     layer.route.max_tokens = p->max_tokens;
     layer.route.experts = p->experts;
     layer.route.topk = p->topk;
@@ -69,6 +78,20 @@ enum clmoe_status clmoe_moe_enqueue(clmoe_plan *plan, cl_command_queue queue, co
         .bias1 = a->bias1,
         .bias1_up = a->bias1_up,
         .bias2 = a->bias2,
+        .down = a->down,
+        .up = a->up,
+        .shared_w1 = a->shared_w1,
+        .shared_w1_up = a->shared_w1_up,
+        .shared_w2 = a->shared_w2,
+        .shared_gate = a->shared_gate,
+        .adapter_ids = a->adapter_ids,
+        .adapter_scale = a->adapter_scale,
+        .a1 = a->a1,
+        .a1_up = a->a1_up,
+        .b1 = a->b1,
+        .b1_up = a->b1_up,
+        .a2 = a->a2,
+        .b2 = a->b2,
         .residual = a->residual,
         .shared = a->shared,
         .out_ids = a->out_ids,

@@ -9,7 +9,7 @@
 #include "context.h"
 #include "kernel/row.h"
 
-#define PLAN_STAGES 12
+#define PLAN_STAGES 32
 
 struct clmoe_plan {
     struct clmoe_context *ctx;

@@ -8,6 +8,7 @@
  * status 1. */
 #include "clmoe/clmoe.h"
 #include "kernel/row.h"
+#include "op/adapter.h"
 #include "plan/plan.h"
 
 #include <stdio.h>
@@ -99,7 +100,10 @@ static void draw_combine(clmoe_context *ctx, clmoe_plan **plan) {
         .gamma = draw(2),
         .residual = draw(2),
         .shared = draw(2),
+        .identity = draw(2),
+        .shared_f32 = draw(2),
         .scale = number(),
+        .shared_scale = number(),
     };
     clmoe_combine_plan(ctx, &p, plan);
 }
@@ -158,6 +162,7 @@ static void draw_route(clmoe_context *ctx, clmoe_plan **plan) {
 
 static struct clmoe_matmul_params matmul_params(void) {
     const enum clmoe_dtype w = (enum clmoe_dtype[]){CLMOE_F32, CLMOE_F16, CLMOE_BF16, CLMOE_Q8_0}[draw(4)];
+    const enum clmoe_act act = (enum clmoe_act)draw(CLMOE_ACT_SITU + 1);
     return (struct clmoe_matmul_params){
         .max_tokens = size(),
         .topk = some(),
@@ -170,12 +175,13 @@ static struct clmoe_matmul_params matmul_params(void) {
         .bias_dtype = plain(),
         .w_order = (enum clmoe_w_order)draw(w == CLMOE_Q8_0 ? 1 : 3),
         .glu = (enum clmoe_glu)draw(5),
-        .act = {(enum clmoe_act)draw(6), number(), draw(2) ? 7.0f : 0.0f, draw(2) ? 7.0f : 0.0f, number()},
+        .act = {.kind = act, .alpha = number(), .gate_tanh = act == CLMOE_ACT_SITU ? 4.0f : 0.0f},
         .x_rows = (enum clmoe_rows)draw(3),
         .y_rows = (enum clmoe_rows)(2 * draw(2)),
         .routing = (enum clmoe_routing)draw(3),
         .gamma = (enum clmoe_gamma)draw(3),
         .bias = draw(2),
+        .add = draw(2),
         .expert_scale = draw(2),
     };
 }
@@ -189,6 +195,11 @@ static void draw_matmul(clmoe_context *ctx, clmoe_plan **plan) {
 static void draw_matmul_pack(clmoe_context *ctx, clmoe_plan **plan) {
     const struct clmoe_matmul_params p = matmul_params();
     clmoe_matmul_pack_plan(ctx, &p, plan);
+}
+
+static void draw_adapter(clmoe_context *ctx, clmoe_plan **plan) {
+    const struct adapter_problem problem = {some(), few(), some()};
+    adapter_stage(ctx, &problem, &(struct clmoe_plan_options){0}, plan);
 }
 
 static void draw_topk(clmoe_context *ctx, clmoe_plan **plan) {
@@ -214,8 +225,8 @@ static void draw_topk(clmoe_context *ctx, clmoe_plan **plan) {
 }
 
 static void (*const draws[])(clmoe_context *ctx, clmoe_plan **plan) = {
-    draw_combine, draw_scatter, draw_permute,     draw_quant,
-    draw_route,   draw_matmul,  draw_matmul_pack, draw_topk,
+    draw_combine, draw_scatter,     draw_permute, draw_quant,   draw_route,
+    draw_matmul,  draw_matmul_pack, draw_topk,    draw_adapter,
 };
 
 int main(void) {
