@@ -4,7 +4,9 @@
 //   the logits' keys -> the keys of s + bias -> KEY_NONE for the experts of dropped groups
 // (a key gives its logit back, so the scores need no array of their own). Then either
 //   BY_RANK    each lane counts, for each of its experts, those that come before it: a rank below k is the slot
+//              (GROUP_EACH: those of its group)
 //   otherwise  k rounds: each lane offers its best, the best of the lanes gets the slot and its lane looks again
+//   GIVEN      the ids are an argument
 // Gamma is computed again from the chosen logits.
 //
 // Reductions over lanes have two levels, of FAN lanes and of LANES / FAN blocks; each level is read by all who
@@ -18,8 +20,8 @@
 #ifndef CAPACITY
 #error "CAPACITY: experts a token has room for, a power of two"
 #endif
-#ifndef BY_RANK
-#error "BY_RANK: 1: choose by counting ranks, 0: in k rounds"
+#if !defined(BY_RANK) || !defined(GIVEN)
+#error "BY_RANK: 1: choose by counting ranks, 0: in k rounds; GIVEN: 1: the ids are an argument"
 #endif
 
 #define TOKENS (LOCAL_SIZE / LANES)
@@ -59,12 +61,13 @@ inline ulong lanes_max(ulong mine, int lane, local ulong *offers, local ulong *b
 }
 
 // In the order of score.cl. `keys` are in step; `parts` is still being read when this returns.
-inline float softmax_sum(const local uint *keys, int experts, float largest, int lane, local float *parts) {
+inline float softmax_sum(const local uint *keys, int experts, float2 adjust, float largest, int lane,
+                         local float *parts) {
     const int n = min(experts, SUM_PARTS);
     for (int v = lane; v < n; v += LANES) {
         float part = 0.0f;
         for (int e = v; e < experts; e += SUM_PARTS)
-            part += softmax_term(key_value(keys[e]), largest);
+            part += softmax_term(value_of(key_value(keys[e]), adjust), largest);
         parts[v] = part;
     }
     LOCAL_BARRIER;
@@ -113,6 +116,19 @@ inline void choose_by_rank(const local uint *keys, int experts, int k, int lane,
     }
 }
 
+// `of_group` experts of each group of `size`, in the order of the groups.
+inline void choose_in_groups(const local uint *keys, int experts, int size, int of_group, int lane,
+                             local int *chosen) {
+    for (int e = lane; e < experts; e += LANES) {
+        const int group = e / size, first = group * size;
+        const uint key = keys[e];
+        int rank = 0;
+        for (int f = first; f < first + size; f++)
+            rank += keys[f] >= key + (f >= e);
+        if (rank < of_group) chosen[group * of_group + rank] = e;
+    }
+}
+
 inline ulong best_of_lane(const local uint *keys, int experts, int lane) {
     ulong best = 0;
     for (int e = lane; e < experts; e += LANES)
@@ -137,12 +153,12 @@ kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) void route_lanes(
     const global ELEM(LOGIT_T) *logits, ulong logits_skip, long logits_stride, const global float *bias,
     ulong bias_skip, global int *ids, ulong ids_skip, long ids_stride, global float *gamma, ulong gamma_skip,
     long gamma_stride, long tokens, int experts, int k, int n_group, int topk_group, int renorm, float eps,
-    float scale) {
+    float scale EXTRAS_PARAMETERS) {
     local uint all_keys[TOKENS * ROW];
     local ulong all_offers[LOCAL_SIZE], all_blocks[LOCAL_SIZE];
     local float all_weights[TOKENS * ROOM];
     local int all_chosen[TOKENS * ROOM];
-#if GROUP != GROUP_NONE
+#if CHOOSE_GROUPS
     local uint all_groups[TOKENS * ROOM];
 #endif
     const int lid = get_local_id(0), row = lid / LANES, lane = lid & (LANES - 1);
@@ -155,6 +171,7 @@ kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) void route_lanes(
     const int live = group_t < tokens;
     const long t = live ? group_t : tokens - 1;
     const ulong logit_at = logits_skip + t * logits_stride;
+    const float2 adjust = ADJUST;
 
     uint top = KEY_NONE;
     for (int e = lane; e < experts; e += LANES) {
@@ -163,20 +180,27 @@ kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) void route_lanes(
     }
     float largest = 0.0f, sum = 1.0f;
 #if SCORE == SCORE_SOFTMAX
-    largest = key_value((uint)lanes_max(top, lane, offers, blocks));
-    sum = softmax_sum(keys, experts, largest, lane, weights);
+    largest = value_of(key_value((uint)lanes_max(top, lane, offers, blocks)), adjust);
+    sum = softmax_sum(keys, experts, adjust, largest, lane, weights);
 #endif
 #if !ON_LOGITS
     for (int e = lane; e < experts; e += LANES) {
-        const float s = score_of(key_value(keys[e]), largest, sum);
+        const float s = score_of(value_of(key_value(keys[e]), adjust), largest, sum);
         keys[e] = HAS_BIAS ? biased_key(s, bias[bias_skip + e]) : key_nan_lowest(s);
     }
 #endif
     LOCAL_BARRIER;
-#if GROUP != GROUP_NONE
+#if CHOOSE_GROUPS
     drop_groups(keys, experts / n_group, n_group, topk_group, lane, all_groups + row * ROOM);
 #endif
-#if BY_RANK
+#if GIVEN
+    for (int j = lane; j < k; j += LANES) {
+        const int e = given[given_skip + t * given_stride + j];
+        chosen[j] = e >= 0 && e < experts ? e : -1;
+    }
+#elif GROUP == GROUP_EACH
+    choose_in_groups(keys, experts, experts / n_group, k / n_group, lane, chosen);
+#elif BY_RANK
     choose_by_rank(keys, experts, k, lane, chosen);
 #else
     choose_in_rounds(keys, experts, k, lane, chosen, offers, blocks);
@@ -184,16 +208,41 @@ kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) void route_lanes(
     LOCAL_BARRIER;
 
     for (int j = lane; j < k; j += LANES) {
-        const float l = nan_as_lowest(LOAD(LOGIT_T, logits, logit_at + chosen[j]));
-        weights[j] = score_of(l, largest, sum);
+#if SCORE == SCORE_SPARSEMIXER
+        weights[j] = mixer_score(logits, logit_at, experts, chosen[j], mixer_margin, adjust);
+#else
+        const bool none = GIVEN && chosen[j] < 0;
+        const float l = nan_as_lowest(LOAD(LOGIT_T, logits, logit_at + (none ? 0 : chosen[j])));
+        weights[j] = none ? 0.0f : score_of(value_of(l, adjust), largest, sum);
+#endif
     }
     LOCAL_BARRIER;
     float total = 0.0f;
     for (int j = 0; renorm && j < k; j++)
         total += weights[j];
-    total += eps;
+    total = divisor(total, eps, renorm);
+    global int *id = ids + ids_skip + t * ids_stride;
+    global float *weight = gamma + gamma_skip + t * gamma_stride;
+#if EXTRAS
+    const struct extras extra = EXTRAS_ARGUMENTS;
+    const int valid = token_is_valid(&extra, t);
     for (int j = lane; live && j < k; j += LANES) {
-        ids[ids_skip + t * ids_stride + j] = chosen[j];
-        gamma[gamma_skip + t * gamma_stride + j] = scale * (renorm ? renormed(weights[j], total) : weights[j]);
+        const int to = valid ? placed_id(&extra, chosen[j]) : -1;
+        id[j] = to;
+        weight[j] = to < 0 ? 0.0f : final_gamma(&extra, chosen[j], weights[j], total, renorm, scale);
     }
+    for (int s = lane; live && s < shared_slots; s += LANES)
+        write_shared(&extra, s, valid, id + k, weight + k);
+    if (live && lane == 0 && (options & OPTION_IDENTITY_GAMMA)) {
+        float identity = 0.0f;
+        for (int j = 0; valid && j < k; j++)
+            if (chosen[j] >= routed) identity += final_gamma(&extra, chosen[j], weights[j], total, renorm, scale);
+        extra.identity_gamma[t] = identity;
+    }
+#else
+    for (int j = lane; live && j < k; j += LANES) {
+        id[j] = chosen[j];
+        weight[j] = scale * (renorm ? renormed(weights[j], total) : weights[j]);
+    }
+#endif
 }

@@ -35,11 +35,21 @@ inline uint packed_key(const struct packed_source *source, uint position) {
 
 #include "common/packed.cl"
 
-inline float softmax_sum(const uint *key, uint experts, float largest, local ulong *swap) {
+#if EXTRAS
+#define VALUE(logit) value_of(logit, ADJUST)
+#define ADJUSTING , float temperature, float cap
+#define ADJUSTED , temperature, cap
+#else
+#define VALUE(logit) logit
+#define ADJUSTING
+#define ADJUSTED
+#endif
+
+inline float softmax_sum(const uint *key, uint experts, float largest, local ulong *swap ADJUSTING) {
     float sum = 0.0f;
     TEAM_UNROLL
     for (int q = 0; q < PER; q++)
-        if (THERE(q, experts)) sum += softmax_term(key_value(key[q]), largest);
+        if (THERE(q, experts)) sum += softmax_term(VALUE(key_value(key[q])), largest);
     TEAM_UNROLL
     for (uint d = 1; d < LANES; d *= 2)
         sum += as_float(team_xor(swap, as_uint(sum), d));
@@ -49,7 +59,8 @@ inline float softmax_sum(const uint *key, uint experts, float largest, local ulo
 kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) void route_packed(
     const global ELEM(LOGIT_T) *logits, ulong logits_skip, long logits_stride, const global float *bias, ulong bias_skip,
     global int *ids, ulong ids_skip, long ids_stride, global float *gamma, ulong gamma_skip, long gamma_stride,
-    long tokens, int experts, int topk, int n_group, int topk_group, int renorm, float eps, float scale) {
+    long tokens, int experts, int topk, int n_group, int topk_group, int renorm, float eps, float scale
+    EXTRAS_PARAMETERS) {
     local ulong swap[PTX ? 1 : LOCAL_SIZE];
     const uint k = (uint)topk, n = (uint)experts, lane = packed_lane();
     const long wanted = (long)get_group_id(0) * (LOCAL_SIZE / LANES) + get_local_id(0) / LANES;
@@ -66,21 +77,50 @@ kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) void route_packed
         key[q] = logit_key(as_float(key[q]));
     packed_select(&source, key, n, k, swap, id, full);
 
-    const float largest = key_value(team_at(swap, full[0], row_lane(0)));
-    const float sum = SCORE == SCORE_SOFTMAX && SUM ? softmax_sum(key, n, largest, swap) : 1.0f;
+    const float largest = VALUE(key_value(team_at(swap, full[0], row_lane(0))));
+    const float sum = SCORE == SCORE_SOFTMAX && SUM ? softmax_sum(key, n, largest, swap ADJUSTED) : 1.0f;
     float weight[SLOTS], total = 0.0f;
     TEAM_UNROLL
     for (int h = 0; h < SLOTS; h++) {
         float logit = key_value(full[h]); // but for the sign of a zero
         if (SCORE == SCORE_IDENTITY && h * LANES + lane < k)
             logit = nan_as_lowest(LOAD(LOGIT_T, logits, source.skip + id[h]));
-        weight[h] = score_of(logit, largest, sum);
+        weight[h] = score_of(VALUE(logit), largest, sum);
     }
     TEAM_UNROLL
     for (int i = 0; i < KMAX; i++) {
         const float other = as_float(team_at(swap, as_uint(weight[i / LANES]), row_lane(i)));
         if (i < k) total += other;
     }
+#if EXTRAS
+    const struct extras extra = EXTRAS_ARGUMENTS;
+    const int valid = token_is_valid(&extra, t);
+    total = divisor(total, eps, renorm);
+    TEAM_UNROLL
+    for (int h = 0; h < SLOTS; h++)
+        weight[h] = final_gamma(&extra, h * LANES + lane < k ? (int)id[h] : -1, weight[h], total, renorm, scale);
+    float identity = 0.0f;
+    TEAM_UNROLL
+    for (int i = 0; i < KMAX; i++) {
+        const float other = as_float(team_at(swap, as_uint(weight[i / LANES]), row_lane(i)));
+        const int other_id = (int)team_at(swap, id[i / LANES], row_lane(i));
+        if (i < k && valid && other_id >= routed) identity += other;
+    }
+    if (!active) return;
+    global int *to_id = ids + ids_skip + t * ids_stride;
+    global float *to_gamma = gamma + gamma_skip + t * gamma_stride;
+    TEAM_UNROLL
+    for (int h = 0; h < SLOTS; h++) {
+        const uint slot = h * LANES + lane;
+        if (slot >= k) continue;
+        const int to = valid ? placed_id(&extra, (int)id[h]) : -1;
+        to_id[slot] = to;
+        to_gamma[slot] = to < 0 ? 0.0f : weight[h];
+    }
+    for (int s = lane; s < shared_slots; s += LANES)
+        write_shared(&extra, s, valid, to_id + k, to_gamma + k);
+    if (lane == 0 && (options & OPTION_IDENTITY_GAMMA)) extra.identity_gamma[t] = identity;
+#else
     total += eps;
     TEAM_UNROLL
     for (int h = 0; h < SLOTS; h++) {
@@ -89,4 +129,5 @@ kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) void route_packed
         ids[ids_skip + t * ids_stride + slot] = (int)id[h];
         gamma[gamma_skip + t * gamma_stride + slot] = scale * (renorm ? renormed(weight[h], total) : weight[h]);
     }
+#endif
 }

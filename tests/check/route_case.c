@@ -15,12 +15,15 @@ void *route_room(int64_t count, size_t size) {
 
 /* ---- the judge ---- */
 
+/* Of a score; `value` errors (the division by the temperature, tanh) come before exp. */
 static double relative_error(const struct clmoe_route_params *p, const struct ref_expert *x, int e,
                              double largest) {
-    if (p->score == CLMOE_SCORE_IDENTITY) return 0;
-    if (p->score == CLMOE_SCORE_SIGMOID) return 1e-6;
-    const double below = largest - (double)x[e].logit; /* rounded before exp: the error grows with it */
-    return 2e-6 + (isfinite(below) ? 1.2e-7 * below : 0);
+    const double per_value = (p->logit_cap > 0 ? 1.2e-6 : 0) + (p->temperature > 0 ? 6e-7 : 0);
+    const double value = isfinite(x[e].value) ? per_value * fabs(x[e].value) : 0;
+    if (p->score == CLMOE_SCORE_IDENTITY) return per_value;
+    if (p->score == CLMOE_SCORE_SIGMOID || p->score == CLMOE_SCORE_SQRT_SOFTPLUS) return 1e-6 + value;
+    const double below = largest - x[e].value; /* rounded before exp: the error grows with it */
+    return 2e-6 + (isfinite(below) ? 1.2e-7 * below + value + per_value * fabs(largest) : 0);
 }
 
 static double slack(const struct clmoe_route_params *p, const struct ref_expert *x, int e, double largest) {
@@ -28,10 +31,10 @@ static double slack(const struct clmoe_route_params *p, const struct ref_expert 
     return relative_error(p, x, e, largest) * fabs(x[e].score) + 1.2e-7 * fabs(x[e].key) + 1e-37;
 }
 
-static double largest_logit(const struct clmoe_route_params *p, const struct ref_expert *x) {
+static double largest_value(const struct clmoe_route_params *p, const struct ref_expert *x) {
     double largest = -INFINITY;
-    for (int e = 0; e < p->experts; e++)
-        largest = fmax(largest, (double)x[e].logit);
+    for (int e = 0; e < ref_route_width(p); e++)
+        largest = fmax(largest, x[e].value);
     return largest;
 }
 
@@ -52,7 +55,7 @@ static double group_slack(const double *slacks, int size, int g) {
  * uncertain unless the keys carry no error. */
 static void judge_groups(const struct clmoe_route_params *p, const struct ref_expert *x, const double *slacks,
                          bool *may, bool *must) {
-    const int size = p->experts / p->n_group;
+    const int size = ref_route_width(p) / p->n_group;
     const bool exact = ref_route_on_logits(p) || p->score == CLMOE_SCORE_IDENTITY;
     for (int g = 0; g < p->n_group; g++) {
         int surely_before = 0, perhaps_before = 0;
@@ -69,103 +72,220 @@ static void judge_groups(const struct clmoe_route_params *p, const struct ref_ex
     }
 }
 
-static void judge_ids(const struct clmoe_route_params *p, const struct ref_expert *x, const int32_t *ids) {
-    bool *const chosen = route_room(p->experts, sizeof *chosen);
-    double *const slacks = route_room(p->experts, sizeof *slacks);
+static void judge_ids(const struct clmoe_route_params *p, const struct ref_expert *x, const double *slacks,
+                      const int32_t *ids) {
+    const bool groups = ref_route_grouped(p);
+    const int n = ref_route_width(p), size = groups ? n / p->n_group : n;
+    bool *const chosen = route_room(n, sizeof *chosen);
     bool may[64], must[64];
-    const bool groups = p->n_group > 1;
-    const int size = groups ? p->experts / p->n_group : p->experts;
-    const double largest = largest_logit(p, x);
-    for (int e = 0; e < p->experts; e++)
-        slacks[e] = slack(p, x, e, largest);
     if (groups) judge_groups(p, x, slacks, may, must);
     for (int j = 0; j < p->topk; j++) {
         const int e = ids[j];
-        case_require(e >= 0 && e < p->experts, "ids[%d] = %d", j, e);
+        case_require(e >= 0 && e < n, "ids[%d] = %d", j, e);
         case_require(!chosen[e], "ids[%d] = %d appears twice", j, e);
         case_require(!groups || may[e / size], "ids[%d] = %d is of the dropped group %d", j, e, e / size);
         case_require(j == 0 || may_precede(x, slacks, ids[j - 1], e), "ids[%d] = %d stands before %d", j - 1,
                      (int)ids[j - 1], e);
         chosen[e] = true;
     }
-    for (int e = 0; e < p->experts; e++)
+    for (int e = 0; e < n; e++)
         if (!chosen[e] && (!groups || must[e / size]))
             case_require(may_precede(x, slacks, ids[p->topk - 1], e), "%d was chosen instead of %d",
                          (int)ids[p->topk - 1], e);
-    free(chosen), free(slacks);
+    free(chosen);
+}
+
+/* Whether rounding may have changed what the oracle chose. */
+static bool doubtful(const struct clmoe_route_params *p, const struct ref_expert *x, const double *slacks,
+                     const int32_t *ids) {
+    if (ref_route_on_logits(p) || p->select == CLMOE_SELECT_GIVEN) return false;
+    bool may[64], must[64], doubt = false;
+    if (ref_route_grouped(p)) {
+        judge_groups(p, x, slacks, may, must);
+        for (int g = 0; g < p->n_group; g++)
+            doubt |= may[g] != must[g];
+    }
+    for (int e = 0; e < ref_route_width(p); e++) {
+        bool before = true; /* of slot j: where e is not yet chosen */
+        for (int j = 0; x[e].kept && j < p->topk && before; j++) {
+            before = ids[j] != e;
+            doubt |= before && may_precede(x, slacks, e, ids[j]) && may_precede(x, slacks, ids[j], e);
+        }
+    }
+    return doubt;
+}
+
+/* Which of the options after selection hide the ids that were chosen. */
+static bool hides_ids(const struct clmoe_route_params *p) {
+    return p->zero_experts || p->expert_map || p->valid_tokens || p->token_mask || p->capacity;
 }
 
 static void judge_gamma(const struct clmoe_route_params *p, const struct ref_expert *x, const int32_t *ids,
-                        const float *gamma) {
-    double want[64], condition, error = 0;
-    ref_route_weights(p, x, ids, want, &condition);
-    const double largest = largest_logit(p, x);
+                        const struct ref_routed *want, const float *gamma, const float *identity) {
+    const double largest = largest_value(p, x);
+    double error = 0, sum = 0;
     for (int j = 0; j < p->topk; j++)
-        error = fmax(error, relative_error(p, x, ids[j], largest));
-    for (int j = 0; j < p->topk; j++) {
-        const double g = (double)gamma[j], w = want[j];
-        if (isnan(w) ? isnan(g) : g == w) continue;
-        if (condition > 1e4) continue; /* a sum of weights that cancel: any quotient */
-        if (fabs(w) > FLT_MAX && isinf(g) && (g > 0) == (w > 0)) continue;
-        const double bound = (error + 3e-7) * (1 + condition) * fabs(w) + 4 * (double)FLT_MIN;
+        if (ids[j] >= 0) error = fmax(error, relative_error(p, x, ids[j], largest));
+    if (want->condition > 1e4) return; /* a sum of weights that cancel: any quotient */
+    for (int j = 0; j < p->topk + p->shared_slots; j++) {
+        const double g = (double)gamma[j], w = want->gamma[j];
+        sum += fabs(w);
+        if (isnan(w) ? isnan(g) : g == w || fabs(w) > (double)FLT_MAX) continue;
+        const double bound = (error + 4e-7) * (1 + want->condition) * fabs(w) + 4 * (double)FLT_MIN;
         case_require(fabs(g - w) <= bound, "gamma[%d] of expert %d = %.9g, expected %.9g (allowed %.3g)", j,
-                     (int)ids[j], g, w, bound);
+                     (int)want->ids[j], g, w, bound);
     }
+    if (!identity) return;
+    const double bound = (error + 6e-6) * (1 + want->condition) * (sum + fabs(want->identity));
+    case_require(fabs((double)*identity - want->identity) <= bound + 4 * (double)FLT_MIN,
+                 "identity_gamma %.9g, expected %.9g", (double)*identity, want->identity);
 }
 
-void route_judge(const struct clmoe_route_params *p, int64_t tokens, const float *logits, const float *bias,
-                 const int32_t *ids, const float *gamma) {
-    struct ref_expert *const x = route_room(p->experts, sizeof *x);
-    int32_t want[64];
-    for (int64_t t = 0; t < tokens; t++) {
-        ref_route_experts(p, logits + t * p->experts, p->bias ? bias : NULL, x);
-        if (p->topk == 0) continue;
-        judge_ids(p, x, ids + t * p->topk);
-        ref_route_select(p, x, want);
-        for (int j = 0; ref_route_on_logits(p) && j < p->topk; j++)
-            case_require(ids[t * p->topk + j] == want[j], "ids[%lld][%d] = %d, expected %d", (long long)t, j,
-                         (int)ids[t * p->topk + j], (int)want[j]);
-        judge_gamma(p, x, ids + t * p->topk, gamma + t * p->topk);
+struct judged {
+    struct ref_expert *x;
+    double *slacks, *scores;
+    bool *dropped, *doubt; /* [T, k], [T] */
+    int32_t *ids;          /* [T, k] of step 5, -1 for invalid tokens */
+};
+
+static void judge_token(const struct clmoe_route_params *p, const struct ref_route_call *call, int64_t t,
+                        struct judged *w, const int32_t *ids) {
+    const int n = ref_route_width(p);
+    int32_t *const chosen = w->ids + t * p->topk;
+    ref_route_experts(p, call->logits + t * n, call->bias, w->x);
+    const double largest = largest_value(p, w->x);
+    for (int e = 0; e < n; e++)
+        w->slacks[e] = slack(p, w->x, e, largest);
+    if (call->given)
+        ref_route_take(p, call->given + t * p->topk, chosen);
+    else
+        ref_route_select(p, w->x, chosen);
+    if (doubtful(p, w->x, w->slacks, chosen)) {
+        w->doubt[t] = hides_ids(p);
+        if (!w->doubt[t]) {
+            judge_ids(p, w->x, w->slacks, ids);
+            memcpy(chosen, ids, (size_t)p->topk * sizeof *chosen);
+        }
     }
-    free(x);
+    ref_route_scores(p, w->x, chosen, w->scores + t * p->topk, &w->doubt[t]);
+    for (int j = 0; !ref_route_valid(p, call, t) && j < p->topk; j++)
+        chosen[j] = -1, w->scores[t * p->topk + j] = 0;
+}
+
+static void compare_token(const struct clmoe_route_params *p, const struct ref_route_call *call, int64_t t,
+                          const struct judged *w, const int32_t *ids, const float *gamma,
+                          const float *identity) {
+    struct ref_routed want;
+    const int64_t at = t * p->topk;
+    ref_route_experts(p, call->logits + t * ref_route_width(p), call->bias, w->x);
+    ref_route_finish(p, call, t, w->ids + at, w->scores + at, w->dropped + at, &want);
+    for (int j = 0; j < p->topk + p->shared_slots; j++) {
+        case_require(ids[j] == want.ids[j], "ids[%lld][%d] = %d, expected %d", (long long)t, j, (int)ids[j],
+                     (int)want.ids[j]);
+        case_require(ids[j] >= 0 || gamma[j] == 0, "gamma[%lld][%d] of no expert = %g", (long long)t, j,
+                     (double)gamma[j]);
+    }
+    judge_gamma(p, w->x, w->ids + at, &want, gamma, identity);
+}
+
+void route_judge(const struct clmoe_route_params *p, const struct ref_route_call *call, const int32_t *ids,
+                 const float *gamma, const float *identity) {
+    const int64_t slots = p->topk + p->shared_slots, pairs = call->tokens * p->topk;
+    struct judged w = {
+        .x = route_room(ref_route_width(p), sizeof *w.x),
+        .slacks = route_room(ref_route_width(p), sizeof *w.slacks),
+        .scores = route_room(pairs, sizeof *w.scores),
+        .dropped = route_room(pairs, sizeof *w.dropped),
+        .doubt = route_room(call->tokens, sizeof *w.doubt),
+        .ids = route_room(pairs, sizeof *w.ids),
+    };
+    bool doubt = false;
+    for (int64_t t = 0; t < call->tokens; t++) {
+        judge_token(p, call, t, &w, ids + t * slots);
+        doubt |= w.doubt[t];
+    }
+    if (p->capacity) ref_route_drop(p, call, w.ids, w.scores, w.dropped);
+    for (int64_t t = 0; t < call->tokens && !(p->capacity && doubt); t++)
+        if (!w.doubt[t])
+            compare_token(p, call, t, &w, ids + t * slots, gamma + t * slots, identity ? identity + t : NULL);
+    free(w.x), free(w.slacks), free(w.scores), free(w.dropped), free(w.doubt), free(w.ids);
 }
 
 /* ---- one run ---- */
 
+struct buffers {
+    struct guarded logits, bias, given, expert_scale, expert_map, valid_tokens, token_mask;
+    struct guarded ids, gamma, identity;
+};
+
+static struct buffers make_buffers(struct rng *rng, const struct clmoe_route_params *p,
+                                   const struct ref_route_call *c, struct clmoe_route_args *a) {
+    const int64_t t = c->tokens, n = ref_route_width(p), slots = p->topk + p->shared_slots;
+    struct buffers b = {
+        .logits = guarded_floats(rng, p->logits_dtype, t, n, c->logits),
+        .bias = guarded_floats(rng, CLMOE_F32, 1, n, c->bias),
+        .given = guarded_ints(rng, CLMOE_I32, t, p->topk, c->given),
+        .expert_scale = guarded_floats(rng, CLMOE_F32, 1, p->experts, c->expert_scale),
+        .expert_map = guarded_ints(rng, CLMOE_I32, 1, p->experts + p->shared_slots, c->expert_map),
+        .valid_tokens = guarded_ints(rng, CLMOE_I32, 1, 1, &c->valid_tokens),
+        .token_mask = guarded_ints(rng, CLMOE_U8, 1, t, c->token_mask),
+        .ids = guarded_ints(rng, CLMOE_I32, t, slots, NULL),
+        .gamma = guarded_floats(rng, CLMOE_F32, t, slots, NULL),
+        .identity = guarded_floats(rng, CLMOE_F32, 1, t, NULL),
+    };
+    *a = (struct clmoe_route_args){
+        .logits = b.logits.tensor, .ids = b.ids.tensor, .gamma = b.gamma.tensor, .capacity = c->capacity};
+    if (p->bias) a->bias = as_1d(&b.bias);
+    if (p->select == CLMOE_SELECT_GIVEN) a->given = b.given.tensor;
+    if (p->expert_scale) a->expert_scale = as_1d(&b.expert_scale);
+    if (p->expert_map) a->expert_map = as_1d(&b.expert_map);
+    if (p->valid_tokens) a->valid_tokens = as_1d(&b.valid_tokens);
+    if (p->token_mask) a->token_mask = as_1d(&b.token_mask);
+    if (p->zero_experts || p->pass_dropped) a->identity_gamma = as_1d(&b.identity);
+    return b;
+}
+
+static void free_buffers(struct buffers *b) {
+    struct guarded *const all[] = {&b->logits,     &b->bias,         &b->given,      &b->expert_scale,
+                                   &b->expert_map, &b->valid_tokens, &b->token_mask, &b->ids,
+                                   &b->gamma,      &b->identity};
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++)
+        guarded_free(all[i]);
+}
+
 /* Routes on the row that params.plan.kernel names; false if it refuses. */
 static bool run_row(struct rng *rng, const struct clmoe_route_params *p, int row, enum forced_caps caps,
-                    int64_t tokens, const float *logits, const float *bias, int32_t *ids, float *gamma) {
+                    const struct ref_route_call *call, int32_t *ids, float *gamma, float *identity) {
     clmoe_plan *plan;
     if (!row_fits("route", row, clmoe_route_plan(tester_context(caps), p, &plan))) return false;
-    struct guarded l = guarded_floats(rng, p->logits_dtype, tokens, p->experts, logits);
-    struct guarded b = guarded_floats(rng, CLMOE_F32, 1, p->experts, bias);
-    struct guarded i = guarded_ints(rng, CLMOE_I32, tokens, p->topk, NULL);
-    struct guarded g = guarded_floats(rng, CLMOE_F32, tokens, p->topk, NULL);
-    struct clmoe_route_args args = {.logits = l.tensor, .ids = i.tensor, .gamma = g.tensor};
-    if (p->bias) args.bias = as_1d(&b);
+    struct clmoe_route_args args;
+    struct buffers b = make_buffers(rng, p, call, &args);
     case_ok(clmoe_route_enqueue(plan, tester()->queue, &args, 0, NULL, NULL));
-    guarded_read(&i, ids);
-    guarded_read_floats(&g, gamma);
-    guarded_read(&l, NULL), guarded_read(&b, NULL);
-    guarded_free(&l), guarded_free(&b), guarded_free(&i), guarded_free(&g);
+    guarded_read(&b.ids, ids);
+    guarded_read_floats(&b.gamma, gamma);
+    if (args.identity_gamma.mem) guarded_read_floats(&b.identity, identity);
+    guarded_read(&b.logits, NULL), guarded_read(&b.bias, NULL), guarded_read(&b.given, NULL);
+    free_buffers(&b);
     clmoe_plan_destroy(&plan);
     return true;
 }
 
-void route_run_rows(struct rng *rng, struct clmoe_route_params p, enum forced_caps caps, int64_t tokens,
-                    const float *logits, const float *bias, int32_t *ids, float *gamma) {
-    const int64_t cells = tokens * p.topk;
+void route_run_call(struct rng *rng, struct clmoe_route_params p, enum forced_caps caps,
+                    const struct ref_route_call *call, int32_t *ids, float *gamma, float *identity) {
+    const int64_t cells = call->tokens * (p.topk + p.shared_slots);
+    const bool has_identity = p.zero_experts || p.pass_dropped;
     int32_t *const i = route_room(cells, sizeof *i);
-    float *const g = route_room(cells, sizeof *g);
+    float *const g = route_room(cells, sizeof *g), *const d = route_room(call->tokens, sizeof *d);
     char begun[400];
     snprintf(begun, sizeof begun, "%s", case_text());
     bool first = true;
     for (int row = 0; (p.plan.kernel = clmoe_kernel_name("route", row)); row++) {
         case_begin("%s %s E=%d k=%d groups %d/%d T=%lld %s", begun, p.plan.kernel, p.experts, p.topk,
-                   p.topk_group, p.n_group, (long long)tokens, caps_name(caps));
-        if (!run_row(rng, &p, row, caps, tokens, logits, bias, i, g)) continue;
-        route_judge(&p, tokens, logits, bias, i, g);
+                   p.topk_group, p.n_group, (long long)call->tokens, caps_name(caps));
+        if (!run_row(rng, &p, row, caps, call, i, g, d)) continue;
+        route_judge(&p, call, i, g, has_identity ? d : NULL);
         if (first) memcpy(ids, i, (size_t)cells * sizeof *i), memcpy(gamma, g, (size_t)cells * sizeof *g);
+        if (first && identity) memcpy(identity, d, (size_t)call->tokens * sizeof *d);
         first = false;
         /* Rows may add up in different orders: of gamma only the judge's tolerance holds. */
         for (int64_t c = 0; c < cells; c++)
@@ -173,5 +293,11 @@ void route_run_rows(struct rng *rng, struct clmoe_route_params p, enum forced_ca
                          (int)ids[c]);
     }
     case_begin("%s", begun);
-    free(i), free(g);
+    free(i), free(g), free(d);
+}
+
+void route_run_rows(struct rng *rng, struct clmoe_route_params p, enum forced_caps caps, int64_t tokens,
+                    const float *logits, const float *bias, int32_t *ids, float *gamma) {
+    const struct ref_route_call call = {.tokens = tokens, .logits = logits, .bias = p.bias ? bias : NULL};
+    route_run_call(rng, p, caps, &call, ids, gamma, NULL);
 }

@@ -14,12 +14,17 @@
 /* A zeroed array that is never NULL. */
 void *route_room(int64_t count, size_t size);
 
-/* Fails the case unless ids and gamma [tokens, k] are right for logits [tokens, E] and bias [E]. */
-void route_judge(const struct clmoe_route_params *p, int64_t tokens, const float *logits, const float *bias,
-                 const int32_t *ids, const float *gamma);
+/* Fails the case unless ids and gamma [tokens, k + S] and identity [tokens] (may be NULL) are right. Where
+ * rounding may decide which experts are chosen and later steps hide which ones were, nothing is asked. */
+void route_judge(const struct clmoe_route_params *p, const struct ref_route_call *call, const int32_t *ids,
+                 const float *gamma, const float *identity);
 
-/* Runs all rows that fit, judges the first and requires the same bits of the others; leaves the results in
- * ids and gamma. `logits` must be values of the dtype. */
+/* Runs all rows that fit, judges each and requires the same ids of all; leaves the first one's results in
+ * ids, gamma and, unless it is NULL, identity. `logits` must be values of the dtype. */
+void route_run_call(struct rng *rng, struct clmoe_route_params p, enum forced_caps caps,
+                    const struct ref_route_call *call, int32_t *ids, float *gamma, float *identity);
+
+/* The same, of a call that brings logits and perhaps a bias. */
 void route_run_rows(struct rng *rng, struct clmoe_route_params p, enum forced_caps caps, int64_t tokens,
                     const float *logits, const float *bias, int32_t *ids, float *gamma);
 

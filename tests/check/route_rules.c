@@ -293,7 +293,8 @@ START_TEST(tokens_do_not_see_each_other) {
         const size_t cells = (size_t)(n * p.topk);
         case_require(memcmp(ids_alone, ids_together, cells * 4) == 0, "ids differ");
         case_require(memcmp(alone, together, cells * 4) == 0, "gamma differs");
-        route_judge(&p, n, logits, bias, ids_together, together);
+        const struct ref_route_call call = {.tokens = n, .logits = logits, .bias = p.bias ? bias : NULL};
+        route_judge(&p, &call, ids_together, together, NULL);
         guarded_free(&l), guarded_free(&b);
         guarded_free(&i[0]), guarded_free(&i[1]), guarded_free(&g[0]), guarded_free(&g[1]);
         clmoe_plan_destroy(&plan);
@@ -369,10 +370,10 @@ START_TEST(bad_params) {
     REFUSED(topk, 9);
     REFUSED(logits_dtype, CLMOE_I32);
     REFUSED(logits_dtype, (enum clmoe_dtype)99);
-    REFUSED(score, (enum clmoe_score)3);
+    REFUSED(score, (enum clmoe_score)5);
     REFUSED(score, (enum clmoe_score) - 1);
-    REFUSED(group_score, (enum clmoe_group_score)2);
-    REFUSED(renorm, (enum clmoe_renorm)2);
+    REFUSED(group_score, (enum clmoe_group_score)3);
+    REFUSED(renorm, (enum clmoe_renorm)3);
     REFUSED(renorm_eps, -1e-9f);
     REFUSED(renorm_eps, INFINITY);
     REFUSED(renorm_eps, NAN);
@@ -407,7 +408,8 @@ static struct buffers make_buffers(struct rng *rng, const struct clmoe_route_par
         .ids = guarded_ints(rng, CLMOE_I32, tokens, p->topk, NULL),
         .gamma = guarded_floats(rng, CLMOE_F32, tokens, p->topk, NULL),
     };
-    b.args = (struct clmoe_route_args){b.logits.tensor, as_1d(&b.bias), b.ids.tensor, b.gamma.tensor};
+    b.args = (struct clmoe_route_args){
+        .logits = b.logits.tensor, .bias = as_1d(&b.bias), .ids = b.ids.tensor, .gamma = b.gamma.tensor};
     return b;
 }
 

@@ -143,19 +143,23 @@ static void draw_quant(clmoe_context *ctx, clmoe_plan **plan) {
 }
 
 static void draw_route(clmoe_context *ctx, clmoe_plan **plan) {
-    const int grouped = draw(2);
+    const int grouped = draw(2), capacity = 8 * draw(2), chosen = draw(3);
     const struct clmoe_route_params p = {
         .max_tokens = size(),
         .experts = few(),
         .topk = some(),
         .logits_dtype = plain(),
-        .score = (enum clmoe_score)draw(3),
-        .bias = draw(2),
-        .n_group = grouped ? 1 << draw(6) : 0,
-        .topk_group = grouped ? 1 << draw(5) : 0,
-        .group_score = (enum clmoe_group_score)draw(2),
-        .renorm = (enum clmoe_renorm)draw(2),
+        .score = (enum clmoe_score)draw(chosen ? 4 : 5),
+        .bias = chosen && draw(2),
+        .n_group = chosen && grouped ? 1 << draw(6) : 0,
+        .topk_group = chosen && grouped ? 1 << draw(5) : 0,
+        .group_score = (enum clmoe_group_score)draw(3),
+        .renorm = (enum clmoe_renorm)draw(3),
         .scale = number(),
+        .select = chosen ? CLMOE_SELECT_TOPK : (enum clmoe_select)draw(2),
+        .expert_map = draw(2),
+        .capacity = capacity,
+        .capacity_order = (enum clmoe_capacity_order)(capacity ? draw(4) : 0),
     };
     clmoe_route_plan(ctx, &p, plan);
 }

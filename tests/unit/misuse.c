@@ -107,16 +107,16 @@ enum { OK = CLMOE_OK, INVALID = CLMOE_E_INVALID, UNSUPPORTED = CLMOE_E_UNSUPPORT
     X(p->experts = 0, INVALID, "experts = 0")                                                                \
     X(p->experts = 4097, INVALID, "experts = 4097")                                                          \
     X(p->topk = -1, INVALID, "topk = -1")                                                                    \
-    X(p->topk = 9, INVALID, "topk = 9, experts = 8")                                                         \
+    X(p->topk = 9, INVALID, "topk = 9, experts = 6, zero_experts = 2")                                       \
     X((p->experts = 128, p->topk = 65), INVALID, "topk = 65")                                                \
     X(p->logits_dtype = CLMOE_I32, INVALID, "logits_dtype = 3")                                              \
     X(p->logits_dtype = (enum clmoe_dtype) - 5, INVALID, "logits_dtype = -5")                                \
-    X(p->score = (enum clmoe_score)3, INVALID, "score = 3")                                                  \
-    X(p->group_score = (enum clmoe_group_score)2, INVALID, "group_score = 2")                                \
-    X(p->renorm = (enum clmoe_renorm)2, INVALID, "renorm = 2")                                               \
+    X(p->score = (enum clmoe_score)5, INVALID, "score = 5")                                                  \
+    X(p->group_score = (enum clmoe_group_score)3, INVALID, "group_score = 3")                                \
+    X(p->renorm = (enum clmoe_renorm)3, INVALID, "renorm = 3")                                               \
     X(p->n_group = 3, INVALID, "experts = 8, n_group = 3")                                                   \
     X(p->n_group = -2, INVALID, "n_group = -2")                                                              \
-    X((p->experts = 4096, p->n_group = 128), INVALID, "n_group = 128")                                       \
+    X((p->experts = 4094, p->n_group = 128), INVALID, "n_group = 128")                                       \
     X(p->topk_group = 0, INVALID, "topk_group = 0, n_group = 4")                                             \
     X(p->topk_group = 5, INVALID, "topk_group = 5, n_group = 4")                                             \
     X((p->topk_group = 1, p->topk = 3), INVALID, "hold fewer than topk = 3")                                 \
@@ -124,7 +124,24 @@ enum { OK = CLMOE_OK, INVALID = CLMOE_E_INVALID, UNSUPPORTED = CLMOE_E_UNSUPPORT
     X(p->renorm_eps = NAN, INVALID, "renorm_eps = ")                                                         \
     X(p->renorm_eps = INFINITY, INVALID, "renorm_eps = inf")                                                 \
     X(p->scale = NAN, INVALID, "scale = ")                                                                   \
-    X(p->scale = -INFINITY, INVALID, "scale = -inf")
+    X(p->scale = -INFINITY, INVALID, "scale = -inf")                                                         \
+    X(p->zero_experts = -1, INVALID, "zero_experts = -1")                                                    \
+    X(p->zero_experts = 4091, INVALID, "zero_experts = 4091, experts = 6")                                   \
+    X(p->shared_slots = 65, INVALID, "shared_slots = 65")                                                    \
+    X(p->shared_gamma = NAN, INVALID, "shared_gamma = ")                                                     \
+    X(p->temperature = -1, INVALID, "temperature = -1")                                                      \
+    X(p->logit_cap = INFINITY, INVALID, "logit_cap = inf")                                                   \
+    X(p->mixer_eps = -1, INVALID, "mixer_eps = -1")                                                          \
+    X(p->select = (enum clmoe_select)2, INVALID, "select = 2")                                               \
+    X(p->select = CLMOE_SELECT_GIVEN, INVALID, "n_group = 4, but the ids are given")                         \
+    X(p->score = CLMOE_SCORE_SPARSEMIXER, INVALID, "n_group = 4 with sparsemixer")                           \
+    X(p->group_score = CLMOE_GROUP_EACH, INVALID, "topk = 2, n_group = 4")                                   \
+    X((p->group_score = CLMOE_GROUP_EACH, p->topk = 4), INVALID, "topk_group = 2 with CLMOE_GROUP_EACH")     \
+    X(p->capacity = -1, INVALID, "capacity = -1")                                                            \
+    X((p->capacity = 0, p->renorm_kept = 1), INVALID, "renorm_kept = 1, pass_dropped = 0 without capacity")  \
+    X(p->capacity_order = (enum clmoe_capacity_order)4, INVALID, "capacity_order = 4")                       \
+    X(p->capacity_tokens = -1, INVALID, "capacity_tokens = -1")                                              \
+    X(p->max_tokens = (int64_t)1 << 30, INVALID, "too many pairs for a capacity")
 
 #define ROUTE_ARGS(X)                                                                                        \
     X(a->logits.shape[0] = 8, INVALID, "logits has 8 rows, the plan is for at most 7")                       \
@@ -132,7 +149,13 @@ enum { OK = CLMOE_OK, INVALID = CLMOE_E_INVALID, UNSUPPORTED = CLMOE_E_UNSUPPORT
     X(a->ids.mem = NULL, INVALID, "ids.mem is NULL")                                                         \
     X(a->gamma.mem = NULL, INVALID, "gamma.mem is NULL")                                                     \
     X((a->gamma.mem = a->ids.mem), INVALID, " overlaps ")                                                    \
-    X((a->ids.stride[0] = 1, a->ids.stride[1] = 1), INVALID, "rows of an output overlap")
+    X((a->ids.stride[0] = 1, a->ids.stride[1] = 1), INVALID, "rows of an output overlap")                    \
+    X(a->given = a->ids, INVALID, "given is given")                                                          \
+    X(a->expert_scale.mem = NULL, INVALID, "expert_scale.mem is NULL")                                       \
+    X(a->expert_map.shape[0] = 6, INVALID, "expert_map.shape[0] = 6, expected 7")                            \
+    X(a->token_mask = a->bias, INVALID, "token_mask is given")                                               \
+    X(a->identity_gamma.mem = a->gamma.mem, INVALID, " overlaps ")                                           \
+    X(a->capacity = -1, INVALID, "capacity = -1")
 
 #define MATMUL_PARAMS(X)                                                                                     \
     X(p->max_tokens = -1, INVALID, "max_tokens = -1")                                                        \

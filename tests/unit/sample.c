@@ -148,10 +148,11 @@ static void permute_open(struct sample *s, int64_t t) {
 
 CALLS(route)
 static void route_open(struct sample *s, int64_t t) {
+    enum { E = 6, Z = 2 };
     struct clmoe_route_args *const a = &s->args.route;
     s->params.route = (struct clmoe_route_params){
         .max_tokens = SAMPLE_TOKENS,
-        .experts = 2 * EXPERTS,
+        .experts = E,
         .topk = TOPK,
         .score = CLMOE_SCORE_IDENTITY,
         .bias = 1,
@@ -159,12 +160,20 @@ static void route_open(struct sample *s, int64_t t) {
         .topk_group = 2,
         .group_score = CLMOE_GROUP_TOP2_SUM,
         .scale = 0.5f,
+        .zero_experts = Z,
+        .shared_slots = 1,
+        .expert_scale = 1,
+        .expert_map = 1,
+        .capacity = 2,
     };
     s->options = &s->params.route.plan;
-    floats(s, "logits", &a->logits, shape2(CLMOE_F32, t, 2 * EXPERTS));
-    floats(s, "bias", &a->bias, shape1(CLMOE_F32, 2 * EXPERTS));
-    output(s, "ids", &a->ids, shape2(CLMOE_I32, t, TOPK));
-    output(s, "gamma", &a->gamma, shape2(CLMOE_F32, t, TOPK));
+    floats(s, "logits", &a->logits, shape2(CLMOE_F32, t, E + Z));
+    floats(s, "bias", &a->bias, shape1(CLMOE_F32, E + Z));
+    floats(s, "expert_scale", &a->expert_scale, shape1(CLMOE_F32, E));
+    ints(s, "expert_map", &a->expert_map, shape1(CLMOE_I32, E + 1), 5, EXPERTS);
+    output(s, "ids", &a->ids, shape2(CLMOE_I32, t, TOPK + 1));
+    output(s, "gamma", &a->gamma, shape2(CLMOE_F32, t, TOPK + 1));
+    output(s, "identity_gamma", &a->identity_gamma, shape1(CLMOE_F32, t));
 }
 
 CALLS(matmul)
