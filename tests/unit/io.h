@@ -14,6 +14,7 @@
 #define COUNT_OF(array) (sizeof(array) / sizeof((array)[0]))
 
 Suite *io_array_suite(void);
+Suite *io_mxfp4_suite(void);
 Suite *io_npy_suite(void);
 Suite *io_json_suite(void);
 Suite *io_safetensors_suite(void);

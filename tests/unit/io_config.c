@@ -213,6 +213,9 @@ START_TEST(falls_back_only_when_absent) {
     ck_assert(!config_choice_or(&c, "scoring_func", choices, 1, &choice, &err));
     ck_assert(config_find(&c, "absent") == NULL && config_find(&c, "num_experts") == NULL);
     ck_assert(cJSON_IsObject(config_find(&c, "nested.a")));
+    ck_assert(config_item(&c, "absent") == NULL && config_item(&c, "absent|zero") == NULL);
+    ck_assert(cJSON_IsNull(config_item(&c, "num_experts")) && cJSON_IsNull(config_item(&c, "nested.a.n")));
+    ck_assert(cJSON_IsNumber(config_item(&c, "nested.a.b")));
     config_close(&c);
 }
 END_TEST

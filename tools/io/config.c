@@ -89,6 +89,10 @@ static bool refuse(const struct config *c, const char *key, const char *expected
     return io_fail(err, c->name, "%.*s: expected %s, got %s", length, found, expected, json_show(item).text);
 }
 
+const cJSON *config_item(const struct config *c, const char *key) {
+    return find_path(c->root, key, strlen(key));
+}
+
 bool config_int(const struct config *c, const char *key, int64_t min, int64_t max, int64_t *value,
                 struct io_error *err) {
     if (json_integer(config_find(c, key), min, max, value)) return true;

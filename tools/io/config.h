@@ -39,6 +39,9 @@ void config_close(struct config *c);
 // The item itself, for what the getters below do not cover. NULL when absent or null.
 const cJSON *config_find(const struct config *c, const char *key);
 
+// The same for a key without alternatives, and null is an item like any other.
+const cJSON *config_item(const struct config *c, const char *key);
+
 // Required values. `*value` is written on success only.
 bool config_int(const struct config *c, const char *key, int64_t min, int64_t max, int64_t *value,
                 struct io_error *err);
