@@ -5,7 +5,7 @@ import os
 import struct
 
 import command
-from arrays import Array, npy_bytes, save_npy, save_safetensors
+from arrays import Array, count, npy_bytes, save_npy, save_safetensors
 
 MIXTRAL = {"model_type": "mixtral", "num_local_experts": 4, "num_experts_per_tok": 2, "hidden_size": 3,
            "intermediate_size": 2, "num_hidden_layers": 2, "hidden_act": "silu"}
@@ -35,6 +35,36 @@ CONFIGS = {
     "scale-text": dict(V3, routed_scaling_factor="big"),
 }
 
+# Files for --options.
+OPTIONS = {
+    "o-key": {"like": "mixtral", "expert": 4},
+    "o-like": {"like": "llama5"},
+    "o-like-common": {"like": "common"},
+    "o-like-number": {"like": 5},
+    "o-missing": {"topk": 2},
+    "o-missing-one": {"experts": 4},
+    "o-cases": {"like": "mixtral", "cases": []},
+    "o-case": {"like": "mixtral", "cases": {"hidden_act": "silu"}},
+    "o-case-value": {"like": "mixtral", "cases": {"hidden_act": {"gelu": {}, "relu": {}}}},
+    "o-absent": {"like": "mixtral", "experts": "$n_experts|e"},
+    "o-object": {"like": "mixtral", "topk": {}},
+    "o-score": {"like": "mixtral", "score": "hard"},
+    "o-renorm": {"like": "mixtral", "renorm": "max"},
+    "o-glu": {"like": "mixtral", "glu": "apart"},
+    "o-router": {"like": "mixtral", "router": 5},
+    "o-down": {"like": "mixtral", "down_proj": None},
+    "o-long": {"like": "mixtral", "down_proj": "x" * 5000},
+    "o-first": {"like": "mixtral", "first": 1},
+    "o-last": {"like": "mixtral", "first": 0, "last": "$num_local_experts", "step": 2},
+    "o-offset": {"like": "mixtral", "step": 2, "offset": 2},
+    "o-only": {"like": "mixtral", "only": [1, 2]},
+    "o-only-text": {"like": "mixtral", "only": ["0"]},
+    "o-except": {"like": "mixtral", "except": [1, 0]},
+    "o-kinds": {"like": "mixtral", "kinds": "ME"},
+    "o-kinds-number": {"like": "mixtral", "kinds": 3},
+    "o-shared": {"like": "mixtral", "shared": "one"},
+}
+
 TOPK_OUT = "-k 1 --values out.npy"
 SCATTER_OUT = "-n 9 --out out.npy"
 ROUTE_OUT = "--ids out.npy --weights out2.npy"
@@ -57,7 +87,7 @@ def block(layer=0, experts=4, hidden=3, inter=2, dtype="f32", **instead):
 MODELS = {
     "m": (MIXTRAL, block()),
     "m-no-weights": (MIXTRAL, None),
-    "m-qwen2": (dict(MIXTRAL, model_type="qwen2_moe", num_experts=4), block()),
+    "m-qwen2": (dict(MIXTRAL, model_type="qwen2_moe", num_experts=4, moe_intermediate_size=2), block()),
     "m-unknown": (dict(MIXTRAL, model_type="llama"), block()),
     "m-act": (dict(MIXTRAL, hidden_act="snake"), block()),
     "m-no-hidden": ({k: v for k, v in MIXTRAL.items() if k != "hidden_size"}, block()),
@@ -71,6 +101,33 @@ MODELS = {
     "m-f64": (MIXTRAL, block(dtype="f64")),
     "m-mixed": (MIXTRAL, block(experts_2_w1=Array("f16", (2, 3), [0] * 6))),
 }
+
+
+
+def mxfp4(**instead):
+    """The same of a gpt-oss layer in MXFP4."""
+    shapes = {"router.weight": (4, 32), "router.bias": (4,), "experts.gate_up_proj_bias": (4, 64),
+              "experts.down_proj_bias": (4, 32)}
+    tensors = {name: Array("bf16", shape, [0] * count(shape)) for name, shape in shapes.items()}
+    for name, shape in {"experts.gate_up_proj_blocks": (4, 64, 1, 16), "experts.gate_up_proj_scales": (4, 64, 1),
+                        "experts.down_proj_blocks": (4, 32, 1, 16), "experts.down_proj_scales": (4, 32, 1)}.items():
+        tensors[name] = Array("u8", shape, [0] * count(shape))
+    tensors.update({"experts." + name: array for name, array in instead.items()})
+    return {"model.layers.0.mlp." + name: array for name, array in tensors.items() if array}
+
+
+GPT_OSS = dict(MIXTRAL, model_type="gpt_oss", hidden_size=32, intermediate_size=32)
+MODELS.update({
+    "mx-narrow": (dict(GPT_OSS, intermediate_size=16), mxfp4()),
+    "mx-odd": (dict(GPT_OSS, hidden_size=32, intermediate_size=33), mxfp4(gate_up_proj_blocks=None,
+               gate_up_proj=Array("bf16", (4, 32, 66), [0] * 4 * 32 * 66),
+               gate_up_proj_bias=Array("f32", (4, 66), [0] * 264))),
+    "mx-no-scales": (GPT_OSS, mxfp4(down_proj_scales=None)),
+    "mx-scales": (GPT_OSS, mxfp4(down_proj_scales=Array("u8", (4, 32), [0] * 128))),
+    "mx-dtype": (GPT_OSS, mxfp4(down_proj_scales=Array("i8", (4, 32, 1), [0] * 128))),
+    "mx-bias": (GPT_OSS, mxfp4(down_proj_bias=Array("bf16", (4, 33), [0] * 132))),
+    "mx-bias-flat": (GPT_OSS, mxfp4(down_proj_bias=Array("bf16", (128,), [0] * 128))),
+})
 
 # (command line, exit code, part of the message)
 TABLE = [
@@ -187,7 +244,8 @@ TABLE = [
     ("route x.npy --config x.npy " + ROUTE_OUT, 2, "x.npy"),
     ("route x.npy --config no-type.json " + ROUTE_OUT, 2, "model_type: missing"),
     ("route x.npy --config unknown.json " + ROUTE_OUT, 2,
-     'model_type: "mamba" is not known; known are mixtral, qwen2_moe, qwen3_moe, olmoe, deepseek_v2, deepseek_v3'),
+     'model_type: "mamba" is not known; --options can describe it, with at least experts and inter, or like and one of '
+     'mixtral, qwen2_moe, '),
     ("route x.npy --config no-k.json " + ROUTE_OUT, 2, "num_experts_per_tok: missing"),
     ("route x.npy --config k-5.json " + ROUTE_OUT, 2,
      "num_experts_per_tok: expected an integer in 1..4, got 5"),
@@ -241,7 +299,7 @@ TABLE = [
      "--experts-per-buffer: expected an integer in 1..4096"),
     ("moe --model m --device warp9 " + MOE_OUT, 2, 'no device matches "warp9"'),
     ("moe --model m-no-weights " + MOE_OUT, 2, "m-no-weights: holds neither model.safetensors nor"),
-    ("moe --model m-qwen2 " + MOE_OUT, 2, "qwen2_moe blocks are not run: it has shared experts"),
+    ("moe --model m-qwen2 " + MOE_OUT, 2, "blocks of qwen2_moe are not run: they have shared experts"),
     ("moe --model m-unknown " + MOE_OUT, 2, 'model_type: "llama" is not known'),
     ("moe --model m-act " + MOE_OUT, 2, "hidden_act: expected one of silu"),
     ("moe --model m-no-hidden " + MOE_OUT, 2, "hidden_size: missing"),
@@ -255,6 +313,48 @@ TABLE = [
     ("moe --model m-router-shape " + MOE_OUT, 2, 'gate.weight" has shape (5, 3), expected (4, 3)'),
     ("moe --model m-f64 " + MOE_OUT, 2, "holds f64, expected f32, f16 or bf16"),
     ("moe --model m-mixed " + MOE_OUT, 2, 'experts.2.w1.weight" holds f16, but other experts\' weights f32'),
+    ("moe --model mx-narrow --layer 0 --input h32.npy --output out.npy", 2,
+     'gate_up_proj_blocks" has shape (4, 64, 1, 16), expected (4, 32, 1, 16)'),
+    ("moe --model mx-odd --layer 0 --input h32.npy --output out.npy", 2,
+     'down_proj_blocks": rows of 33 do not make blocks of 32'),
+    ("moe --model mx-no-scales --layer 0 --input h32.npy --output out.npy", 2, "no tensor"),
+    ("moe --model mx-scales --layer 0 --input h32.npy --output out.npy", 2,
+     'down_proj_scales" has shape (4, 32), expected (4, 32, 1)'),
+    ("moe --model mx-dtype --layer 0 --input h32.npy --output out.npy", 2, "hold u8 and i8, expected u8"),
+    ("moe --model mx-bias --layer 0 --input h32.npy --output out.npy", 2, "has shape (4, 33), expected (4, 32)"),
+    ("moe --model mx-bias-flat --layer 0 --input h32.npy --output out.npy", 2, "has shape (128,), expected (4, 32)"),
+    ("moe --model m --options gone.json " + MOE_OUT, 2, "gone.json: cannot open"),
+    ("moe --model m --options x.npy " + MOE_OUT, 2, "x.npy: line 1 column 1"),
+    ("moe --model m --options o-key.json " + MOE_OUT, 2, 'o-key.json: "expert" is no key of a description'),
+    ("moe --model m --options o-like.json " + MOE_OUT, 2, "like: expected one of mixtral, "),
+    ("moe --model m --options o-like-common.json " + MOE_OUT, 2, 'got "common"'),
+    ("moe --model m --options o-like-number.json " + MOE_OUT, 2, "got 5"),
+    ("moe --model m --options o-missing.json " + MOE_OUT, 2, "o-missing.json: missing: experts, inter"),
+    ("moe --model m --options o-missing-one.json " + MOE_OUT, 2, "o-missing-one.json: missing: inter"),
+    ("moe --model m --options o-cases.json " + MOE_OUT, 2, "cases: expected an object, got a list"),
+    ("moe --model m --options o-case.json " + MOE_OUT, 2, 'cases: hidden_act: expected an object, got "silu"'),
+    ("moe --model m --options o-case-value.json " + MOE_OUT, 2,
+     'm/config.json: hidden_act: expected one of gelu, relu, got "silu"'),
+    ("moe --model m --options o-absent.json " + MOE_OUT, 2,
+     "m/config.json: n_experts|e: missing, expected an integer in 1..4096"),
+    ("moe --model m --options o-object.json " + MOE_OUT, 2,
+     "o-object.json: topk: expected an integer in 1..4, got an object"),
+    ("moe --model m --options o-score.json " + MOE_OUT, 2, "score: expected one of softmax, sigmoid"),
+    ("moe --model m --options o-renorm.json " + MOE_OUT, 2, "renorm: expected one of none, sum"),
+    ("moe --model m --options o-glu.json " + MOE_OUT, 2, "glu: expected one of none, gate_up"),
+    ("moe --model m --options o-router.json " + MOE_OUT, 2, "router: expected a tensor's name, got 5"),
+    ("moe --model m --options o-down.json " + MOE_OUT, 2, "down_proj: missing, expected a tensor's name"),
+    ("moe --model m --options o-long.json " + MOE_OUT, 2, 'no tensor "model.layers.0.block_sparse_moe.xxxx'),
+    ("moe --model m --options o-first.json " + MOE_OUT, 2, "o-first.json: first: layer 0 has no experts"),
+    ("moe --model m --options o-last.json " + MOE_OUT, 2, "step: layer 0 has no experts"),
+    ("moe --model m --options o-offset.json " + MOE_OUT, 2, "offset: expected an integer in 0..1, got 2"),
+    ("moe --model m --options o-only.json " + MOE_OUT, 2, "only: layer 0 has no experts"),
+    ("moe --model m --options o-only-text.json " + MOE_OUT, 2, "only: expected a list of layers"),
+    ("moe --model m --options o-except.json " + MOE_OUT, 2, "except: layer 0 has no experts"),
+    ("moe --model m --options o-kinds.json " + MOE_OUT, 2, "kinds: layer 0 has no experts"),
+    ("moe --model m --options o-kinds-number.json " + MOE_OUT, 2, "kinds: expected a list of kinds of layers, got 3"),
+    ("moe --model m --options o-shared.json " + MOE_OUT, 2, 'shared: expected true or false, got "one"'),
+    ("route x.npy --config mixtral.json --options o-missing.json " + ROUTE_OUT, 2, "missing: experts, inter"),
     ("moe --model m-cut " + MOE_OUT, 2, "m-cut/model.safetensors"),
     ("moe --model m-index " + MOE_OUT, 2, "model-1.safetensors: cannot open"),
     ("moe --model m-escape " + MOE_OUT, 2, "expected a file name without '/'"),
@@ -270,7 +370,8 @@ class Bad(command.CommandTest):
 
     def write_arrays(self):
         x = Array("f32", (2, 4), range(8))
-        for name, array in {"x": x, "h": Array("f32", (2, 3), range(6)), "old": Array("f32", (1,), [7]),
+        for name, array in {"x": x, "h": Array("f32", (2, 3), range(6)), "h32": Array("f32", (1, 32), range(32)),
+                            "old": Array("f32", (1,), [7]),
                             "f64": Array("f64", (2, 4), range(8)), "u16": Array("u16", (2, 4), range(8)),
                             "v2": Array("bf16", (2, 4), range(8)), "scalar": Array("f32", (), [1]),
                             "narrow": Array("f32", (3, 0), []), "b4": Array("f32", (4,), [0] * 4),
@@ -307,7 +408,7 @@ class Bad(command.CommandTest):
         self.write_models()
         os.mkdir(self.path("folder.npy"))
         os.symlink("old.npy", self.path("link.npy"))
-        for name, config in CONFIGS.items():
+        for name, config in {**CONFIGS, **OPTIONS}.items():
             self.write(name + ".json", json.dumps(config).encode())
 
     def snapshot(self):

@@ -1,37 +1,49 @@
 /* SPDX-License-Identifier: MIT
- * The expert block of one layer of a checkpoint, on the host: found by the family's tensor names and checked,
- * so that nothing about it is wrong when the device gets it. */
+ * The expert block of one layer of a checkpoint, on the host: found by the names of its description and
+ * checked, so that nothing about it is wrong when the device gets it. */
 #ifndef CLMOE_TOOLS_BLOCK_H
 #define CLMOE_TOOLS_BLOCK_H
 
 #include "family.h"
 #include "io/checkpoint.h"
 
-/* Gate and up lie in one matrix of 2I rows, W1, when the checkpoint stacks them; then there is no W1_UP. */
+/* Gate and up lie in one matrix of 2I rows, W1, when the checkpoint fuses them, and without a gate up is W1;
+ * then there is no W1_UP. */
 enum { W1, W1_UP, W2, N_MATRICES };
 
-/* One weight matrix of every expert. */
+/* One weight matrix of every expert: [rows, columns] or, by order, [columns, rows]. */
 struct matrix {
-    struct array *arrays; /* one array [E, rows, columns], or E arrays [rows, columns] */
-    int32_t n_arrays;     /* 0: there is no such matrix                                */
+    struct array *arrays; /* one array of all experts, or an array for each expert      */
+    struct array scales;  /* of MXFP4, where `arrays` is one array of its blocks         */
+    int32_t n_arrays;     /* 0: there is no such matrix                                  */
     int64_t rows, columns;
-    size_t bytes; /* of one expert */
+    enum clmoe_w_order order;
+    size_t bytes; /* of one expert, decoded */
+};
+
+/* A dense gated layer, or one without a gate. */
+struct shared {
+    struct array gate, up, down; /* [S, H] or none, [S, H], [H, S]                        */
+    struct array weight;         /* [1, H] or none: y * sigmoid(x . weight)               */
 };
 
 struct block {
     int32_t experts;
-    struct array router; /* [E, H] */
-    enum array_dtype dtype;
+    struct array router;                   /* [E, H]                                */
+    struct array router_bias, select_bias; /* [E] f32, or none                      */
+    struct array bias1, bias2;             /* [E, R] f32, [E, H] f32, or none       */
+    enum array_dtype dtype;                /* of the experts' weights               */
+    enum clmoe_glu glu;                    /* of W1, and W1_UP if there is one      */
     struct matrix matrices[N_MATRICES];
+    struct shared shared;
 };
 
 /* Weights are borrowed from the checkpoint. `{0}` and a failed block can be freed. */
-bool block_find(const struct checkpoint *checkpoint, const struct family *family, int64_t layer,
-                int32_t experts, const struct family_experts *sizes, struct block *block,
-                struct io_error *err);
+bool block_find(const struct checkpoint *checkpoint, const struct description *description,
+                const struct family *family, struct block *block, struct io_error *err);
 void block_free(struct block *block);
 
-/* The weights of one expert. */
-const void *matrix_expert(const struct matrix *matrix, int32_t expert);
+/* The weights of one expert in an order, of the block's dtype: in place, or made in `scratch` of m->bytes. */
+const void *matrix_expert(const struct matrix *m, int32_t expert, enum clmoe_w_order order, void *scratch);
 
 #endif

@@ -47,6 +47,7 @@ struct usage {
     const char *example;
     const struct option_row *options;
     int n_options;
+    void (*more)(void); /* prints the rest of the help; NULL: there is none */
 };
 
 /* Parses argv by the table. Operands (what is no option) are stored in `operands` in order. Returns -1 to go

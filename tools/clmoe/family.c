@@ -1,162 +1,186 @@
 /* SPDX-License-Identifier: MIT */
 #include "family.h"
+#include "io/json.h"
 
-#include <stdio.h>
+#include <float.h>
 #include <string.h>
 
-/* Transformers from version 5 on saves Mixtral's block as "mlp". */
-#define MIXTRAL_NAMES                                                                                        \
-    { {"block_sparse_moe", "w1", "w3", "w2"}, {"mlp", "gate_proj", "up_proj", "down_proj"}, }
-#define COMMON_NAMES                                                                                         \
-    { {"mlp", "gate_proj", "up_proj", "down_proj"}, }
+#define MAX_LAYERS (1 << 20)
+#define MAX_SIZE (1 << 24)
 
-#define SHARED_EXPERTS "it has shared experts beside the routed ones"
+static const char *const scores[] = {"softmax", "sigmoid", "identity", NULL};
+static const enum clmoe_score score_kinds[] = {CLMOE_SCORE_SOFTMAX, CLMOE_SCORE_SIGMOID,
+                                               CLMOE_SCORE_IDENTITY};
 
-static const struct family families[] = {
-    {.model_type = "mixtral",
-     .experts_key = "num_local_experts",
-     .inter_key = "intermediate_size",
-     .renorm = true,
-     .names = MIXTRAL_NAMES},
-    {.model_type = "qwen2_moe",
-     .experts_key = "num_experts|num_local_experts",
-     .inter_key = "moe_intermediate_size",
-     .renorm_key = true,
-     .missing = SHARED_EXPERTS,
-     .names = COMMON_NAMES},
-    {.model_type = "qwen3_moe",
-     .experts_key = "num_experts|num_local_experts",
-     .inter_key = "moe_intermediate_size",
-     .renorm_key = true,
-     .names = COMMON_NAMES},
-    {.model_type = "olmoe",
-     .experts_key = "num_experts|num_local_experts",
-     .inter_key = "intermediate_size",
-     .renorm_key = true,
-     .names = COMMON_NAMES},
-    {.model_type = "deepseek_v2",
-     .experts_key = "n_routed_experts|num_local_experts",
-     .inter_key = "moe_intermediate_size",
-     .group_score = CLMOE_GROUP_MAX,
-     .renorm_key = true,
-     .groups = true,
-     .scaled = true,
-     .scale_or_norm = true,
-     .eps = 1e-20f,
-     .missing = SHARED_EXPERTS,
-     .names = COMMON_NAMES},
-    {.model_type = "deepseek_v3",
-     .experts_key = "n_routed_experts|num_local_experts",
-     .inter_key = "moe_intermediate_size",
-     .score = CLMOE_SCORE_SIGMOID,
-     .group_score = CLMOE_GROUP_TOP2_SUM,
-     .renorm = true,
-     .renorm_key = true,
-     .groups = true,
-     .bias = true,
-     .scaled = true,
-     .eps = 1e-20f,
-     .missing = SHARED_EXPERTS,
-     .names = COMMON_NAMES},
-};
+static const char *const group_scores[] = {"max", "top2_sum", NULL};
+static const enum clmoe_group_score group_score_kinds[] = {CLMOE_GROUP_MAX, CLMOE_GROUP_TOP2_SUM};
 
-#define N_FAMILIES (sizeof families / sizeof *families)
+static const char *const renorms[] = {"none", "sum", NULL};
+static const enum clmoe_renorm renorm_kinds[] = {CLMOE_RENORM_NONE, CLMOE_RENORM_SUM};
 
-bool family_find(const struct config *config, const struct family **family, struct io_error *err) {
-    const char *type;
-    char known[512] = "";
-    size_t used = 0;
-    if (!config_string(config, "model_type", &type, err)) return false;
-    for (size_t i = 0; i < N_FAMILIES; i++) {
-        *family = &families[i];
-        if (strcmp(families[i].model_type, type) == 0) return true;
-        used += (size_t)snprintf(known + used, sizeof known - used, "%s%s", i ? ", " : "",
-                                 families[i].model_type);
-    }
-    *family = NULL;
-    return io_fail(err, config->name, "model_type: \"%.60s\" is not known; known are %s", type, known);
-}
+static const char *const acts[] = {"silu",     "swish", "gelu",  "gelu_pytorch_tanh",
+                                   "gelu_new", "relu",  "relu2", NULL};
+static const enum clmoe_act act_kinds[] = {CLMOE_ACT_SILU,      CLMOE_ACT_SILU,      CLMOE_ACT_GELU_ERF,
+                                           CLMOE_ACT_GELU_TANH, CLMOE_ACT_GELU_TANH, CLMOE_ACT_RELU,
+                                           CLMOE_ACT_RELU2};
 
-/* The group keys of both DeepSeeks. V2 has them in its configs even where topk_method says that groups do not
- * count. */
-static bool read_groups(const struct family *f, const struct config *config, struct clmoe_route_params *p,
-                        struct io_error *err) {
-    static const char *const methods[] = {"greedy", "group_limited_greedy", NULL};
-    int64_t n_group, topk_group;
-    int method = 1;
-    if (!f->bias && !config_choice_or(config, "topk_method", methods, 0, &method, err)) return false;
-    if (method == 0) return true;
-    if (!config_int_or(config, "n_group", 1, 64, 1, &n_group, err) ||
-        !config_int_or(config, "topk_group", 1, n_group, n_group, &topk_group, err))
-        return false;
+static const char *const glus[] = {"none", "gate_up", "up_gate", "interleaved", NULL};
+static const enum clmoe_glu glu_kinds[] = {CLMOE_GLU_NONE, CLMOE_GLU_GATE_UP, CLMOE_GLU_UP_GATE,
+                                           CLMOE_GLU_INTERLEAVED};
+
+static const char *const orders[] = {"enk", "ekn", NULL};
+static const enum clmoe_w_order order_kinds[] = {CLMOE_W_ENK, CLMOE_W_EKN};
+
+static bool read_groups(const struct description *d, struct clmoe_route_params *p, struct io_error *err) {
+    const struct described groups = description_value(d, D_N_GROUP),
+                           kept = description_value(d, D_TOPK_GROUP);
+    int64_t n_group = 1, topk_group;
+    if (!description_int_or(d, D_N_GROUP, 1, 64, &n_group, err)) return false;
+    topk_group = n_group;
+    if (!description_int_or(d, D_TOPK_GROUP, 1, n_group, &topk_group, err)) return false;
     if (p->experts % n_group)
-        return io_fail(err, config->name, "n_group: %d experts do not make %d equal groups", (int)p->experts,
-                       (int)n_group);
+        return io_fail(err, groups.file, "%s: %d experts do not make %d equal groups", groups.key,
+                       (int)p->experts, (int)n_group);
     if (topk_group * (p->experts / n_group) < p->topk)
-        return io_fail(err, config->name, "topk_group: %d groups of %d experts hold no %d experts",
+        return io_fail(err, kept.file, "%s: %d groups of %d experts hold no %d experts", kept.key,
                        (int)topk_group, (int)(p->experts / n_group), (int)p->topk);
+    if (n_group == 1) return true;
     p->n_group = (int32_t)n_group;
     p->topk_group = (int32_t)topk_group;
     return true;
 }
 
-static bool read_scale(const struct config *config, float *scale, struct io_error *err) {
-    double value;
-    if (!config_number_or(config, "routed_scaling_factor", -1e30, 1e30, 1, &value, err)) return false;
-    *scale = (float)value;
-    return *scale != 0 ||
-           io_fail(err, config->name, "routed_scaling_factor: 0 leaves nothing of the experts");
+/* A name, or whether there is one at all, as norm_topk_prob says it. */
+static bool read_renorm(const struct description *d, struct clmoe_route_params *p, struct io_error *err) {
+    const struct described v = description_value(d, D_RENORM);
+    int renorm = 0;
+    bool sum = false;
+    if (cJSON_IsString(v.item) && v.file == d->file) {
+        if (!description_choice_or(d, D_RENORM, renorms, &renorm, err)) return false;
+        p->renorm = renorm_kinds[renorm];
+    } else {
+        if (!description_flag_or(d, D_RENORM, &sum, err)) return false;
+        p->renorm = sum ? CLMOE_RENORM_SUM : CLMOE_RENORM_NONE;
+    }
+    return description_float_or(d, D_RENORM_EPS, 0, FLT_MAX, &p->renorm_eps, err);
 }
 
-bool family_route(const struct family *f, const struct config *config, struct clmoe_route_params *params,
-                  struct io_error *err) {
-    struct clmoe_route_params p = {
-        .score = f->score, .bias = f->bias, .group_score = f->group_score, .renorm_eps = f->eps};
-    const char *const score = f->score == CLMOE_SCORE_SIGMOID ? "sigmoid" : "softmax";
-    const char *const scores[] = {score, NULL};
+static bool read_scale(const struct description *d, struct clmoe_route_params *p, struct io_error *err) {
+    const struct described v = description_value(d, D_SCALE);
+    p->scale = 1;
+    if (!description_float_or(d, D_SCALE, -FLT_MAX, FLT_MAX, &p->scale, err)) return false;
+    return p->scale != 0 || io_fail(err, v.file, "%s: 0 leaves nothing of the experts", v.key);
+}
+
+bool family_route(const struct description *d, struct clmoe_route_params *params, struct io_error *err) {
+    struct clmoe_route_params p = {.bias = description_text(d, D_SELECT_BIAS, 0) != NULL};
     int64_t experts, topk;
-    int only;
-    bool renorm = f->renorm;
-    if (!config_int(config, f->experts_key, 1, 4096, &experts, err) ||
-        !config_int(config, "num_experts_per_tok", 1, experts < 64 ? experts : 64, &topk, err) ||
-        !config_choice_or(config, "scoring_func", scores, 0, &only, err))
+    int score = 0, group_score = 0;
+    if (!description_int(d, D_EXPERTS, 1, 4096, &experts, err) ||
+        !description_int(d, D_TOPK, 1, experts < 64 ? experts : 64, &topk, err) ||
+        !description_choice_or(d, D_SCORE, scores, &score, err) ||
+        !description_choice_or(d, D_GROUP_SCORE, group_scores, &group_score, err))
         return false;
     p.experts = (int32_t)experts;
     p.topk = (int32_t)topk;
-    if (f->renorm_key && !config_bool_or(config, "norm_topk_prob", f->renorm, &renorm, err)) return false;
-    p.renorm = renorm ? CLMOE_RENORM_SUM : CLMOE_RENORM_NONE;
-    if (f->groups && !read_groups(f, config, &p, err)) return false;
-    if (f->scaled && !read_scale(config, &p.scale, err)) return false;
-    if (f->scale_or_norm && renorm) p.scale = 1;
+    p.score = score_kinds[score];
+    p.group_score = group_score_kinds[group_score];
+    if (!read_groups(d, &p, err) || !read_renorm(d, &p, err) || !read_scale(d, &p, err)) return false;
     *params = p;
     return true;
 }
 
-static const struct {
-    const char *name;
-    enum clmoe_act kind;
-} activations[] = {
-    {"silu", CLMOE_ACT_SILU},          {"swish", CLMOE_ACT_SILU},
-    {"gelu", CLMOE_ACT_GELU_ERF},      {"gelu_pytorch_tanh", CLMOE_ACT_GELU_TANH},
-    {"gelu_new", CLMOE_ACT_GELU_TANH}, {"relu", CLMOE_ACT_RELU},
-    {"relu2", CLMOE_ACT_RELU2},
-};
-
-#define N_ACTIVATIONS (sizeof activations / sizeof *activations)
-
-bool family_experts(const struct family *f, const struct config *config, struct family_experts *experts,
-                    struct io_error *err) {
-    const char *names[N_ACTIVATIONS + 1] = {NULL};
-    struct family_experts e = {0};
-    int act;
-    for (size_t i = 0; i < N_ACTIVATIONS; i++)
-        names[i] = activations[i].name;
-    if (!config_int(config, "num_hidden_layers", 1, 1 << 20, &e.layers, err) ||
-        !config_int(config, "hidden_size", 1, 1 << 24, &e.hidden, err) ||
-        !config_int(config, f->inter_key, 1, 1 << 24, &e.inter, err) ||
-        !config_choice_or(config, "hidden_act", names, 0, &act, err))
+static bool read_act(const struct description *d, struct clmoe_activation *act, struct io_error *err) {
+    int kind = 0;
+    if (!description_choice_or(d, D_ACT, acts, &kind, err) ||
+        !description_float_or(d, D_ALPHA, 0, FLT_MAX, &act->alpha, err) ||
+        !description_float_or(d, D_GATE_MAX, 0, FLT_MAX, &act->gate_max, err) ||
+        !description_float_or(d, D_UP_MAX, 0, FLT_MAX, &act->up_max, err) ||
+        !description_float_or(d, D_UP_ADD, -FLT_MAX, FLT_MAX, &act->up_add, err))
         return false;
-    e.act.kind = activations[act].kind;
-    *experts = e;
+    act->kind = act_kinds[kind];
+    return true;
+}
+
+static bool no_experts(const struct description *d, enum description_key key, struct io_error *err) {
+    const struct described v = description_list(d, key);
+    return io_fail(err, v.file, "%s: layer %lld has no experts", v.key, (long long)d->layer);
+}
+
+/* Whether a list of layers names this one. */
+static bool find_layer(const struct description *d, enum description_key key, bool *found,
+                       struct io_error *err) {
+    const struct described v = description_list(d, key);
+    int64_t layer;
+    *found = false;
+    if (!cJSON_IsArray(v.item)) return description_refuse(&v, "a list of layers", err);
+    for (const cJSON *item = v.item->child; item; item = item->next) {
+        if (!json_integer(item, 0, MAX_LAYERS, &layer))
+            return description_refuse(&v, "a list of layers", err);
+        *found = *found || layer == d->layer;
+    }
+    return true;
+}
+
+/* By a list that names a kind for each layer, or text with a letter for each: "moe", "E" in Nemotron-H. */
+static bool check_kind(const struct description *d, struct io_error *err) {
+    const struct described v = description_list(d, D_KINDS);
+    if (cJSON_IsString(v.item)) {
+        const char *const text = v.item->valuestring;
+        if ((size_t)d->layer < strlen(text) && text[d->layer] == 'E') return true;
+    } else {
+        if (!cJSON_IsArray(v.item)) return description_refuse(&v, "a list of kinds of layers", err);
+        const char *const kind = cJSON_GetStringValue(cJSON_GetArrayItem(v.item, (int)d->layer));
+        if (kind && strcmp(kind, "moe") == 0) return true;
+    }
+    return no_experts(d, D_KINDS, err);
+}
+
+static bool check_range(const struct description *d, struct io_error *err) {
+    int64_t first = 0, last = -1, step = 1, offset;
+    if (!description_int_or(d, D_FIRST, 0, MAX_LAYERS, &first, err) ||
+        !description_int_or(d, D_LAST, -1, MAX_LAYERS, &last, err) ||
+        !description_int_or(d, D_STEP, 1, MAX_LAYERS, &step, err))
+        return false;
+    offset = step - 1;
+    if (!description_int_or(d, D_OFFSET, 0, step - 1, &offset, err)) return false;
+    if (d->layer < first) return no_experts(d, D_FIRST, err);
+    if (last >= 0 && d->layer > last) return no_experts(d, D_LAST, err);
+    return d->layer % step == offset || no_experts(d, D_STEP, err);
+}
+
+static bool check_layer(const struct description *d, struct io_error *err) {
+    const struct described v = description_list(d, D_LAYERS);
+    int64_t layers = cJSON_GetArraySize(v.item);
+    bool found;
+    if (!cJSON_IsArray(v.item) && !description_int(d, D_LAYERS, 1, MAX_LAYERS, &layers, err)) return false;
+    if (d->layer >= layers)
+        return io_fail(err, "--layer", "%lld, but the model has layers 0..%lld", (long long)d->layer,
+                       (long long)layers - 1);
+    if (description_list(d, D_EXCEPT).item) {
+        if (!find_layer(d, D_EXCEPT, &found, err)) return false;
+        if (found) return no_experts(d, D_EXCEPT, err);
+    }
+    if (description_list(d, D_KINDS).item && !check_kind(d, err)) return false;
+    if (!description_list(d, D_ONLY).item) return check_range(d, err);
+    return find_layer(d, D_ONLY, &found, err) && (found || no_experts(d, D_ONLY, err));
+}
+
+bool family_read(const struct description *d, struct family *family, struct io_error *err) {
+    struct family f = {0};
+    int glu = 0, order1 = 0, order2 = 0;
+    if (!check_layer(d, err) || !family_route(d, &f.route, err) || !read_act(d, &f.act, err) ||
+        !description_int(d, D_HIDDEN, 1, MAX_SIZE, &f.hidden, err) ||
+        !description_int(d, D_INTER, 1, MAX_SIZE, &f.inter, err) ||
+        !description_choice_or(d, D_GLU, glus, &glu, err) ||
+        !description_choice_or(d, D_W1_ORDER, orders, &order1, err) ||
+        !description_choice_or(d, D_W2_ORDER, orders, &order2, err) ||
+        !description_flag_or(d, D_GAMMA_ON_INPUT, &f.gamma_on_input, err) ||
+        !description_flag_or(d, D_SHARED, &f.shared, err))
+        return false;
+    f.glu = glu_kinds[glu];
+    f.w1_order = order_kinds[order1];
+    f.w2_order = order_kinds[order2];
+    *family = f;
     return true;
 }

@@ -17,62 +17,54 @@ enum { OUTPUT, IDS, WEIGHTS, N_OUTPUTS };
 
 struct job {
     struct usage usage;
-    const char *device, *model, *path;
+    const char *device, *model, *path, *options;
     bool bf16;
     int64_t layer, per_buffer;
-    struct clmoe_route_params route;
-    struct family_experts sizes;
+    struct config config;
+    struct description description;
+    struct family family;
     struct array x;
     struct checkpoint checkpoint;
     struct block block;
     struct result results[N_OUTPUTS];
 };
 
-static bool read_config(struct job *job, const struct config *config, const struct family **family,
-                        struct io_error *error) {
-    if (!family_find(config, family, error)) return false;
-    if ((*family)->missing)
-        return io_fail(error, config->name, "%s blocks are not run: %s", (*family)->model_type,
-                       (*family)->missing);
-    return family_route(*family, config, &job->route, error) &&
-           family_experts(*family, config, &job->sizes, error);
+static bool read_config(struct job *job, const struct config *config, struct io_error *error) {
+    if (!description_open(config, job->options, job->layer, &job->description, error) ||
+        !family_read(&job->description, &job->family, error))
+        return false;
+    return !job->family.shared ||
+           io_fail(error, config->name, "blocks of %s are not run: they have shared experts",
+                   job->description.name);
 }
 
-static int read_family(struct job *job, const struct family **family) {
+static int read_family(struct job *job) {
     char path[4096];
-    struct config config;
     struct io_error error;
     const int length = snprintf(path, sizeof path, "%s/config.json", job->model);
     if (length < 0 || (size_t)length >= sizeof path)
         return command_fail(&job->usage, EXIT_USAGE, "--model: the path is too long");
-    const bool ok = config_open(path, &config, &error) && read_config(job, &config, family, &error);
-    config_close(&config);
-    if (!ok) return command_fail(&job->usage, EXIT_USAGE, "%s", error.text);
-    if (job->layer >= job->sizes.layers)
-        return command_fail(&job->usage, EXIT_USAGE, "--layer: %lld, but the model has layers 0..%lld",
-                            (long long)job->layer, (long long)job->sizes.layers - 1);
-    return -1;
+    if (config_open(path, &job->config, &error) && read_config(job, &job->config, &error)) return -1;
+    return command_fail(&job->usage, EXIT_USAGE, "%s", error.text);
 }
 
 static int read_x(struct job *job) {
     const int code = read_rows(&job->usage, job->path, job->bf16, &job->x);
     if (code >= 0) return code;
     const int ndim = job->x.ndim;
-    if ((ndim == 2 || ndim == 3) && job->x.shape[ndim - 1] == job->sizes.hidden) return -1;
+    if ((ndim == 2 || ndim == 3) && job->x.shape[ndim - 1] == job->family.hidden) return -1;
     return command_fail(&job->usage, EXIT_USAGE, "%s: shape %s, expected (T, %lld) or (B, T, %lld)",
-                        job->path, array_shape_text(ndim, job->x.shape).text, (long long)job->sizes.hidden,
-                        (long long)job->sizes.hidden);
+                        job->path, array_shape_text(ndim, job->x.shape).text, (long long)job->family.hidden,
+                        (long long)job->family.hidden);
 }
 
 static int read_all(struct job *job) {
-    const struct family *family;
     struct io_error error;
-    int code = read_family(job, &family);
+    int code = read_family(job);
     if (code < 0) code = read_x(job);
     if (code >= 0) return code;
     if (!checkpoint_open(job->model, &job->checkpoint, &error) ||
-        !block_find(&job->checkpoint, family, job->layer, job->route.experts, &job->sizes, &job->block,
-                    &error))
+        !block_find(&job->checkpoint, &job->description, &job->family, &job->block, &error))
         return command_fail(&job->usage, EXIT_USAGE, "%s", error.text);
     return -1;
 }
@@ -85,17 +77,21 @@ static struct clmoe_moe_params layer_params(const struct job *job, int64_t token
                                             const struct weights *weights) {
     struct clmoe_moe_params p = {
         .max_tokens = call_tokens(tokens),
-        .experts = job->route.experts,
-        .topk = job->route.topk,
-        .hidden = job->sizes.hidden,
-        .inter = job->sizes.inter,
+        .experts = job->family.route.experts,
+        .topk = job->family.route.topk,
+        .hidden = job->family.hidden,
+        .inter = job->family.inter,
         .w_dtype = weights->dtype,
         .mid_dtype = CLMOE_F32,
         .source = CLMOE_MOE_ROUTER,
-        .route = job->route,
+        .route = job->family.route,
         .w_order = weights->order,
         .glu = weights->glu,
-        .act = job->sizes.act,
+        .act = job->family.act,
+        .gamma_on_input = job->family.gamma_on_input,
+        .bias1 = job->block.bias1.data != NULL,
+        .bias2 = job->block.bias2.data != NULL,
+        .router_bias = job->block.router_bias.data != NULL,
     };
     p.route.experts = p.route.topk = 0; /* the layer's own */
     session_dtype(job->x.dtype, &p.x_dtype);
@@ -146,6 +142,10 @@ static int run_layer(struct session *s, struct job *job, const struct weights *w
     const struct clmoe_moe_params p = layer_params(job, x.shape[0], weights);
     const int64_t chosen[] = {x.shape[0], p.topk};
     struct clmoe_moe_args args = {.router = weights->router,
+                                  .router_bias = weights->router_bias,
+                                  .select_bias = weights->select_bias,
+                                  .bias1 = weights->bias1,
+                                  .bias2 = weights->bias2,
                                   .w1 = weights->parts[W1],
                                   .w1_up = weights->parts[W1_UP],
                                   .w2 = weights->parts[W2],
@@ -175,7 +175,7 @@ static int run(struct session *s, struct job *job) {
         .activations = job->x.dtype,
         .per_buffer = job->per_buffer,
         .pack = clmoe_matmul_wants_packing(s->ctx) &&
-                tokens * job->route.topk >= (int64_t)PACK_ROWS * job->route.experts,
+                tokens * job->family.route.topk >= (int64_t)PACK_ROWS * job->family.route.experts,
     };
     int code = weights_upload(s, &job->block, &options, &weights);
     if (code < 0) code = run_layer(s, job, &weights);
@@ -207,6 +207,7 @@ int command_moe(int argc, char **argv) {
          "F  write [..., k] f32: their weights"},
         {"experts-per-buffer", OPTION_INT, &job.per_buffer, 1, 4096, NULL,
          "N  at most; default: as many as the device allows"},
+        {"options", OPTION_TEXT, &job.options, 0, 0, NULL, "FILE  describes the model's family, see below"},
         {"bf16", OPTION_FLAG, &job.bf16, 0, 0, NULL, "two-byte npy elements (<V2, <u2) are bf16"},
         DEVICE_OPTION(job.device),
     };
@@ -218,6 +219,7 @@ int command_moe(int argc, char **argv) {
         .example = "clmoe moe --model Mixtral-8x7B-v0.1 --layer 0 --input x.npy --output y.npy",
         .options = options,
         .n_options = sizeof options / sizeof *options,
+        .more = description_help,
     };
     int code = parse_options(&job.usage, argc, argv, NULL);
     if (code >= 0) return code;
@@ -227,6 +229,8 @@ int command_moe(int argc, char **argv) {
     code = work(&job);
     block_free(&job.block);
     checkpoint_close(&job.checkpoint);
+    description_close(&job.description);
+    config_close(&job.config);
     array_free(&job.x);
     free_results(job.results, N_OUTPUTS);
     return code >= 0 ? code : EXIT_OK;

@@ -46,6 +46,7 @@ static void print_help(const struct usage *usage) {
     for (int i = 0; i < usage->n_options; i++)
         print_row(&usage->options[i]);
     printf("  %-26s this text\n\nexample:\n  %s\n", "--help", usage->example);
+    if (usage->more) usage->more();
 }
 
 static const struct option_row *find_row(const struct usage *usage, const char *name, size_t size) {

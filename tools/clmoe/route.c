@@ -8,8 +8,9 @@ enum { IDS, WEIGHTS, COUNTS, N_OUTPUTS };
 
 struct job {
     struct usage usage;
-    const char *device, *path, *config, *bias_path;
+    const char *device, *path, *config, *options, *bias_path;
     bool bf16;
+    int64_t layer;
     struct clmoe_route_params params;
     struct array logits, bias;
     struct result results[N_OUTPUTS];
@@ -18,19 +19,19 @@ struct job {
 static int read_config(struct job *job) {
     struct config config;
     struct io_error error;
-    const struct family *family;
-    bool ok = config_open(job->config, &config, &error);
-    if (!ok) return command_fail(&job->usage, EXIT_USAGE, "%s", error.text);
-    ok = family_find(&config, &family, &error) && family_route(family, &config, &job->params, &error);
+    struct description d = {0};
+    const bool ok = config_open(job->config, &config, &error) &&
+                    description_open(&config, job->options, job->layer, &d, &error) &&
+                    family_route(&d, &job->params, &error);
+    int code = ok ? -1 : command_fail(&job->usage, EXIT_USAGE, "%s", error.text);
+    if (ok && job->params.bias && !job->bias_path)
+        code = command_fail(&job->usage, EXIT_USAGE,
+                            "--bias is required: %s selects with e_score_correction_bias", d.name);
+    if (ok && !job->params.bias && job->bias_path)
+        code = command_fail(&job->usage, EXIT_USAGE, "--bias: %s has no selection bias", d.name);
+    description_close(&d);
     config_close(&config);
-    if (!ok) return command_fail(&job->usage, EXIT_USAGE, "%s", error.text);
-    if (job->params.bias && !job->bias_path)
-        return command_fail(&job->usage, EXIT_USAGE,
-                            "--bias is required: %s selects with e_score_correction_bias",
-                            family->model_type);
-    if (!job->params.bias && job->bias_path)
-        return command_fail(&job->usage, EXIT_USAGE, "--bias: %s has no selection bias", family->model_type);
-    return -1;
+    return code;
 }
 
 static int read_bias(struct job *job) {
@@ -131,6 +132,10 @@ int command_route(int argc, char **argv) {
     struct job job = {.results = {{.option = "--ids"}, {.option = "--weights"}, {.option = "--counts"}}};
     const struct option_row options[] = {
         {"config", OPTION_TEXT, &job.config, 0, 0, NULL, "FILE  the model's config.json (required)"},
+        {"options", OPTION_TEXT, &job.options, 0, 0, NULL,
+         "FILE  describes the model's family, as JSON; see clmoe moe --help"},
+        {"layer", OPTION_INT, &job.layer, 0, INT32_MAX, NULL,
+         "L  which value of lists in config.json counts; default: 0"},
         {"bias", OPTION_TEXT, &job.bias_path, 0, 0, NULL,
          "F  [E] e_score_correction_bias, where the model has one"},
         {"ids", OPTION_TEXT, &job.results[IDS].path, 0, 0, NULL, "F  write [..., k] i32 (required)"},

@@ -8,14 +8,15 @@
 static struct clmoe_matmul_params product(const struct block *b, const struct weights *w, int which,
                                           int32_t experts) {
     const struct matrix *const m = &b->matrices[which];
-    const bool glu = which == W1;
+    const bool glu = which == W1, fused = glu && w->glu != CLMOE_GLU_NONE && w->glu != CLMOE_GLU_APART;
     return (struct clmoe_matmul_params){
         .max_tokens = 1,
         .topk = 1,
         .experts = experts,
         .in = m->columns,
-        .out = glu && w->glu == CLMOE_GLU_GATE_UP ? m->rows / 2 : m->rows,
+        .out = fused ? m->rows / 2 : m->rows,
         .w_dtype = w->dtype,
+        .w_order = w->order,
         .glu = glu ? w->glu : CLMOE_GLU_NONE,
     };
 }
@@ -63,15 +64,20 @@ static int split(struct session *s, const struct block *b, const struct weights_
 
 /* Experts first.. of one matrix, gathered into one buffer. */
 static int upload_part(struct session *s, const struct matrix *m, int32_t first, int32_t n,
-                       enum clmoe_dtype dtype, struct clmoe_tensor *part) {
-    const int64_t shape[] = {n, m->rows, m->columns};
-    const int code = session_buffer(s, dtype, 3, shape, part);
+                       const struct weights *w, struct clmoe_tensor *part) {
+    const bool turned = w->order == CLMOE_W_EKN;
+    const int64_t shape[] = {n, turned ? m->columns : m->rows, turned ? m->rows : m->columns};
+    void *const scratch = malloc(m->bytes);
+    int code = scratch ? session_buffer(s, w->dtype, 3, shape, part)
+                       : command_fail(s->usage, EXIT_FAILED, "out of memory");
     for (int32_t e = 0; e < n && code < 0; e++) {
-        const cl_int err = clEnqueueWriteBuffer(s->queue, part->mem, CL_TRUE, (size_t)e * m->bytes, m->bytes,
-                                                matrix_expert(m, first + e), 0, NULL, NULL);
+        const cl_int err =
+            clEnqueueWriteBuffer(s->queue, part->mem, CL_TRUE, (size_t)e * m->bytes, m->bytes,
+                                 matrix_expert(m, first + e, w->order, scratch), 0, NULL, NULL);
         if (err != CL_SUCCESS)
-            return command_fail(s->usage, EXIT_FAILED, "clEnqueueWriteBuffer: OpenCL error %d", (int)err);
+            code = command_fail(s->usage, EXIT_FAILED, "clEnqueueWriteBuffer: OpenCL error %d", (int)err);
     }
+    free(scratch);
     return code;
 }
 
@@ -116,18 +122,38 @@ static int upload_router(struct session *s, const struct array *router, enum arr
     return code;
 }
 
+/* Stacked weights go up as they lie if the order of both products is one that the kernels read. */
+static enum clmoe_w_order common_order(const struct block *b) {
+    return b->matrices[W1].order == b->matrices[W2].order ? b->matrices[W1].order : CLMOE_W_ENK;
+}
+
+static int upload_vectors(struct session *s, const struct block *b, struct weights *w) {
+    const struct {
+        const struct array *array;
+        struct clmoe_tensor *tensor;
+    } vectors[] = {{&b->router_bias, &w->router_bias},
+                   {&b->select_bias, &w->select_bias},
+                   {&b->bias1, &w->bias1},
+                   {&b->bias2, &w->bias2}};
+    int code = -1;
+    for (size_t i = 0; i < sizeof vectors / sizeof *vectors && code < 0; i++)
+        if (vectors[i].array->data) code = session_upload(s, vectors[i].array, vectors[i].tensor);
+    return code;
+}
+
 int weights_upload(struct session *s, const struct block *b, const struct weights_options *options,
                    struct weights *w) {
     int32_t per_buffer = 0;
-    *w = (struct weights){.glu = b->matrices[W1_UP].n_arrays ? CLMOE_GLU_APART : CLMOE_GLU_GATE_UP};
+    *w = (struct weights){.glu = b->glu, .order = common_order(b)};
     session_dtype(b->dtype, &w->dtype);
     int code = upload_router(s, &b->router, options->activations, &w->router);
+    if (code < 0) code = upload_vectors(s, b, w);
     if (code < 0) code = split(s, b, options, w, &per_buffer);
     for (int32_t i = 0; i < w->n_parts && code < 0; i++) {
         const int32_t first = i * per_buffer, left = b->experts - first;
         const int32_t n = left < per_buffer ? left : per_buffer;
         for (int m = 0; m < N_MATRICES && code < 0; m++)
-            if (w->parts[m]) code = upload_part(s, &b->matrices[m], first, n, w->dtype, &w->parts[m][i]);
+            if (w->parts[m]) code = upload_part(s, &b->matrices[m], first, n, w, &w->parts[m][i]);
         if (code < 0 && options->pack) code = pack_part(s, b, w, W1, i, n);
         if (code < 0 && options->pack) code = pack_part(s, b, w, W2, i, n);
         progress("loading experts", first + n, b->experts);
@@ -136,12 +162,16 @@ int weights_upload(struct session *s, const struct block *b, const struct weight
     free(w->parts[W1_UP]); /* gate and up are one now */
     w->parts[W1_UP] = NULL;
     w->order = CLMOE_W_PACKED;
-    w->glu = CLMOE_GLU_GATE_UP;
+    if (w->glu != CLMOE_GLU_NONE) w->glu = CLMOE_GLU_GATE_UP;
     return code;
 }
 
 void weights_release(struct weights *w) {
     session_release(&w->router);
+    session_release(&w->router_bias);
+    session_release(&w->select_bias);
+    session_release(&w->bias1);
+    session_release(&w->bias2);
     for (int m = 0; m < N_MATRICES; m++) {
         for (int32_t i = 0; i < w->n_parts && w->parts[m]; i++)
             session_release(&w->parts[m][i]);

@@ -7,7 +7,8 @@
 #include "session.h"
 
 struct weights {
-    struct clmoe_tensor router;             /* [E, H] in the dtype of the activations             */
+    struct clmoe_tensor router; /* [E, H] in the dtype of the activations              */
+    struct clmoe_tensor router_bias, select_bias, bias1, bias2; /* f32, as in struct block          */
     struct clmoe_tensor *parts[N_MATRICES]; /* n_parts of [E_i, R, K] or packed; NULL where no such */
     int32_t n_parts;
     enum clmoe_dtype dtype;

@@ -1,0 +1,311 @@
+/* SPDX-License-Identifier: MIT */
+#include "description.h"
+#include "families.h"
+#include "io/json.h"
+#include "io/map.h"
+
+#include <inttypes.h>
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#define MAX_CHAIN 8 /* entries from "common" to the family: more are a circle of "like" */
+
+static const struct json_limits limits = {"", 1 << 20, 16, 100000};
+
+static const char *const key_names[D_COUNT] = {
+#define X(name, text, meaning) [D_##name] = text,
+    DESCRIPTION_KEYS(X)
+#undef X
+};
+
+static const char *const key_meanings[D_COUNT] = {
+#define X(name, text, meaning) [D_##name] = meaning,
+    DESCRIPTION_KEYS(X)
+#undef X
+};
+
+/* The entries that describe a family, the most special one first. */
+struct chain {
+    const cJSON *entries[MAX_CHAIN];
+    int n;
+};
+
+static bool set_values(struct description *d, const cJSON *entry, struct io_error *err) {
+    for (const cJSON *item = entry->child; item; item = item->next) {
+        int key = 0;
+        while (key < D_COUNT && strcmp(key_names[key], item->string) != 0)
+            key++;
+        if (key < D_COUNT)
+            d->values[key] = item;
+        else if (strcmp(item->string, "like") != 0 && strcmp(item->string, "cases") != 0)
+            return io_fail(err, d->file, "\"%.100s\" is no key of a description", item->string);
+    }
+    return true;
+}
+
+/* A value of config.json as "cases" writes it. */
+static void case_text(const cJSON *item, char *text, size_t size) {
+    if (cJSON_IsString(item))
+        snprintf(text, size, "%s", item->valuestring);
+    else
+        snprintf(text, size, "%s", json_show(item).text);
+}
+
+static bool set_case(struct description *d, const cJSON *cases, struct io_error *err) {
+    const cJSON *const item = config_item(&d->config, cases->string);
+    char text[64], known[256] = "";
+    size_t used = 0;
+    if (!cJSON_IsObject(cases))
+        return io_fail(err, d->file, "cases: %.100s: expected an object, got %s", cases->string,
+                       json_show(cases).text);
+    if (!item) return true;
+    case_text(item, text, sizeof text);
+    for (const cJSON *c = cases->child; c; c = c->next) {
+        if (strcmp(c->string, text) == 0) return set_values(d, c, err);
+        if (used < sizeof known)
+            used += (size_t)snprintf(known + used, sizeof known - used, "%s%s", used ? ", " : "", c->string);
+    }
+    if (cJSON_IsNull(item)) return true;
+    return io_fail(err, d->config.name, "%.100s: expected one of %s, got %s", cases->string, known,
+                   json_show(item).text);
+}
+
+static bool set_entry(struct description *d, const cJSON *entry, struct io_error *err) {
+    const cJSON *const cases = cJSON_GetObjectItemCaseSensitive(entry, "cases");
+    if (!set_values(d, entry, err)) return false;
+    if (cases && !cJSON_IsObject(cases))
+        return io_fail(err, d->file, "cases: expected an object, got %s", json_show(cases).text);
+    for (const cJSON *c = cases ? cases->child : NULL; c; c = c->next)
+        if (!set_case(d, c, err)) return false;
+    return true;
+}
+
+static const cJSON *find_family(const struct description *d, const char *name) {
+    return strcmp(name, "common") == 0 ? NULL : cJSON_GetObjectItemCaseSensitive(d->table, name);
+}
+
+const char *description_families(void) {
+    static char text[1024];
+    const struct families_file *const file = families_files;
+    cJSON *const table = json_parse(file->path, file->text, strlen(file->text), &limits, NULL);
+    size_t used = 0;
+    for (const cJSON *item = table ? table->child : NULL; item && used < sizeof text; item = item->next)
+        if (strcmp(item->string, "common") != 0)
+            used += (size_t)snprintf(text + used, sizeof text - used, "%s%s", used ? ", " : "", item->string);
+    cJSON_Delete(table);
+    return text;
+}
+
+/* Follows "like" from `entry` on; "common" comes last. */
+static bool find_chain(const struct description *d, const cJSON *entry, struct chain *chain,
+                       struct io_error *err) {
+    chain->n = 0;
+    while (entry) {
+        chain->entries[chain->n++] = entry;
+        const cJSON *const like = cJSON_GetObjectItemCaseSensitive(entry, "like");
+        if (!like) break;
+        entry = cJSON_IsString(like) ? find_family(d, like->valuestring) : NULL;
+        if (!entry || chain->n == MAX_CHAIN - 1)
+            return io_fail(err, d->file, "like: expected one of %s, got %s", description_families(),
+                           json_show(like).text);
+    }
+    chain->entries[chain->n++] = cJSON_GetObjectItemCaseSensitive(d->table, "common");
+    return true;
+}
+
+/* Multimodal models keep the text model's keys in an object of their own. */
+static void enter(struct description *d, const struct chain *chain) {
+    for (int i = 0; i < chain->n; i++) {
+        const cJSON *const within = cJSON_GetObjectItemCaseSensitive(chain->entries[i], "within");
+        if (!cJSON_IsString(within)) continue;
+        const cJSON *const item = config_find(&d->config, within->valuestring);
+        if (cJSON_IsObject(item)) d->config.root = (cJSON *)item;
+        return;
+    }
+}
+
+static bool check_required(const struct description *d, struct io_error *err) {
+    static const enum description_key required[] = {D_EXPERTS, D_INTER};
+    char missing[128] = "";
+    size_t used = 0;
+    for (size_t i = 0; i < sizeof required / sizeof *required; i++)
+        if (!d->values[required[i]])
+            used += (size_t)snprintf(missing + used, sizeof missing - used, "%s%s", used ? ", " : "",
+                                     key_names[required[i]]);
+    return !used || io_fail(err, d->file, "missing: %s", missing);
+}
+
+static bool read_own(struct description *d, const char *options, struct io_error *err) {
+    struct file_map map;
+    if (!file_map_open(options, &map, err)) return false;
+    d->own = json_parse(options, map.data, map.size, &limits, err);
+    file_map_close(&map);
+    d->name = d->file = options;
+    return d->own != NULL;
+}
+
+static const cJSON *find_type(struct description *d, struct io_error *err) {
+    if (!config_string(&d->config, "model_type", &d->name, err)) return NULL;
+    const cJSON *const entry = find_family(d, d->name);
+    if (!entry)
+        io_error_set(
+            err, d->config.name,
+            "model_type: \"%.60s\" is not known; --options can describe it, with at least experts and "
+            "inter, or like and one of %s",
+            d->name, description_families());
+    return entry;
+}
+
+bool description_open(const struct config *config, const char *options, int64_t layer, struct description *d,
+                      struct io_error *err) {
+    const char *const text = families_files[0].text;
+    struct chain chain;
+    *d = (struct description){.file = families_files[0].path, .config = *config, .layer = layer};
+    d->table = json_parse(d->file, text, strlen(text), &limits, err);
+    if (!d->table || (options && !read_own(d, options, err))) return false;
+    const cJSON *const entry = options ? d->own : find_type(d, err);
+    if (!entry || !find_chain(d, entry, &chain, err)) return false;
+    enter(d, &chain);
+    while (chain.n > 0)
+        if (!set_entry(d, chain.entries[--chain.n], err)) return false;
+    return check_required(d, err);
+}
+
+void description_close(struct description *d) {
+    cJSON_Delete(d->own);
+    cJSON_Delete(d->table);
+    *d = (struct description){0};
+}
+
+/* "a|b" of config.json: the first that is there. */
+static void find_key(const struct description *d, const char *key, struct described *v) {
+    v->file = d->config.name;
+    for (const char *at = key; at; at = strchr(at, '|') ? strchr(at, '|') + 1 : NULL) {
+        snprintf(v->key, sizeof v->key, "%.*s", (int)strcspn(at, "|"), at);
+        v->item = config_find(&d->config, v->key);
+        if (v->item) return;
+    }
+    snprintf(v->key, sizeof v->key, "%s", key);
+}
+
+static bool is_reference(const cJSON *item) {
+    return cJSON_IsString(item) && item->valuestring[0] == '$';
+}
+
+static bool has_reference(const cJSON *list) {
+    const cJSON *item = list->child;
+    while (item && !is_reference(item))
+        item = item->next;
+    return item != NULL;
+}
+
+static void find_value(const struct description *d, const cJSON *item, struct described *v) {
+    if (is_reference(item))
+        find_key(d, item->valuestring + 1, v);
+    else if (item && !cJSON_IsNull(item))
+        v->item = item;
+}
+
+struct described description_list(const struct description *d, enum description_key key) {
+    struct described v = {.file = d->file};
+    const cJSON *const value = d->values[key];
+    snprintf(v.key, sizeof v.key, "%s", key_names[key]);
+    if (!cJSON_IsArray(value) || !has_reference(value)) {
+        find_value(d, value, &v);
+        return v;
+    }
+    for (const cJSON *item = value->child; item && !v.item; item = item->next)
+        find_value(d, item, &v);
+    return v;
+}
+
+struct described description_value(const struct description *d, enum description_key key) {
+    struct described v = description_list(d, key);
+    if (cJSON_IsArray(v.item) && cJSON_GetArrayItem(v.item, (int)d->layer))
+        v.item = cJSON_GetArrayItem(v.item, (int)d->layer);
+    return v;
+}
+
+bool description_refuse(const struct described *v, const char *expected, struct io_error *err) {
+    if (!v->item) return io_fail(err, v->file, "%s: missing, expected %s", v->key, expected);
+    return io_fail(err, v->file, "%s: expected %s, got %s", v->key, expected, json_show(v->item).text);
+}
+
+bool description_int(const struct description *d, enum description_key key, int64_t min, int64_t max,
+                     int64_t *value, struct io_error *err) {
+    const struct described v = description_value(d, key);
+    char expected[80];
+    if (json_integer(v.item, min, max, value)) return true;
+    snprintf(expected, sizeof expected, "an integer in %" PRId64 "..%" PRId64, min, max);
+    return description_refuse(&v, expected, err);
+}
+
+bool description_int_or(const struct description *d, enum description_key key, int64_t min, int64_t max,
+                        int64_t *value, struct io_error *err) {
+    return !description_value(d, key).item || description_int(d, key, min, max, value, err);
+}
+
+bool description_float_or(const struct description *d, enum description_key key, double min, double max,
+                          float *value, struct io_error *err) {
+    const struct described v = description_value(d, key);
+    char expected[80];
+    if (!v.item) return true;
+    *value = cJSON_IsNumber(v.item) ? (float)v.item->valuedouble : NAN;
+    if (*value >= min && *value <= max) return true;
+    snprintf(expected, sizeof expected, "a number in %.9g..%.9g", min, max);
+    return description_refuse(&v, expected, err);
+}
+
+bool description_choice_or(const struct description *d, enum description_key key, const char *const *choices,
+                           int *value, struct io_error *err) {
+    const struct described v = description_value(d, key);
+    char expected[256] = "one of ";
+    size_t used = strlen(expected);
+    if (!v.item) return true;
+    for (int i = 0; choices[i]; i++) {
+        if (cJSON_IsString(v.item) && strcmp(choices[i], v.item->valuestring) == 0) {
+            *value = i;
+            return true;
+        }
+        if (used < sizeof expected)
+            used +=
+                (size_t)snprintf(expected + used, sizeof expected - used, "%s%s", i ? ", " : "", choices[i]);
+    }
+    return description_refuse(&v, expected, err);
+}
+
+bool description_flag_or(const struct description *d, enum description_key key, bool *value,
+                         struct io_error *err) {
+    const struct described v = description_value(d, key);
+    if (!v.item) return true;
+    if (!cJSON_IsBool(v.item) && !cJSON_IsNumber(v.item)) return description_refuse(&v, "true or false", err);
+    *value = cJSON_IsTrue(v.item) || (cJSON_IsNumber(v.item) && v.item->valuedouble != 0);
+    return true;
+}
+
+const char *description_text(const struct description *d, enum description_key key, int i) {
+    const cJSON *const value = d->values[key];
+    if (cJSON_IsString(value)) return i == 0 ? value->valuestring : NULL;
+    return cJSON_IsArray(value) ? cJSON_GetStringValue(cJSON_GetArrayItem(value, i)) : NULL;
+}
+
+void description_help(void) {
+    printf("\nfamilies, by model_type in config.json:\n  %s\n\n"
+           "--options FILE describes another family, or changes one: a JSON object of the keys below.\n"
+           "  {\"like\": \"deepseek_v3\", \"n_group\": 1, \"scale\": [\"$router_scale\", 2.5]}\n"
+           "\"like\" names the family that has what FILE has not. A value is a number, a text, true or "
+           "false; or\n"
+           "\"$KEY\" for what config.json has under KEY (\"$a.b\": in an object; \"$a|b\": a or else b; a "
+           "list there\n"
+           "has a value for each layer); or a list of these, of which the first one that exists counts. "
+           "Names of\n"
+           "tensors may be such lists too. null removes a value.\n"
+           "  {\"cases\": {\"topk_method\": {\"greedy\": {\"n_group\": 1}, \"grouped\": {}}}}\n"
+           "adds keys by the value of config.json's topk_method. tools/clmoe/families.json of the source has "
+           "all\n"
+           "families in this form. Keys:\n",
+           description_families());
+    for (int k = 0; k < D_COUNT; k++)
+        printf("  %-18s %s\n", key_names[k], key_meanings[k]);
+}

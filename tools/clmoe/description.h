@@ -1,0 +1,130 @@
+/* SPDX-License-Identifier: MIT
+ * The description of a model family: options of its expert blocks and names of their tensors, by key. It is
+ * an entry of families.json, or a file of the user's in the same form.
+ *
+ * A key that the entry lacks is looked up in the entry that its key "like" names, and at last in the entry
+ * "common". "cases" changes an entry by values of config.json: {"cases": {"topk_method": {"greedy":
+ * {"n_group": 1}}}} adds the keys in the innermost object where topk_method is "greedy"; a value that is not
+ * listed is an error, an absent key changes nothing.
+ *
+ * A value is a literal, or "$KEY" for what config.json has under KEY ("a.b" and "a|b" as in config.h), or a
+ * list with such among its values, of which the first one that exists counts. Any other list, here or in
+ * config.json, holds one value for each layer. null is the same as no value. */
+#ifndef CLMOE_TOOLS_DESCRIPTION_H
+#define CLMOE_TOOLS_DESCRIPTION_H
+
+#include "io/config.h"
+
+/* X(NAME, "name", "what it is"): all keys but "like" and "cases". What stands in the help of `clmoe moe`. */
+#define DESCRIPTION_KEYS(X)                                                                                  \
+    X(WITHIN, "within",                                                                                      \
+      "the object of config.json that has the \"$\" keys, if it is there (\"text_config\")")                 \
+    X(LAYERS, "layers", "how many layers: a number, or a list of that length")                               \
+    X(FIRST, "first", "layers below it have no experts")                                                     \
+    X(LAST, "last", "nor do layers above it; -1: no such layers")                                            \
+    X(STEP, "step", "of the others only those of layer % step == offset have experts")                       \
+    X(OFFSET, "offset", "default: step - 1")                                                                 \
+    X(ONLY, "only", "a list of the layers that have experts, instead of the four above")                     \
+    X(EXCEPT, "except", "a list of layers that have none")                                                   \
+    X(KINDS, "kinds", "a list of layers' kinds, \"moe\" for experts; or a text of letters, E for experts")   \
+    X(HIDDEN, "hidden", "H")                                                                                 \
+    X(INTER, "inter", "I (required)")                                                                        \
+    X(EXPERTS, "experts", "E (required)")                                                                    \
+    X(TOPK, "topk", "k")                                                                                     \
+    X(SCORE, "score", "softmax, sigmoid or identity")                                                        \
+    X(N_GROUP, "n_group", "groups of experts")                                                               \
+    X(TOPK_GROUP, "topk_group", "how many of them are kept; default: all")                                   \
+    X(GROUP_SCORE, "group_score", "max or top2_sum")                                                         \
+    X(RENORM, "renorm", "none or sum; or false or true")                                                     \
+    X(RENORM_EPS, "renorm_eps", "added to the sum")                                                          \
+    X(SCALE, "scale", "factor on the weights")                                                               \
+    X(GAMMA_ON_INPUT, "gamma_on_input", "true: weights are on the input of experts, not on their output")    \
+    X(ACT, "act", "silu, swish, gelu, gelu_pytorch_tanh, gelu_new, relu or relu2")                           \
+    X(ALPHA, "alpha", "of silu: x sigmoid(alpha x)")                                                         \
+    X(GATE_MAX, "gate_max", "upper limit of the gate")                                                       \
+    X(UP_MAX, "up_max", "limit of the up rows, of both signs")                                               \
+    X(UP_ADD, "up_add", "act(gate) * (up + up_add)")                                                         \
+    X(GLU, "glu", "rows of gate_up_proj: gate_up, up_gate or interleaved; none: there is only up_proj")      \
+    X(W1_ORDER, "w1_order", "enk ([E, 2I, H]) or ekn ([E, H, 2I]), gate and up")                             \
+    X(W2_ORDER, "w2_order", "enk ([E, H, I]) or ekn ([E, I, H])")                                            \
+    X(SHARED, "shared", "true or a number above 0: there is a shared expert")                                \
+    X(BLOCK, "block", "what names of tensors begin with; in all of them {L} is the layer, {E} the expert")   \
+    X(ROUTER, "router", "[E, H]")                                                                            \
+    X(ROUTER_BIAS, "router_bias", "[E]")                                                                     \
+    X(SELECT_BIAS, "select_bias", "[E], for the choice alone (e_score_correction_bias)")                     \
+    X(GATE_UP_PROJ, "gate_up_proj", "all experts; or, where the checkpoint has none of it, both of")         \
+    X(GATE_PROJ, "gate_proj", "a tensor for each expert, or without {E} one of all")                         \
+    X(UP_PROJ, "up_proj", "the same")                                                                        \
+    X(DOWN_PROJ, "down_proj", "the same")                                                                    \
+    X(GATE_UP_BIAS, "gate_up_proj_bias", "[E, 2I]")                                                          \
+    X(DOWN_BIAS, "down_proj_bias", "[E, H]")                                                                 \
+    X(SHARED_GATE, "shared_gate", "[1, H]: the sigmoid of its product with x weighs the shared expert")      \
+    X(SHARED_GATE_PROJ, "shared_gate_proj", "the shared expert's, of any width")                             \
+    X(SHARED_UP_PROJ, "shared_up_proj", "the same")                                                          \
+    X(SHARED_DOWN_PROJ, "shared_down_proj", "the same")
+
+enum description_key {
+#define X(name, text, meaning) D_##name,
+    DESCRIPTION_KEYS(X)
+#undef X
+        D_COUNT
+};
+
+/* Nothing in it is owned but `table` and `own`. */
+struct description {
+    const char *name;             /* "mixtral", or the file                                    */
+    const char *file;             /* where literals are from, for messages                     */
+    cJSON *table, *own;           /* families.json; the user's file or NULL                    */
+    struct config config;         /* config.json, or the object "within" it                    */
+    int64_t layer;                /* which value of lists counts                               */
+    const cJSON *values[D_COUNT]; /* NULL where nothing has the key                            */
+};
+
+/* A value where it was found. `item` is NULL where there is none; then `key` is the last place it was missed.
+ */
+struct described {
+    const cJSON *item;
+    const char *file;
+    char key[128];
+};
+
+/* Describes `config`, by `options` (a file) if not NULL, else by model_type. `{0}` and a failed one can be
+ * closed. `config` must outlive the description. */
+bool description_open(const struct config *config, const char *options, int64_t layer, struct description *d,
+                      struct io_error *err);
+void description_close(struct description *d);
+
+/* The value of a key for the layer; `description_list` does not take a list for one of a value for each
+ * layer. */
+struct described description_value(const struct description *d, enum description_key key);
+struct described description_list(const struct description *d, enum description_key key);
+
+/* "FILE: KEY: expected WHAT, got ..."; false. */
+bool description_refuse(const struct described *v, const char *expected, struct io_error *err);
+
+/* Required values of a type, as in config.h. */
+bool description_int(const struct description *d, enum description_key key, int64_t min, int64_t max,
+                     int64_t *value, struct io_error *err);
+
+/* The same where `*value` keeps what it holds if there is none. */
+bool description_int_or(const struct description *d, enum description_key key, int64_t min, int64_t max,
+                        int64_t *value, struct io_error *err);
+bool description_float_or(const struct description *d, enum description_key key, double min, double max,
+                          float *value, struct io_error *err);
+bool description_choice_or(const struct description *d, enum description_key key, const char *const *choices,
+                           int *value, struct io_error *err);
+
+/* true, false, or a number, where all but 0 is true. */
+bool description_flag_or(const struct description *d, enum description_key key, bool *value,
+                         struct io_error *err);
+
+/* The i-th alternative of a text such as a tensor's name; NULL behind the last. */
+const char *description_text(const struct description *d, enum description_key key, int i);
+
+/* All names of the table but "common", as "mixtral, olmoe, ...". */
+const char *description_families(void);
+
+/* Prints how to write a description. */
+void description_help(void);
+
+#endif
