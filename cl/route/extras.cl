@@ -123,4 +123,13 @@ inline float value_of(float logit, float2 adjust) { return logit; }
 
 inline float divisor(float sum, float eps, int renorm) { return sum + eps; }
 
+// What is left of finish_token without options.
+inline void finish_weights(int k, int renorm, float eps, float scale, global float *gamma) {
+    float sum = 0.0f;
+    for (int j = 0; j < k; j++)
+        sum += gamma[j];
+    for (int j = 0; j < k; j++)
+        gamma[j] = scale * (renorm ? renormed(gamma[j], sum + eps) : gamma[j]);
+}
+
 #endif

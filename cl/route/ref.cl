@@ -125,10 +125,6 @@ kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) void route_ref(
     const struct extras extra = EXTRAS_ARGUMENTS;
     finish_token(&extra, t, token_is_valid(&extra, t), k, 0, renorm, eps, scale, id, weight);
 #else
-    float sum = 0.0f;
-    for (int j = 0; j < k; j++)
-        sum += weight[j];
-    for (int j = 0; j < k; j++)
-        weight[j] = scale * (renorm ? renormed(weight[j], sum + eps) : weight[j]);
+    finish_weights(k, renorm, eps, scale, weight);
 #endif
 }

@@ -13,13 +13,24 @@ static void define_problem(struct kernel_spec *spec, const struct route_problem 
     spec_define(spec, "EXTRAS", "%d", route_has_extras(p));
 }
 
+/* With renormalised weights p / sum the sum cancels, up to eps * sum beside a total of at least 1. */
+#define EPS_IS_NOTHING 1e-12f
+
+static bool needs_sum(const struct route_problem *p) {
+    return !p->renorm || p->capacity || p->eps > EPS_IS_NOTHING || p->bias ||
+           p->group == ROUTE_GROUP_TOP2_SUM;
+}
+
+static enum clmoe_status launch_tokens(const struct run *run, int64_t tokens_per_group) {
+    const struct route_call *const c = run->call;
+    return route_launch(run, ceil_div(c->tokens, tokens_per_group));
+}
+
 /* ---- packed: warps, by inline PTX ---- */
 
 #define PACKED_LOCAL 128
 #define PACKED_MAX_K 16
 #define PACKED_MAX_EXPERTS 512
-/* With renormalised weights p / sum the sum cancels, up to eps * sum beside a total of at least 1. */
-#define EPS_IS_NOTHING 1e-12f
 
 static int packed_per(const struct route_problem *p) {
     return p->experts > 128 && p->topk <= 8 ? 32 : 16;
@@ -50,7 +61,7 @@ static void packed_prepare(const struct device *dev, const void *problem, struct
     struct kernel_spec *const spec = recipe_add(recipe, "route/packed.cl", "route_packed", PACKED_LOCAL);
     define_problem(spec, p);
     spec_define(spec, "PTX", "1");
-    spec_define(spec, "SUM", "%d", !p->renorm || p->capacity || p->eps > EPS_IS_NOTHING);
+    spec_define(spec, "SUM", "%d", needs_sum(p));
     spec_define(spec, "LANES", "%d", (int)lanes);
     spec_define(spec, "PER", "%d", (int)per);
     spec_define(spec, "KMAX_LOG2", "%d", p->topk <= 8 ? 3 : 4);
@@ -60,7 +71,33 @@ static void packed_prepare(const struct device *dev, const void *problem, struct
 }
 
 static enum clmoe_status packed_run(const struct run *run) {
-    return route_launch(run, PACKED_LOCAL / packed_lanes(run->problem));
+    return launch_tokens(run, PACKED_LOCAL / packed_lanes(run->problem));
+}
+
+/* ---- cpu ---- */
+
+/* Work-groups, of one work-item each, for each compute unit: enough to even out those that take longer. */
+#define GROUPS_PER_UNIT 8
+
+static bool any_fits(const struct device *dev, const void *problem, struct reason *why) {
+    (void)dev, (void)problem, (void)why;
+    return true;
+}
+
+static void cpu_prepare(const struct device *dev, const void *problem, struct recipe *recipe) {
+    const struct route_problem *const p = problem;
+    struct kernel_spec *const spec = recipe_add(recipe, "route/cpu.cl", "route_cpu", 1);
+    define_problem(spec, p);
+    spec_define(spec, "CAPACITY", "%d", (int)ceil_pow2(p->experts < 16 ? 16 : p->experts));
+    spec_define(spec, "SUM", "%d", needs_sum(p));
+    spec_define(spec, "GIVEN", "%d", p->given);
+    route_prepare_capacity(dev, p, recipe);
+}
+
+static enum clmoe_status cpu_run(const struct run *run) {
+    const struct route_call *const c = run->call;
+    const int64_t most = (int64_t)run->dev->caps.compute_units * GROUPS_PER_UNIT;
+    return route_launch(run, c->tokens < most ? c->tokens : most);
 }
 
 /* ---- lanes ---- */
@@ -113,15 +150,10 @@ static void lanes_prepare(const struct device *dev, const void *problem, struct 
 
 static enum clmoe_status lanes_run(const struct run *run) {
     const struct lanes_shape s = lanes_shape(run->dev, run->problem);
-    return route_launch(run, s.local / s.lanes);
+    return launch_tokens(run, s.local / s.lanes);
 }
 
 /* ---- ref ---- */
-
-static bool ref_fits(const struct device *dev, const void *problem, struct reason *why) {
-    (void)dev, (void)problem, (void)why;
-    return true;
-}
 
 static void ref_prepare(const struct device *dev, const void *problem, struct recipe *recipe) {
     const struct route_problem *const p = problem;
@@ -133,13 +165,14 @@ static void ref_prepare(const struct device *dev, const void *problem, struct re
 }
 
 static enum clmoe_status ref_run(const struct run *run) {
-    return route_launch(run, (int64_t)run->local[0]);
+    return launch_tokens(run, (int64_t)run->local[0]);
 }
 
 static const struct kernel_row rows[] = {
     {"route_packed", packed_fits, packed_prepare, packed_run, .needs = CLMOE_FEATURE_NV_PTX},
+    {"route_cpu", any_fits, cpu_prepare, cpu_run, .needs = CLMOE_FEATURE_CPU},
     {"route_lanes", lanes_fits, lanes_prepare, lanes_run},
-    {"route_ref", ref_fits, ref_prepare, ref_run},
+    {"route_ref", any_fits, ref_prepare, ref_run},
 };
 
 const struct kernel_table route_table = {"route", rows, sizeof rows / sizeof *rows};

@@ -85,7 +85,7 @@ static void bind_weighing(struct bind *b, const struct route_problem *p, bool la
     bind_f32(b, last ? p->scale : 1.0f);
 }
 
-static enum clmoe_status launch_row(const struct run *run, int64_t tokens_per_group) {
+static enum clmoe_status launch_row(const struct run *run, int64_t groups) {
     const struct route_problem *const p = run->problem;
     const struct route_call *const c = run->call;
     const bool last = !p->capacity;
@@ -102,8 +102,7 @@ static enum clmoe_status launch_row(const struct run *run, int64_t tokens_per_gr
     bind_weighing(&b, p, last);
     if (route_has_extras(p)) bind_extras(&b, p, c, last);
     TRY(bind_end(&b, run->launch->log));
-    return launch_kernel(run->launch, run->kernels[0], (uint64_t)ceil_div(c->tokens, tokens_per_group),
-                         run->local[0]);
+    return launch_kernel(run->launch, run->kernels[0], (uint64_t)groups, run->local[0]);
 }
 
 static enum clmoe_status launch_capacity(const struct run *run) {
@@ -138,12 +137,12 @@ static enum clmoe_status launch_finish(const struct run *run) {
                          run->local[2]);
 }
 
-enum clmoe_status route_launch(const struct run *run, int64_t tokens_per_group) {
+enum clmoe_status route_launch(const struct run *run, int64_t groups) {
     const struct route_problem *const p = run->problem;
     const struct route_call *const c = run->call;
     const bool outputs = p->topk + p->shared_slots > 0 || c->identity_gamma.mem;
     if (c->tokens == 0 || !outputs) return CLMOE_OK;
-    TRY(launch_row(run, tokens_per_group));
+    TRY(launch_row(run, groups));
     if (!p->capacity) return CLMOE_OK;
     TRY(launch_capacity(run));
     return launch_finish(run);

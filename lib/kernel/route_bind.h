@@ -15,7 +15,7 @@ bool route_has_extras(const struct route_problem *p);
 /* After the row has added its kernel. */
 void route_prepare_capacity(const struct device *dev, const struct route_problem *p, struct recipe *recipe);
 
-/* Runs all of the plan's kernels; the row's one takes so many tokens a work-group. */
-enum clmoe_status route_launch(const struct run *run, int64_t tokens_per_group);
+/* Runs all of the plan's kernels, the row's one in so many work-groups. */
+enum clmoe_status route_launch(const struct run *run, int64_t groups);
 
 #endif
