@@ -299,7 +299,7 @@ TABLE = [
      "--experts-per-buffer: expected an integer in 1..4096"),
     ("moe --model m --device warp9 " + MOE_OUT, 2, 'no device matches "warp9"'),
     ("moe --model m-no-weights " + MOE_OUT, 2, "m-no-weights: holds neither model.safetensors nor"),
-    ("moe --model m-qwen2 " + MOE_OUT, 2, "blocks of qwen2_moe are not run: they have shared experts"),
+    ("moe --model m-qwen2 " + MOE_OUT, 2, 'no tensor "model.layers.0.mlp.gate.weight": layer 0 has no experts'),
     ("moe --model m-unknown " + MOE_OUT, 2, 'model_type: "llama" is not known'),
     ("moe --model m-act " + MOE_OUT, 2, "hidden_act: expected one of silu"),
     ("moe --model m-no-hidden " + MOE_OUT, 2, "hidden_size: missing"),

@@ -12,7 +12,7 @@ struct search {
     const struct description *description;
     const char *prefix; /* the description's, "model.layers.{L}.mlp." */
     struct block *block;
-    bool has_dtype;
+    bool has_dtype, has_dense; /* the dtypes of the block are known */
     struct io_error *err;
 };
 
@@ -154,6 +154,7 @@ static bool no_name(const struct search *s, enum description_key key) {
 }
 
 static bool find_experts(struct search *s, const struct family *f) {
+    const int64_t width = family_width(f);
     const char *fused, *gate, *up, *down;
     const bool is_fused = choose(s, D_GATE_UP_PROJ, &fused), gated = f->glu != CLMOE_GLU_NONE;
     choose(s, D_GATE_PROJ, &gate);
@@ -162,16 +163,16 @@ static bool find_experts(struct search *s, const struct family *f) {
     if (!down) return no_name(s, D_DOWN_PROJ);
     s->block->glu = f->glu;
     if (gated && fused && (is_fused || !gate)) {
-        if (!find_matrix(s, W1, fused, 2 * f->inter, f->hidden, f->w1_order)) return false;
+        if (!find_matrix(s, W1, fused, 2 * f->inter, width, f->w1_order)) return false;
     } else {
         if (gated && !gate) return no_name(s, D_GATE_PROJ);
         if (!up) return no_name(s, D_UP_PROJ);
         if (gated) s->block->glu = CLMOE_GLU_APART;
-        if (!find_matrix(s, W1, gated ? gate : up, f->inter, f->hidden, f->w1_order) ||
-            (gated && !find_matrix(s, W1_UP, up, f->inter, f->hidden, f->w1_order)))
+        if (!find_matrix(s, W1, gated ? gate : up, f->inter, width, f->w1_order) ||
+            (gated && !find_matrix(s, W1_UP, up, f->inter, width, f->w1_order)))
             return false;
     }
-    return find_matrix(s, W2, down, f->hidden, f->inter, f->w2_order);
+    return find_matrix(s, W2, down, width, f->inter, f->w2_order);
 }
 
 /* A tensor [E, each] as f32; of [E], whatever dimensions of 1 it has besides. */
@@ -194,24 +195,43 @@ static bool find_vector(const struct search *s, enum description_key key, int64_
     return true;
 }
 
-/* The width of a shared expert is what its tensors have. */
+/* A weight that every token uses. */
+static bool find_dense(struct search *s, enum description_key key, int64_t rows, int64_t columns,
+                       struct array *array) {
+    const int64_t shape[] = {rows, columns};
+    struct dense *const dense = &s->block->dense;
+    const char *name;
+    choose(s, key, &name);
+    if (!name) return no_name(s, key);
+    const struct tensor_name full = tensor_name(s, name, 0, "");
+    if (!take(s, full.text, 2, shape, array)) return false;
+    if (s->has_dense && array->dtype != dense->dtype)
+        return io_fail(s->err, s->checkpoint->name, "\"%.100s\" holds %s, but other dense weights %s",
+                       full.text, array_dtype_name(array->dtype), array_dtype_name(dense->dtype));
+    dense->dtype = array->dtype;
+    s->has_dense = true;
+    return true;
+}
+
+/* How wide shared experts are is what their tensors say. */
 static bool find_shared(struct search *s, const struct family *f) {
-    struct shared *const shared = &s->block->shared;
-    const char *gate, *up, *down, *weight;
-    choose(s, D_SHARED_GATE_PROJ, &gate);
+    struct dense *const d = &s->block->dense;
+    const char *up;
     choose(s, D_SHARED_UP_PROJ, &up);
-    choose(s, D_SHARED_DOWN_PROJ, &down);
-    choose(s, D_SHARED_GATE, &weight);
-    if (!up) return no_name(s, D_SHARED_UP_PROJ);
-    if (!down) return no_name(s, D_SHARED_DOWN_PROJ);
-    const struct tensor_name up_name = tensor_name(s, up, 0, "");
-    const struct checkpoint_weight *const found = checkpoint_find(s->checkpoint, up_name.text);
+    const struct checkpoint_weight *const found =
+        up ? checkpoint_find(s->checkpoint, tensor_name(s, up, 0, "").text) : NULL;
     const int64_t width = found && found->tensor->ndim == 2 ? found->tensor->shape[0] : 1;
-    const int64_t in[] = {width, f->hidden}, out[] = {f->hidden, width}, one[] = {1, f->hidden};
-    return take(s, up_name.text, 2, in, &shared->up) &&
-           (!gate || take(s, tensor_name(s, gate, 0, "").text, 2, in, &shared->gate)) &&
-           take(s, tensor_name(s, down, 0, "").text, 2, out, &shared->down) &&
-           (!weight || take(s, tensor_name(s, weight, 0, "").text, 2, one, &shared->weight));
+    return find_dense(s, D_SHARED_UP_PROJ, width, f->hidden, &d->up) &&
+           (!description_text(s->description, D_SHARED_GATE_PROJ, 0) ||
+            find_dense(s, D_SHARED_GATE_PROJ, width, f->hidden, &d->gate)) &&
+           find_dense(s, D_SHARED_DOWN_PROJ, f->hidden, width, &d->down) &&
+           (!description_text(s->description, D_SHARED_GATE, 0) ||
+            find_dense(s, D_SHARED_GATE, 1, f->hidden, &d->shared_gate));
+}
+
+static bool find_latent(struct search *s, const struct family *f) {
+    return find_dense(s, D_LATENT_IN, f->latent, f->hidden, &s->block->dense.latent_in) &&
+           find_dense(s, D_LATENT_OUT, f->hidden, f->latent, &s->block->dense.latent_out);
 }
 
 /* The prefix with which the layer has a router. */
@@ -239,20 +259,30 @@ bool block_find(const struct checkpoint *checkpoint, const struct description *d
         !find_experts(&s, family))
         return false;
     const int64_t rows = family->glu == CLMOE_GLU_NONE ? family->inter : 2 * family->inter;
+    const int64_t width = family_width(family);
     for (int m = 0; m < N_MATRICES; m++)
         block->matrices[m].bytes =
             (size_t)(block->matrices[m].rows * block->matrices[m].columns) * array_dtype_size(block->dtype);
     return find_vector(&s, D_ROUTER_BIAS, 1, &block->router_bias) &&
            find_vector(&s, D_SELECT_BIAS, 1, &block->select_bias) &&
            find_vector(&s, D_GATE_UP_BIAS, rows, &block->bias1) &&
-           find_vector(&s, D_DOWN_BIAS, family->hidden, &block->bias2) &&
-           (!family->shared || find_shared(&s, family));
+           find_vector(&s, D_DOWN_BIAS, width, &block->bias2) &&
+           (!family->latent || find_latent(&s, family)) && (!family->shared || find_shared(&s, family));
 }
 
 void block_free(struct block *block) {
-    struct array *const arrays[] = {&block->router,    &block->router_bias, &block->select_bias,
-                                    &block->bias1,     &block->bias2,       &block->shared.gate,
-                                    &block->shared.up, &block->shared.down, &block->shared.weight};
+    struct dense *const d = &block->dense;
+    struct array *const arrays[] = {&block->router,
+                                    &block->router_bias,
+                                    &block->select_bias,
+                                    &block->bias1,
+                                    &block->bias2,
+                                    &d->latent_in,
+                                    &d->latent_out,
+                                    &d->gate,
+                                    &d->up,
+                                    &d->down,
+                                    &d->shared_gate};
     for (size_t i = 0; i < sizeof arrays / sizeof *arrays; i++)
         array_free(arrays[i]);
     for (int m = 0; m < N_MATRICES; m++) {

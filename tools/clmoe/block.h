@@ -21,10 +21,12 @@ struct matrix {
     size_t bytes; /* of one expert, decoded */
 };
 
-/* A dense gated layer, or one without a gate. */
-struct shared {
-    struct array gate, up, down; /* [S, H] or none, [S, H], [H, S]                        */
-    struct array weight;         /* [1, H] or none: y * sigmoid(x . weight)               */
+/* What every token uses, all of one dtype. */
+struct dense {
+    enum array_dtype dtype;
+    struct array latent_in, latent_out; /* [Z, H], [H, Z], or none */
+    struct array gate, up, down;        /* of shared experts: [S, H] or none, [S, H], [H, S]; or none */
+    struct array shared_gate;           /* [1, H], or none */
 };
 
 struct block {
@@ -35,7 +37,7 @@ struct block {
     enum array_dtype dtype;                /* of the experts' weights               */
     enum clmoe_glu glu;                    /* of W1, and W1_UP if there is one      */
     struct matrix matrices[N_MATRICES];
-    struct shared shared;
+    struct dense dense;
 };
 
 /* Weights are borrowed from the checkpoint. `{0}` and a failed block can be freed. */

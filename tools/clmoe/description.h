@@ -29,14 +29,16 @@
     X(KINDS, "kinds", "a list of layers' kinds, \"moe\" for experts; or a text of letters, E for experts")   \
     X(HIDDEN, "hidden", "H")                                                                                 \
     X(INTER, "inter", "I (required)")                                                                        \
+    X(LATENT, "latent", "Z, the size that the experts work in; default: H")                                  \
     X(EXPERTS, "experts", "E (required)")                                                                    \
     X(TOPK, "topk", "k")                                                                                     \
-    X(SCORE, "score", "softmax, sigmoid or identity")                                                        \
+    X(SCORE, "score", "softmax, sigmoid, sqrt_softplus, sparsemixer or identity")                            \
+    X(MIXER_EPS, "mixer_eps", "of sparsemixer; default: 0.01")                                               \
     X(N_GROUP, "n_group", "groups of experts")                                                               \
     X(TOPK_GROUP, "topk_group", "how many of them are kept; default: all")                                   \
-    X(GROUP_SCORE, "group_score", "max or top2_sum")                                                         \
-    X(RENORM, "renorm", "none or sum; or false or true")                                                     \
-    X(RENORM_EPS, "renorm_eps", "added to the sum")                                                          \
+    X(GROUP_SCORE, "group_score", "max, top2_sum, or each: no choice of groups")                             \
+    X(RENORM, "renorm", "none, sum or clamp; or false or true")                                              \
+    X(RENORM_EPS, "renorm_eps", "added to the sum, or its lower limit")                                      \
     X(SCALE, "scale", "factor on the weights")                                                               \
     X(GAMMA_ON_INPUT, "gamma_on_input", "true: weights are on the input of experts, not on their output")    \
     X(ACT, "act", "silu, swish, gelu, gelu_pytorch_tanh, gelu_new, relu or relu2")                           \
@@ -58,6 +60,8 @@
     X(DOWN_PROJ, "down_proj", "the same")                                                                    \
     X(GATE_UP_BIAS, "gate_up_proj_bias", "[E, 2I]")                                                          \
     X(DOWN_BIAS, "down_proj_bias", "[E, H]")                                                                 \
+    X(LATENT_IN, "latent_in", "[Z, H]")                                                                      \
+    X(LATENT_OUT, "latent_out", "[H, Z]")                                                                    \
     X(SHARED_GATE, "shared_gate", "[1, H]: the sigmoid of its product with x weighs the shared expert")      \
     X(SHARED_GATE_PROJ, "shared_gate_proj", "the shared expert's, of any width")                             \
     X(SHARED_UP_PROJ, "shared_up_proj", "the same")                                                          \

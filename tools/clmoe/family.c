@@ -8,15 +8,16 @@
 #define MAX_LAYERS (1 << 20)
 #define MAX_SIZE (1 << 24)
 
-static const char *const scores[] = {"softmax", "sigmoid", "identity", NULL};
-static const enum clmoe_score score_kinds[] = {CLMOE_SCORE_SOFTMAX, CLMOE_SCORE_SIGMOID,
-                                               CLMOE_SCORE_IDENTITY};
+static const char *const scores[] = {"softmax", "sigmoid", "identity", "sqrt_softplus", "sparsemixer", NULL};
+static const enum clmoe_score score_kinds[] = {CLMOE_SCORE_SOFTMAX, CLMOE_SCORE_SIGMOID, CLMOE_SCORE_IDENTITY,
+                                               CLMOE_SCORE_SQRT_SOFTPLUS, CLMOE_SCORE_SPARSEMIXER};
 
-static const char *const group_scores[] = {"max", "top2_sum", NULL};
-static const enum clmoe_group_score group_score_kinds[] = {CLMOE_GROUP_MAX, CLMOE_GROUP_TOP2_SUM};
+static const char *const group_scores[] = {"max", "top2_sum", "each", NULL};
+static const enum clmoe_group_score group_score_kinds[] = {CLMOE_GROUP_MAX, CLMOE_GROUP_TOP2_SUM,
+                                                           CLMOE_GROUP_EACH};
 
-static const char *const renorms[] = {"none", "sum", NULL};
-static const enum clmoe_renorm renorm_kinds[] = {CLMOE_RENORM_NONE, CLMOE_RENORM_SUM};
+static const char *const renorms[] = {"none", "sum", "clamp", NULL};
+static const enum clmoe_renorm renorm_kinds[] = {CLMOE_RENORM_NONE, CLMOE_RENORM_SUM, CLMOE_RENORM_CLAMP};
 
 static const char *const acts[] = {"silu",     "swish", "gelu",  "gelu_pytorch_tanh",
                                    "gelu_new", "relu",  "relu2", NULL};
@@ -46,7 +47,7 @@ static bool read_groups(const struct description *d, struct clmoe_route_params *
                        (int)topk_group, (int)(p->experts / n_group), (int)p->topk);
     if (n_group == 1) return true;
     p->n_group = (int32_t)n_group;
-    p->topk_group = (int32_t)topk_group;
+    p->topk_group = p->group_score == CLMOE_GROUP_EACH ? 0 : (int32_t)topk_group;
     return true;
 }
 
@@ -79,7 +80,8 @@ bool family_route(const struct description *d, struct clmoe_route_params *params
     if (!description_int(d, D_EXPERTS, 1, 4096, &experts, err) ||
         !description_int(d, D_TOPK, 1, experts < 64 ? experts : 64, &topk, err) ||
         !description_choice_or(d, D_SCORE, scores, &score, err) ||
-        !description_choice_or(d, D_GROUP_SCORE, group_scores, &group_score, err))
+        !description_choice_or(d, D_GROUP_SCORE, group_scores, &group_score, err) ||
+        !description_float_or(d, D_MIXER_EPS, 0, FLT_MAX, &p.mixer_eps, err))
         return false;
     p.experts = (int32_t)experts;
     p.topk = (int32_t)topk;
@@ -172,6 +174,7 @@ bool family_read(const struct description *d, struct family *family, struct io_e
     if (!check_layer(d, err) || !family_route(d, &f.route, err) || !read_act(d, &f.act, err) ||
         !description_int(d, D_HIDDEN, 1, MAX_SIZE, &f.hidden, err) ||
         !description_int(d, D_INTER, 1, MAX_SIZE, &f.inter, err) ||
+        !description_int_or(d, D_LATENT, 1, MAX_SIZE, &f.latent, err) ||
         !description_choice_or(d, D_GLU, glus, &glu, err) ||
         !description_choice_or(d, D_W1_ORDER, orders, &order1, err) ||
         !description_choice_or(d, D_W2_ORDER, orders, &order2, err) ||

@@ -39,6 +39,11 @@ static int read_bias(struct job *job) {
     struct io_error error;
     int code = read_input(&job->usage, job->bias_path, job->bf16, &any);
     if (code >= 0) return code;
+    if (any.ndim == 2 && any.shape[0] == 1) { /* ERNIE's is a row */
+        any.ndim = 1;
+        any.shape[0] = any.shape[1];
+        any.shape[1] = 0;
+    }
     if (any.ndim != 1 || any.shape[0] != job->params.experts)
         code = command_fail(&job->usage, EXIT_USAGE, "%s: shape %s, expected (%d,)", job->bias_path,
                             array_shape_text(any.ndim, any.shape).text, (int)job->params.experts);

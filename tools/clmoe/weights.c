@@ -39,21 +39,22 @@ static int largest(struct session *s, const struct block *b, const struct weight
     return -1;
 }
 
-static int split(struct session *s, const struct block *b, const struct weights_options *options,
-                 struct weights *w, int32_t *per_buffer) {
+/* How many experts each buffer holds, and the list of buffers. */
+static int split(struct session *s, const struct block *b, int64_t per_buffer, bool pack, struct weights *w,
+                 int32_t *each) {
     struct clmoe_device_info info;
     uint64_t bytes;
     clmoe_context_device_info(s->ctx, &info);
-    const int code = largest(s, b, w, options->pack, &bytes);
+    const int code = largest(s, b, w, pack, &bytes);
     if (code >= 0) return code;
     uint64_t fit = info.caps.max_alloc / bytes;
     if (fit == 0)
         return command_fail(s->usage, EXIT_FAILED,
                             "one expert needs a buffer of %llu bytes, the device allows %llu",
                             (unsigned long long)bytes, (unsigned long long)info.caps.max_alloc);
-    if (options->per_buffer && (uint64_t)options->per_buffer < fit) fit = (uint64_t)options->per_buffer;
-    *per_buffer = fit < (uint64_t)b->experts ? (int32_t)fit : b->experts;
-    w->n_parts = (b->experts + *per_buffer - 1) / *per_buffer;
+    if (per_buffer && (uint64_t)per_buffer < fit) fit = (uint64_t)per_buffer;
+    *each = fit < (uint64_t)b->experts ? (int32_t)fit : b->experts;
+    w->n_parts = (b->experts + *each - 1) / *each;
     for (int m = 0; m < N_MATRICES; m++) {
         if (b->matrices[m].n_arrays == 0) continue;
         w->parts[m] = calloc((size_t)w->n_parts, sizeof *w->parts[m]);
@@ -108,57 +109,53 @@ static int pack_part(struct session *s, const struct block *b, const struct weig
     return -1;
 }
 
-static int upload_router(struct session *s, const struct array *router, enum array_dtype dtype,
-                         struct clmoe_tensor *tensor) {
-    struct array wide = {0}, converted = {0};
-    struct io_error error;
-    if (router->dtype == dtype) return session_upload(s, router, tensor);
-    const bool ok = array_to_f32("router", router, &wide, &error) &&
-                    array_from_f32("router", &wide, dtype, &converted, &error);
-    const int code =
-        ok ? session_upload(s, &converted, tensor) : command_fail(s->usage, EXIT_FAILED, "%s", error.text);
-    array_free(&wide);
-    array_free(&converted);
-    return code;
-}
-
 /* Stacked weights go up as they lie if the order of both products is one that the kernels read. */
 static enum clmoe_w_order common_order(const struct block *b) {
     return b->matrices[W1].order == b->matrices[W2].order ? b->matrices[W1].order : CLMOE_W_ENK;
 }
 
-static int upload_vectors(struct session *s, const struct block *b, struct weights *w) {
+static int upload_arrays(struct session *s, const struct block *b, struct weights *w) {
+    const struct dense *const d = &b->dense;
     const struct {
         const struct array *array;
         struct clmoe_tensor *tensor;
-    } vectors[] = {{&b->router_bias, &w->router_bias},
-                   {&b->select_bias, &w->select_bias},
-                   {&b->bias1, &w->bias1},
-                   {&b->bias2, &w->bias2}};
+    } arrays[] = {
+        {&b->router, &w->router},
+        {&b->router_bias, &w->router_bias},
+        {&b->select_bias, &w->select_bias},
+        {&b->bias1, &w->bias1},
+        {&b->bias2, &w->bias2},
+        {&d->latent_in, &w->latent_in},
+        {&d->latent_out, &w->latent_out},
+        {d->gate.data ? &d->gate : &d->up, &w->shared_w1},
+        {d->gate.data ? &d->up : &d->gate, &w->shared_w1_up},
+        {&d->down, &w->shared_w2},
+        {&d->shared_gate, &w->shared_gate},
+    };
     int code = -1;
-    for (size_t i = 0; i < sizeof vectors / sizeof *vectors && code < 0; i++)
-        if (vectors[i].array->data) code = session_upload(s, vectors[i].array, vectors[i].tensor);
+    session_dtype(d->dtype, &w->dense_dtype);
+    for (size_t i = 0; i < sizeof arrays / sizeof *arrays && code < 0; i++)
+        if (arrays[i].array->data) code = session_upload(s, arrays[i].array, arrays[i].tensor);
     return code;
 }
 
-int weights_upload(struct session *s, const struct block *b, const struct weights_options *options,
+int weights_upload(struct session *s, const struct block *b, int64_t per_buffer, bool pack,
                    struct weights *w) {
-    int32_t per_buffer = 0;
+    int32_t each = 0;
     *w = (struct weights){.glu = b->glu, .order = common_order(b)};
     session_dtype(b->dtype, &w->dtype);
-    int code = upload_router(s, &b->router, options->activations, &w->router);
-    if (code < 0) code = upload_vectors(s, b, w);
-    if (code < 0) code = split(s, b, options, w, &per_buffer);
+    int code = upload_arrays(s, b, w);
+    if (code < 0) code = split(s, b, per_buffer, pack, w, &each);
     for (int32_t i = 0; i < w->n_parts && code < 0; i++) {
-        const int32_t first = i * per_buffer, left = b->experts - first;
-        const int32_t n = left < per_buffer ? left : per_buffer;
+        const int32_t first = i * each, left = b->experts - first;
+        const int32_t n = left < each ? left : each;
         for (int m = 0; m < N_MATRICES && code < 0; m++)
             if (w->parts[m]) code = upload_part(s, &b->matrices[m], first, n, w, &w->parts[m][i]);
-        if (code < 0 && options->pack) code = pack_part(s, b, w, W1, i, n);
-        if (code < 0 && options->pack) code = pack_part(s, b, w, W2, i, n);
+        if (code < 0 && pack) code = pack_part(s, b, w, W1, i, n);
+        if (code < 0 && pack) code = pack_part(s, b, w, W2, i, n);
         progress("loading experts", first + n, b->experts);
     }
-    if (code >= 0 || !options->pack) return code;
+    if (code >= 0 || !pack) return code;
     free(w->parts[W1_UP]); /* gate and up are one now */
     w->parts[W1_UP] = NULL;
     w->order = CLMOE_W_PACKED;
@@ -167,11 +164,11 @@ int weights_upload(struct session *s, const struct block *b, const struct weight
 }
 
 void weights_release(struct weights *w) {
-    session_release(&w->router);
-    session_release(&w->router_bias);
-    session_release(&w->select_bias);
-    session_release(&w->bias1);
-    session_release(&w->bias2);
+    struct clmoe_tensor *const tensors[] = {&w->router,       &w->router_bias, &w->select_bias, &w->bias1,
+                                            &w->bias2,        &w->latent_in,   &w->latent_out,  &w->shared_w1,
+                                            &w->shared_w1_up, &w->shared_w2,   &w->shared_gate};
+    for (size_t i = 0; i < sizeof tensors / sizeof *tensors; i++)
+        session_release(tensors[i]);
     for (int m = 0; m < N_MATRICES; m++) {
         for (int32_t i = 0; i < w->n_parts && w->parts[m]; i++)
             session_release(&w->parts[m][i]);

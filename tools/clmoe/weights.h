@@ -7,8 +7,11 @@
 #include "session.h"
 
 struct weights {
-    struct clmoe_tensor router; /* [E, H] in the dtype of the activations              */
+    struct clmoe_tensor router; /* [E, H]                                              */
     struct clmoe_tensor router_bias, select_bias, bias1, bias2; /* f32, as in struct block          */
+    struct clmoe_tensor latent_in, latent_out;                  /* as in struct dense              */
+    struct clmoe_tensor shared_w1, shared_w1_up, shared_w2, shared_gate;
+    enum clmoe_dtype dense_dtype;
     struct clmoe_tensor *parts[N_MATRICES]; /* n_parts of [E_i, R, K] or packed; NULL where no such */
     int32_t n_parts;
     enum clmoe_dtype dtype;
@@ -16,14 +19,10 @@ struct weights {
     enum clmoe_glu glu;
 };
 
-struct weights_options {
-    enum array_dtype activations;
-    int64_t per_buffer; /* experts in one buffer at most; 0: as many as fit       */
-    bool pack;          /* into the layout that the device prefers for many rows  */
-};
-
-/* Returns -1, or the exit code after printing an error; `weights` can be released in any case. */
-int weights_upload(struct session *s, const struct block *block, const struct weights_options *options,
+/* `per_buffer`: experts in one buffer at most, 0: as many as fit. `pack`: into the layout that the device
+ * prefers for many rows. Returns -1, or the exit code after printing an error; `weights` can be released in
+ * any case. */
+int weights_upload(struct session *s, const struct block *block, int64_t per_buffer, bool pack,
                    struct weights *weights);
 void weights_release(struct weights *weights);
 
