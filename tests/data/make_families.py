@@ -84,6 +84,7 @@ FAMILIES = {
                                      moe_shared_expert_intermediate_size=21, mamba_num_heads=2, mamba_head_dim=8,
                                      ssm_state_size=4, n_groups=1, layers_block_type=["full_attention", "moe"])),
 }
+FAMILIES["nemotron_h_latent"] = ("NemotronH", dict(FAMILIES["nemotron_h"][1], moe_latent_size=17))
 SHARDED = {"qwen3_moe": "12KB", "deepseek_v3": "16KB"}
 KEPT_F32 = {"bias": ("e_score_correction_bias", "expert_bias"), "ernie4_5_moe": ("gate.weight",),
             "hunyuan_v1_moe": ("gate.wg.weight",)}
