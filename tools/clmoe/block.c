@@ -263,6 +263,9 @@ bool block_find(const struct checkpoint *checkpoint, const struct description *d
     for (int m = 0; m < N_MATRICES; m++)
         block->matrices[m].bytes =
             (size_t)(block->matrices[m].rows * block->matrices[m].columns) * array_dtype_size(block->dtype);
+    if (block->glu == CLMOE_GLU_APART && description_text(description, D_GATE_UP_BIAS, 0))
+        return io_fail(err, description->file,
+                       "gate_up_proj_bias: expected with gate_up_proj, not with gate_proj");
     return find_vector(&s, D_ROUTER_BIAS, 1, &block->router_bias) &&
            find_vector(&s, D_SELECT_BIAS, 1, &block->select_bias) &&
            find_vector(&s, D_GATE_UP_BIAS, rows, &block->bias1) &&

@@ -156,10 +156,10 @@ int weights_upload(struct session *s, const struct block *b, int64_t per_buffer,
         progress("loading experts", first + n, b->experts);
     }
     if (code >= 0 || !pack) return code;
-    free(w->parts[W1_UP]); /* gate and up are one now */
+    free(w->parts[W1_UP]); /* gate and up are one now; their biases lie as they did */
     w->parts[W1_UP] = NULL;
     w->order = CLMOE_W_PACKED;
-    if (w->glu != CLMOE_GLU_NONE) w->glu = CLMOE_GLU_GATE_UP;
+    if (w->glu == CLMOE_GLU_APART) w->glu = CLMOE_GLU_GATE_UP;
     return code;
 }
 
