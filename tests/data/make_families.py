@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: MIT
 """Makes families/: small random checkpoints of each model family, with what its own code computes from them.
 
-Run where torch, transformers and onnxruntime are installed:  make_families.py [FAMILY...]
+Run where torch, transformers, onnx and onnxruntime are installed:  make_families.py [FAMILY...]
 The tests need none of them.
 
 families/FAMILY/ holds config.json and the tensors of one layer's expert block as transformers saves them, and
@@ -10,6 +10,9 @@ golden.safetensors: for f32 and for bf16 an input x, the block's output y, the r
 of the chosen experts, each row sorted by id since some routers give them in no order. Weights are the same in both (bf16,
 save those that a family keeps in f32). Inputs are such that the choice does not change, and is the same in both types,
 when every element of x is changed by up to MARGIN of it.
+
+families/onnx_*/ are onnxruntime's operator MoE on a CPU, in f32: its attributes are in config.json, its inputs are the
+tensors, and options.json describes it to the command. It shows no ids.
 """
 import importlib.metadata
 import json
@@ -18,6 +21,8 @@ import shutil
 import sys
 import tempfile
 
+import onnx
+import onnxruntime
 import torch
 import transformers
 from safetensors import safe_open
@@ -251,11 +256,67 @@ def make(family):
               {"made_with": " ".join(f"{p} {importlib.metadata.version(p)}" for p in ("torch", "transformers"))})
 
 
+# The attributes of onnxruntime's operator. Its CPU kernel knows no other activations and layouts.
+ONNX = {
+    "onnx_relu": {"activation_type": "relu", "normalize_routing_weights": 0, "k": 2},
+    "onnx_gelu": {"activation_type": "gelu", "normalize_routing_weights": 1, "k": 3},
+    "onnx_swiglu": {"activation_type": "swiglu", "normalize_routing_weights": 1, "k": 3, "swiglu_fusion": 1,
+                    "activation_alpha": 1.5, "activation_beta": 0.75, "swiglu_limit": 2.0},
+}
+# How --options puts it.
+ONNX_OPTIONS = {
+    "layers": 2, "hidden": "$hidden_size", "inter": "$inter_size", "experts": "$num_experts", "topk": "$k",
+    "renorm": "$normalize_routing_weights", "block": "", "router": "router", "glu": "none",
+    "gate_up_proj": "fc1_experts_weights", "up_proj": "fc1_experts_weights", "gate_up_proj_bias": "fc1_experts_bias",
+    "down_proj": "fc2_experts_weights", "down_proj_bias": "fc2_experts_bias",
+    "cases": {"activation_type": {
+        "relu": {"act": "relu"}, "silu": {"act": "silu"}, "gelu": {"act": "gelu_pytorch_tanh"},
+        "swiglu": {"act": "silu", "glu": "interleaved", "alpha": "$activation_alpha", "up_add": "$activation_beta",
+                   "gate_max": "$swiglu_limit", "up_max": "$swiglu_limit"}}},
+}
+ONNX_SIZES = {"hidden_size": 27, "inter_size": 14, "num_experts": 6}
+
+
+def run_onnx(attributes, inputs):
+    def info(name, array):
+        return onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, array.shape)
+    node = onnx.helper.make_node("MoE", list(inputs), ["y"], domain="com.microsoft", **attributes)
+    graph = onnx.helper.make_graph([node], "moe", [info(*i) for i in inputs.items()], [info("y", inputs["x"])])
+    model = onnx.helper.make_model(graph, ir_version=10, opset_imports=[
+        onnx.helper.make_opsetid("", 21), onnx.helper.make_opsetid("com.microsoft", 1)])
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    return torch.from_numpy(session.run(None, {name: array.numpy() for name, array in inputs.items()})[0])
+
+
+def make_onnx(name):
+    torch.manual_seed(sum(map(ord, name)))
+    hidden, inter, experts = ONNX_SIZES.values()
+    rows = inter * (2 if "swiglu_fusion" in ONNX[name] else 1)
+    out = os.path.join(ROOT, name)
+    tensors = {"fc1_experts_weights": torch.randn(experts, rows, hidden) * 0.3,
+               "fc1_experts_bias": torch.randn(experts, rows) * 0.5,
+               "fc2_experts_weights": torch.randn(experts, hidden, inter) * 0.3,
+               "fc2_experts_bias": torch.randn(experts, hidden) * 0.5, "router": torch.randn(experts, hidden) * 0.5}
+    tensors = {n: t.to(torch.bfloat16) for n, t in tensors.items()}
+    x, wide = torch.randn(7, hidden), {n: t.float() for n, t in tensors.items()}
+    logits = x @ wide.pop("router").T
+    shutil.rmtree(out, ignore_errors=True)
+    os.makedirs(out)
+    save_file(tensors, os.path.join(out, "model.safetensors"))
+    save_file({"f32.x": x, "f32.y": run_onnx(ONNX[name], {"x": x, "logits": logits, **wide})},
+              os.path.join(out, "golden.safetensors"),
+              {"made_with": "onnxruntime " + importlib.metadata.version("onnxruntime")})
+    for file, content in {"config": {"model_type": "onnx", **ONNX_SIZES, **ONNX[name]}, "options": ONNX_OPTIONS}.items():
+        with open(os.path.join(out, file + ".json"), "w") as f:
+            json.dump(content, f, indent=2)
+            f.write("\n")
+
+
 def main():
     torch.set_num_threads(1)
     transformers.logging.set_verbosity_error()
-    for family in sys.argv[1:] or FAMILIES:
-        make(family)
+    for family in sys.argv[1:] or [*FAMILIES, *ONNX]:
+        (make_onnx if family in ONNX else make)(family)
         print(family, flush=True)
 
 
