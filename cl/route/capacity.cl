@@ -19,6 +19,8 @@
 
 #define SLOT_MAJOR (ORDER == 1 || ORDER == 2)
 #define KEYED (ORDER >= 2)
+#define FAN (LOCAL_SIZE < 8 ? LOCAL_SIZE : 8)
+#define FANS (LOCAL_SIZE / FAN)
 
 struct pairs {
     const global int *ids; // of the sequence's first token
@@ -41,16 +43,27 @@ inline int count_token(const struct pairs *x, long t, uint least) {
     return n;
 }
 
-// The sum of the work-items' numbers, and of those before this one.
+// The sum of the work-items' numbers, and of those before this one: blocks of FAN items are added up, then the blocks.
 inline int sum_of_items(int mine, local int *swap, int *before) {
-    const int lid = get_local_id(0);
-    int sum = 0;
+    const int lid = get_local_id(0), block = lid / FAN;
+    local int *const blocks = swap + LOCAL_SIZE;
     swap[lid] = mine;
     barrier(CLK_LOCAL_MEM_FENCE);
-    for (int i = 0; i < LOCAL_SIZE; i++) {
-        if (i == lid) *before = sum;
-        sum += swap[i];
+    if (lid < FANS) {
+        int sum = 0;
+        for (int i = 0; i < FAN; i++)
+            sum += swap[lid * FAN + i];
+        blocks[lid] = sum;
     }
+    barrier(CLK_LOCAL_MEM_FENCE);
+    int sum = 0;
+    *before = 0;
+    for (int b = 0; b < FANS; b++) {
+        if (b == block) *before = sum;
+        sum += blocks[b];
+    }
+    for (int i = block * FAN; i < lid; i++)
+        *before += swap[i];
     barrier(CLK_LOCAL_MEM_FENCE);
     return sum;
 }
@@ -62,9 +75,11 @@ inline int count_pairs(const struct pairs *x, uint least, local int *swap) {
     return sum_of_items(mine, swap, &before);
 }
 
-// The largest number that `room` keys reach; 0 if there are fewer.
+// The largest number that `room` keys reach; 0 if there are no more than these.
 inline uint find_least(const struct pairs *x, int room, local int *swap) {
     uint least = 0;
+    if (room == 0) return 0xffffffffu;
+    if (count_pairs(x, 0, swap) <= room) return 0;
     for (uint bit = 1u << 31; bit; bit >>= 1)
         if (count_pairs(x, least | bit, swap) >= room) least |= bit;
     return least;
@@ -98,7 +113,7 @@ kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) void route_capaci
     const global int *ids, ulong ids_skip, long ids_stride, const global float *scores, ulong scores_skip,
     long scores_stride, global uchar *dropped, ulong dropped_skip, long tokens, long sequence, int routed, int k,
     int capacity) {
-    local int swap[LOCAL_SIZE];
+    local int swap[LOCAL_SIZE + FANS];
     const long index = get_group_id(0) / routed, first = index * sequence;
     struct pairs x = {ids + ids_skip + first * ids_stride,
                       scores + scores_skip + first * scores_stride,

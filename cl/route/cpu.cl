@@ -225,7 +225,7 @@ kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) void route_cpu(
 #endif
 #if (SCORE == SCORE_SOFTMAX && SUM) || !ON_LOGITS
         float values[CAPACITY];
-        for (int e = 0; e < experts; e++)
+        for (int e = 0; e < (experts + LANES - 1) / LANES * LANES; e++)
             values[e] = value_of(key_value(keys[e]), adjust);
 #endif
 #if SCORE == SCORE_SOFTMAX && SUM
