@@ -82,8 +82,9 @@ kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) void matmul_cpu(M
     float16 sums[TM][2];
     for (int r = 0; r < rows; r++)
         sums[r][0] = sums[r][1] = (float16)(0.0f);
-    for (long d0 = 0; d0 < depth; d0 += TK) {
-        const int steps = (int)min((long)TK, depth - d0);
+    const long all = steps_at(limits + limits_skip, e, start, depth, flags);
+    for (long d0 = 0; d0 < all; d0 += TK) {
+        const int steps = (int)min((long)TK, all - d0);
         for (int r0 = 0; r0 < rows; r0 += MR) {
             float xs[MR][TK];
             const int some = min(MR, rows - r0);

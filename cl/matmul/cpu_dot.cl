@@ -78,8 +78,9 @@ kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) void matmul_cpu_d
     for (int r = 0; r < rows; r++)
         for (int c = 0; c < 2 * WIDTH; c++)
             sums[r][c] = 0.0f;
-    for (long d0 = 0; d0 < depth; d0 += TK) {
-        const int steps = (int)min((long)TK, depth - d0);
+    const long all = steps_at(limits + limits_skip, e, n0, depth, flags);
+    for (long d0 = 0; d0 < all; d0 += TK) {
+        const int steps = (int)min((long)TK, all - d0);
         for (int r0 = 0; r0 < rows; r0 += MR) {
             float xs[MR][TK];
             const int some = min(MR, rows - r0);

@@ -44,7 +44,9 @@ kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) void matmul_few(M
         gate[c] = up[c] = 0.0f;
     }
     const ulong row = x_skip + x_row(i, p, token, flags) * x_stride;
-    for (long d = way; task == PAIR_COMPUTE && d < depth; d += ways) {
+    const long steps =
+        task == PAIR_COMPUTE ? steps_at(limits + limits_skip, e, start - slot, depth, flags) : 0;
+    for (long d = way; d < steps; d += ways) {
         const float a = LOAD(X_T, x, row + d);
         for (int c = 0; c < PER_ITEM; c++) {
             gate[c] += a * LOAD(W_T, w + w_skip, gate_at[c] + d * w_depth);

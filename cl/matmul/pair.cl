@@ -34,6 +34,8 @@
 #define K_FASTEST 256 // neighbours in w are neighbours in k
 #define DENSE 512     // no ids: every pair is expert 0's
 #define HAS_ADD 1024
+#define LIMIT_IN 2048  // limits[e] steps of K
+#define LIMIT_OUT 4096 // limits[e] columns of y
 
 // What an activation takes, as struct clmoe_activation has it: parameters of a function, and arguments for them
 #define ACT_PARAMS float alpha, float gate_max, float up_max, float up_add, float act_max, float gate_tanh, float up_tanh
@@ -47,10 +49,11 @@
         const global ELEM(BIAS_T) *bias_up, ulong bias_up_skip, long bias_up_expert, long bias_up_column,              \
         const global float *add, ulong add_skip, long add_pair, long add_column, const global float *add_up,           \
         ulong add_up_skip, long add_up_pair, long add_up_column, const global float *expert_scale,                     \
-        ulong expert_scale_skip, const global float *gamma, ulong gamma_skip, long gamma_stride,                       \
-        const global int *ids, ulong ids_skip, long ids_stride, const global int *offsets, ulong offsets_skip,         \
-        const global int *order, ulong order_skip, global ELEM(Y_T) *y, ulong y_skip, long y_stride, long pairs,       \
-        int k, int experts, int first, int count, long depth, long columns, int panel, ACT_PARAMS, int flags
+        ulong expert_scale_skip, const global int *limits, ulong limits_skip, const global float *gamma,               \
+        ulong gamma_skip, long gamma_stride, const global int *ids, ulong ids_skip, long ids_stride,                   \
+        const global int *offsets, ulong offsets_skip, const global int *order, ulong order_skip,                      \
+        global ELEM(Y_T) *y, ulong y_skip, long y_stride, long pairs, int k, int experts, int first, int count,        \
+        long depth, long columns, int panel, ACT_PARAMS, int flags
 
 static inline ulong column_at(long n, long stride, int panel) {
     return (n >> panel) * stride + (n & ((1 << panel) - 1));
@@ -66,6 +69,13 @@ static inline ulong pair_element(long p, long token, int k, long stride) {
 
 static inline long pair_at(long i, const global int *order, int flags) {
     return flags & SORTED ? order[i] : i;
+}
+
+// Steps of K for columns from n on: an expert may have fewer than `depth`, or no such columns.
+static inline long steps_at(const global int *limits, int e, long n, long depth, int flags) {
+    const long limit = flags & (LIMIT_IN | LIMIT_OUT) ? limits[e] : 0;
+    if (flags & LIMIT_OUT) return n < limit ? depth : 0;
+    return flags & LIMIT_IN ? min(max(limit, 0L), depth) : depth;
 }
 
 static inline ulong x_row(long i, long p, long token, int flags) {

@@ -25,7 +25,8 @@ kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) void matmul_ref(M
     const ulong gate_at = (e - first) * w_expert + column_at(n, w_column, panel);
     const ulong up_at = (e - first) * v_expert + column_at(n, v_column, panel);
     float gate = 0.0f, up = 0.0f;
-    for (long d = 0; d < depth; d++) {
+    const long steps = steps_at(limits + limits_skip, e, n, depth, flags);
+    for (long d = 0; d < steps; d++) {
         const float a = LOAD(X_T, x, row + d);
         gate += a * LOAD(W_T, w + w_skip, gate_at + d * w_depth);
         if (GLU) up += a * LOAD(W_T, v + v_skip, up_at + d * v_depth);

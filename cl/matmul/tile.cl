@@ -53,7 +53,9 @@ kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) void matmul_tile(
         }
     barrier(CLK_LOCAL_MEM_FENCE);
     const int expert = found[0], rows = found[1];
-    const long begin = found_begin, steps = expert < count && rows > 0 ? depth : 0;
+    const long begin = found_begin;
+    const long steps =
+        expert < count && rows > 0 ? steps_at(limits + limits_skip, first + expert, n0, depth, flags) : 0;
     for (int m = lid; rows > 0 && m < TM; m += LOCAL_SIZE) {
         const long i = begin + min(m, rows - 1), p = pair_at(i, order + order_skip, flags);
         x_at[m] = x_skip + x_row(i, p, p / k, flags) * x_stride;
@@ -67,13 +69,13 @@ kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) void matmul_tile(
     for (long d0 = 0; d0 < steps; d0 += TK) {
         for (int at = lid; at < TM * TK; at += LOCAL_SIZE) {
             const int m = at / TK, d = at & (TK - 1);
-            xs[d * (TM + 1) + m] = d0 + d < depth ? LOAD(X_T, x, x_at[m] + d0 + d) : 0.0f;
+            xs[d * (TM + 1) + m] = d0 + d < steps ? LOAD(X_T, x, x_at[m] + d0 + d) : 0.0f;
         }
         for (int at = lid; at < TN * TK; at += LOCAL_SIZE) {
             const int n = flags & K_FASTEST ? at / TK : at & (TN - 1);
             const int d = flags & K_FASTEST ? at & (TK - 1) : at / TN;
             const long column = min(n0 + n, columns - 1);
-            const bool inside = d0 + d < depth;
+            const bool inside = d0 + d < steps;
             const ulong w_at = expert * w_expert + column_at(column, w_column, panel) + (d0 + d) * w_depth;
             ws[d * (TN + 1) + n] = inside ? LOAD(W_T, w + w_skip, w_at) : 0.0f;
             if (GLU) {

@@ -98,6 +98,14 @@ enum clmoe_gamma {
     CLMOE_GAMMA_INPUT,  /* on the row of x: Llama-4 */
 };
 
+/* Experts that are smaller than K or N, in weights that are padded to them. What lies beyond is not used, and
+ * may hold anything. */
+enum clmoe_limit {
+    CLMOE_LIMIT_NONE = 0,
+    CLMOE_LIMIT_IN,  /* the sums are over the first limits[e] of K */
+    CLMOE_LIMIT_OUT, /* only the first limits[e] columns of y are made: the others hold anything */
+};
+
 struct clmoe_matmul_params {
     struct clmoe_plan_options plan;
     int64_t max_tokens;                /* 0 <= T of a call <= max_tokens; max_tokens * topk < 2^31 */
@@ -114,6 +122,7 @@ struct clmoe_matmul_params {
     enum clmoe_rows x_rows, y_rows; /* y_rows: PAIR or SORTED */
     enum clmoe_routing routing;
     enum clmoe_gamma gamma;
+    enum clmoe_limit limit;
     int bias;         /* 1: args.bias is given */
     int add;          /* 1: args.add is given */
     int expert_scale; /* 1: args.expert_scale is given */
@@ -133,6 +142,7 @@ struct clmoe_matmul_args {
     struct clmoe_tensor add_up;       /* the same for the up rows: with a GLU layout and add, else absent */
     struct clmoe_tensor gamma;        /* [T, k] CLMOE_F32, last stride 1; absent with GAMMA_NONE */
     struct clmoe_tensor expert_scale; /* [E] CLMOE_F32 */
+    struct clmoe_tensor limits;       /* [E] CLMOE_I32, with a limit; beyond 0..K or 0..N: the nearest */
     struct clmoe_tensor ids;          /* [T, k] CLMOE_I32, last stride 1 */
     struct clmoe_tensor offsets, order; /* [E + 1], [T*k] CLMOE_I32, contiguous: with ROUTING_SORTED */
     struct clmoe_tensor y;              /* [T*k, N] y_dtype; last stride 1; must not overlap an input */

@@ -16,6 +16,8 @@ enum {
     K_FASTEST = 256,
     DENSE = 512,
     HAS_ADD = 1024,
+    LIMIT_IN = 2048,
+    LIMIT_OUT = 4096,
 };
 
 static int flags_of(const struct matmul_problem *p) {
@@ -29,6 +31,8 @@ static int flags_of(const struct matmul_problem *p) {
     if (p->w_order == CLMOE_W_ENK) flags |= K_FASTEST;
     if (p->dense) flags |= DENSE;
     if (p->add) flags |= HAS_ADD;
+    if (p->limit == CLMOE_LIMIT_IN) flags |= LIMIT_IN;
+    if (p->limit == CLMOE_LIMIT_OUT) flags |= LIMIT_OUT;
     return flags;
 }
 
@@ -74,6 +78,7 @@ static enum clmoe_status bind_part(const struct run *run, const struct matmul_pa
     bind_rows(&b, &c->add);
     bind_rows(&b, &c->add_up);
     bind_view(&b, c->expert_scale.mem, c->expert_scale.offset);
+    bind_view(&b, c->limits.mem, c->limits.offset);
     bind_view(&b, c->gamma.mem, c->gamma.offset);
     bind_i64(&b, c->gamma.stride[0]);
     bind_view(&b, c->ids.mem, c->ids.offset);

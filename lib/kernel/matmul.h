@@ -15,6 +15,7 @@ struct matmul_problem {
     struct clmoe_activation act; /* alpha is 1 by default */
     enum clmoe_rows x_rows, y_rows;
     enum clmoe_gamma gamma;
+    enum clmoe_limit limit;
     bool sorted, dense, bias, add, expert_scale;
 };
 
@@ -22,7 +23,7 @@ struct matmul_problem {
  * expert. n_w is at least 1. */
 struct matmul_call {
     int64_t tokens;
-    struct operand x, bias, bias_up, add, add_up, gamma, expert_scale, ids, offsets, order, y;
+    struct operand x, bias, bias_up, add, add_up, limits, gamma, expert_scale, ids, offsets, order, y;
     const struct clmoe_tensor *w, *w_up;
     int32_t n_w;
 };

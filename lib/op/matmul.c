@@ -50,6 +50,7 @@ static enum clmoe_status check_options(const struct log *log, const struct clmoe
             (int)p->act.kind);
     TRY(check_limits(log, &p->act));
     REQUIRE(log, p->gamma >= CLMOE_GAMMA_NONE && p->gamma <= CLMOE_GAMMA_INPUT, "gamma = %d", (int)p->gamma);
+    REQUIRE(log, p->limit >= CLMOE_LIMIT_NONE && p->limit <= CLMOE_LIMIT_OUT, "limit = %d", (int)p->limit);
     REQUIRE(log, p->routing >= CLMOE_ROUTING_IDS && p->routing <= CLMOE_ROUTING_DENSE, "routing = %d",
             (int)p->routing);
     REQUIRE(log, p->routing != CLMOE_ROUTING_DENSE || (p->experts == 1 && p->topk == 1),
@@ -93,6 +94,7 @@ enum clmoe_status matmul_normalise(const struct log *log, const struct clmoe_mat
         .dense = p->routing == CLMOE_ROUTING_DENSE,
         .bias = p->bias,
         .add = p->add,
+        .limit = p->limit,
         .expert_scale = p->expert_scale,
     };
     if (problem->act.alpha == 0.0f) problem->act.alpha = 1.0f;
@@ -226,6 +228,14 @@ enum clmoe_status matmul_check(const clmoe_plan *plan, const struct clmoe_matmul
          USE_READ,
          p->expert_scale,
          CLMOE_F32,
+         1,
+         {p->experts}},
+        {"limits",
+         &args->limits,
+         &call->limits,
+         USE_READ,
+         p->limit != CLMOE_LIMIT_NONE,
+         CLMOE_I32,
          1,
          {p->experts}},
         {"ids", &args->ids, &call->ids, USE_READ, !p->dense, CLMOE_I32, 2, {t, p->topk}},

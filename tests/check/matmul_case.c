@@ -59,6 +59,23 @@ static void poison_unused(struct matmul_sample *s) {
                 s->x[i * p->in + c] = NAN;
 }
 
+/* Limits of all kinds; what is beyond them is NaN. */
+static void limit_experts(struct rng *rng, struct matmul_sample *s) {
+    const struct clmoe_matmul_params *const p = &s->params;
+    const bool by_row = p->limit == CLMOE_LIMIT_OUT;
+    const int64_t most = by_row ? p->out : p->in, per_expert = p->out * p->in;
+    if (!p->limit) return;
+    s->limits = matmul_room(p->experts, sizeof *s->limits);
+    for (int e = 0; e < p->experts; e++)
+        s->limits[e] = (int32_t)rng_below(rng, most + 3) - 1;
+    for (int64_t i = 0; i < p->experts * per_expert; i++) {
+        const int64_t at = by_row ? i % per_expert / p->in : i % p->in;
+        if (s->raw_gate || at < s->limits[i / per_expert]) continue;
+        s->gate[i] = NAN;
+        if (s->up) s->up[i] = NAN;
+    }
+}
+
 struct matmul_sample matmul_sample_make(struct rng *rng, const struct clmoe_matmul_params *params,
                                         int64_t tokens, enum routing_fill fill, int parts) {
     struct matmul_sample s = {.params = *params, .pairs = tokens * params->topk, .parts = parts};
@@ -85,6 +102,7 @@ struct matmul_sample matmul_sample_make(struct rng *rng, const struct clmoe_matm
     s.want = matmul_room(s.pairs * params->out, sizeof *s.want);
     s.magnitude = matmul_room(s.pairs * params->out, sizeof *s.magnitude);
     poison_unused(&s);
+    limit_experts(rng, &s);
     s.ref = (struct ref_matmul){
         .tokens = tokens,
         .in = params->in,
@@ -103,6 +121,8 @@ struct matmul_sample matmul_sample_make(struct rng *rng, const struct clmoe_matm
         .expert_scale = s.expert_scale,
         .gamma = s.gamma,
         .gamma_input = params->gamma == CLMOE_GAMMA_INPUT,
+        .limits = s.limits,
+        .limit = params->limit,
         .act = params->act,
     };
     matmul_sample_sort(&s);
@@ -139,7 +159,7 @@ void matmul_sample_solve(struct matmul_sample *s) {
 
 void matmul_sample_free(struct matmul_sample *s) {
     free(s->x), free(s->gate), free(s->up), free(s->bias_gate), free(s->bias_up);
-    free(s->add_gate), free(s->add_up);
+    free(s->add_gate), free(s->add_up), free(s->limits);
     free(s->expert_scale), free(s->gamma), free(s->got), free(s->raw_gate), free(s->raw_up);
     free(s->ids), free(s->offsets), free(s->order), free(s->want), free(s->magnitude);
 }
@@ -307,6 +327,7 @@ void matmul_upload(struct rng *rng, const struct matmul_sample *s, struct matmul
     upload_add(rng, s, d);
     d->gamma = guarded_floats(rng, CLMOE_F32, tokens, p->topk, s->gamma);
     d->expert_scale = guarded_floats(rng, CLMOE_F32, 1, p->experts, s->expert_scale);
+    d->limits = guarded_ints(rng, CLMOE_I32, 1, p->experts, s->limits);
     d->ids = guarded_ints(rng, CLMOE_I32, tokens, p->topk, s->ids);
     d->offsets = guarded_ints(rng, CLMOE_I32, 1, p->experts + 1, s->offsets);
     d->order = guarded_ints(rng, CLMOE_I32, 1, s->pairs, s->order);
@@ -317,6 +338,7 @@ void matmul_upload(struct rng *rng, const struct matmul_sample *s, struct matmul
     d->args.y = d->y.tensor;
     if (p->bias) d->args.bias = d->bias.tensor;
     if (p->bias && apart) d->args.bias_up = d->bias_up.tensor;
+    if (p->limit) d->args.limits = as_1d(&d->limits);
     if (p->gamma) d->args.gamma = d->gamma.tensor;
     if (p->expert_scale) d->args.expert_scale = as_1d(&d->expert_scale);
     if (p->routing == CLMOE_ROUTING_SORTED) {
@@ -327,7 +349,7 @@ void matmul_upload(struct rng *rng, const struct matmul_sample *s, struct matmul
 
 void matmul_operands_free(struct matmul_operands *d) {
     guarded_free(&d->x), guarded_free(&d->bias), guarded_free(&d->bias_up), guarded_free(&d->add);
-    guarded_free(&d->gamma);
+    guarded_free(&d->limits), guarded_free(&d->gamma);
     guarded_free(&d->expert_scale), guarded_free(&d->ids), guarded_free(&d->offsets);
     guarded_free(&d->order), guarded_free(&d->y);
     for (int i = 0; i < d->parts; i++)
@@ -396,10 +418,10 @@ const char *matmul_case_name(const struct matmul_sample *s) {
     const struct clmoe_matmul_params *const p = &s->params;
     snprintf(text, sizeof text,
              "T=%lld k=%d E=%d K=%lld N=%lld x=%s w=%s y=%s %s glu=%s act=%d x_rows=%d y_rows=%d sorted=%d "
-             "gamma=%d bias=%d add=%d scale=%d parts=%d",
+             "gamma=%d bias=%d add=%d limit=%d scale=%d parts=%d",
              (long long)s->ref.tokens, p->topk, p->experts, (long long)p->in, (long long)p->out,
              clmoe_dtype_name(p->x_dtype), clmoe_dtype_name(p->w_dtype), clmoe_dtype_name(p->y_dtype),
              orders[p->w_order], glus[p->glu], (int)p->act.kind, (int)p->x_rows, (int)p->y_rows,
-             (int)p->routing, (int)p->gamma, p->bias, p->add, p->expert_scale, s->parts);
+             (int)p->routing, (int)p->gamma, p->bias, p->add, (int)p->limit, p->expert_scale, s->parts);
     return text;
 }

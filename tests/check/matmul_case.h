@@ -14,14 +14,14 @@ struct matmul_sample {
     int64_t pairs;
     float *x, *gate, *up, *bias_gate, *bias_up, *add_gate, *add_up, *expert_scale, *gamma, *got;
     unsigned char *raw_gate, *raw_up; /* q8_0: the same weights in blocks, [E, N, K] */
-    int32_t *ids, *offsets, *order;
+    int32_t *ids, *offsets, *order, *limits;
     double *want, *magnitude; /* in the order of the rows of y */
     int parts;                /* buffers of weights */
 };
 
 /* What one call needs on the device. `args` points into this struct. */
 struct matmul_operands {
-    struct guarded x, bias, bias_up, add, gamma, expert_scale, ids, offsets, order, y;
+    struct guarded x, bias, bias_up, add, limits, gamma, expert_scale, ids, offsets, order, y;
     struct guarded w[MATMUL_PARTS], w_up[MATMUL_PARTS];
     struct clmoe_tensor w_views[MATMUL_PARTS], w_up_views[MATMUL_PARTS];
     int parts;

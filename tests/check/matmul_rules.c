@@ -347,6 +347,7 @@ START_TEST(bad_params) {
     BAD(act.kind = CLMOE_ACT_SITU; p.act.gate_tanh = NAN);
     BAD(act.kind = CLMOE_ACT_SITU; p.act.gate_tanh = 4; p.act.up_tanh = -1);
     BAD(act.gate_tanh = 4);
+    BAD(limit = (enum clmoe_limit)3);
     BAD(act.up_tanh = 25);
     BAD(act.act_max = -1.0f);
     BAD(act.act_max = NAN);
@@ -392,6 +393,7 @@ START_TEST(bad_args) {
     struct clmoe_matmul_params params = plain;
     params.glu = CLMOE_GLU_APART;
     params.bias = params.add = 1;
+    params.limit = CLMOE_LIMIT_IN;
     params.gamma = CLMOE_GAMMA_OUTPUT;
     params.expert_scale = 1;
     params.max_tokens = 4;
@@ -434,6 +436,8 @@ START_TEST(bad_args) {
     BAD_ARGS(a.add.dtype = CLMOE_F16);
     BAD_ARGS(a.add_up = (struct clmoe_tensor){0});
     BAD_ARGS(a.y.mem = a.add.mem; a.y.offset = a.add.offset);
+    BAD_ARGS(a.limits = (struct clmoe_tensor){0});
+    BAD_ARGS(a.limits.shape[0] = 3);
     BAD_ARGS(a.gamma = (struct clmoe_tensor){0});
     BAD_ARGS(a.gamma.dtype = CLMOE_F16);
     BAD_ARGS(a.expert_scale.shape[0] = 3);

@@ -186,6 +186,7 @@ static struct clmoe_matmul_params matmul_params(void) {
         .gamma = (enum clmoe_gamma)draw(3),
         .bias = draw(2),
         .add = draw(2),
+        .limit = (enum clmoe_limit)draw(3),
         .expert_scale = draw(2),
     };
 }

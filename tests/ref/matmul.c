@@ -75,12 +75,18 @@ void ref_matmul(const struct ref_matmul *m, double *y, double *magnitude) {
             const int64_t at = p * m->out + n;
             y[at] = magnitude[at] = 0;
             if (e < 0 || e >= m->experts) continue;
+            if (m->limit == CLMOE_LIMIT_OUT && n >= m->limits[e]) { /* anything */
+                magnitude[at] = INFINITY;
+                continue;
+            }
             const int64_t row = e * m->out + n;
+            const int64_t in_count =
+                m->limit == CLMOE_LIMIT_IN ? (int64_t)limit((double)m->limits[e], 0, (double)m->in) : m->in;
             const double in = m->gamma_input ? gamma : 1;
-            struct sum g = dot(x, m->gate + row * m->in, m->in, in), u = {0, 0};
+            struct sum g = dot(x, m->gate + row * m->in, in_count, in), u = {0, 0};
             add_term(&g, m->bias_gate ? m->bias_gate + row : NULL);
             add_term(&g, m->add_gate ? m->add_gate + at : NULL);
-            if (m->up) u = dot(x, m->up + row * m->in, m->in, in);
+            if (m->up) u = dot(x, m->up + row * m->in, in_count, in);
             add_term(&u, m->bias_up ? m->bias_up + row : NULL);
             add_term(&u, m->add_up ? m->add_up + at : NULL);
             const double out =

@@ -18,6 +18,8 @@ struct ref_matmul {
     const float *add_gate, *add_up;    /* [T*k, N]; NULL: none */
     const float *expert_scale, *gamma; /* NULL: all 1 */
     bool gamma_input;
+    const int32_t *limits; /* NULL: none */
+    enum clmoe_limit limit;
     struct clmoe_activation act;
 };
 
