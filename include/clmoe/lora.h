@@ -7,15 +7,23 @@
  *   x [T, K], A [L, r, K], B [L, N, r], s [L]  ->  y [T, N]
  *
  * Adapters are experts without an activation: the layer is clmoe_route (for X-LoRA), clmoe_permute, two
- * clmoe_matmul and clmoe_combine. Ranks that differ between adapters: pad with zero rows to the largest. An
- * id of -1 means no adapter; a token with none gets base (or zeros).
+ * clmoe_matmul and clmoe_combine. An id of -1 means no adapter; a token with none gets base (or zeros).
+ *
+ * Ranks that differ: A and B are padded to the largest, r. With args.ranks only the first ranks[a] rows of
+ * A[a] and columns of B[a] are used, and what is behind them may hold anything; without, pad with zeros.
  *
  * Multi-adapter (CLMOE_LORA_IDS): ids say which adapters a row uses, c their weights (all 1 if absent).
- * X-LoRA (CLMOE_LORA_SCALINGS): c comes from the classifier's output z [T, L]: score identity (z as it is) or
- * softmax over the adapters, then the k largest without renormalisation (top_k_lora), zero for the rest. A
- * selected zero stays selected; inf and NaN of a dropped adapter leave no trace. Softmax over the kept ones
- * (enable_softmax_topk): route.score = softmax with route.renorm = sum, the same numbers. route.scale is
- * global_scaling_weight.
+ *
+ * X-LoRA (CLMOE_LORA_SCALINGS): c comes from the classifier's output z, as PEFT's xlora config names it:
+ *
+ *   c = softmax of z over the adapters (enable_softmax: route.score = softmax), or z (identity)
+ *   c = c for its k largest, nothing for the rest (top_k_lora), without renormalisation
+ *   c = softmax over the k kept values of a token (enable_softmax_topk: kept_softmax = 1)
+ *   c = c * route.scale (global_scaling_weight)
+ *
+ * The largest are so by value, not by magnitude. A selected zero stays selected; inf and NaN of a dropped
+ * adapter leave no trace. Scalings of all layers [T, layers, L] (layerwise_scalings): z is the view of this
+ * layer's, with an offset of layer * L and a row stride of layers * L elements.
  */
 #ifndef CLMOE_LORA_H
 #define CLMOE_LORA_H
@@ -41,9 +49,11 @@ struct clmoe_lora_params {
     enum clmoe_dtype w_dtype; /* of A and B: the same */
     enum clmoe_lora_source source;
     struct clmoe_route_params route; /* SCALINGS: score, renorm, renorm_eps, scale; everything else 0 */
+    int kept_softmax;                /* SCALINGS: 1: enable_softmax_topk; without renorm */
     enum clmoe_dtype scalings_dtype; /* of z */
     int weights;                     /* IDS: 1 if args.weights is given */
     int adapter_scale;               /* 1: args.adapter_scale is given */
+    int ranks;                       /* 1: args.ranks is given */
     int base;                        /* 1: args.base is given */
     float scale;                     /* 0 means 1; finite */
 };
@@ -55,6 +65,7 @@ struct clmoe_lora_args {
     struct clmoe_tensor a;             /* [L, r, K] w_dtype */
     struct clmoe_tensor b;             /* [L, N, r] w_dtype */
     struct clmoe_tensor adapter_scale; /* [L] CLMOE_F32: alpha / r, say */
+    struct clmoe_tensor ranks;         /* [L] CLMOE_I32, 0..r each */
     struct clmoe_tensor ids;           /* [T, k] CLMOE_I32: IDS */
     struct clmoe_tensor weights;       /* [T, k] CLMOE_F32: IDS, optional */
     struct clmoe_tensor scalings;      /* [T, L] scalings_dtype: SCALINGS */

@@ -99,6 +99,7 @@ static enum clmoe_status check_rows(const clmoe_plan *plan, const struct layer_a
         input(&u, "bias1_up", &a->bias1_up, bias1_up, b_t, 2, e, p->mid),
         input(&u, "bias2", &a->bias2, p->bias2, b_t, 2, e, z),
         input(&u, "expert_scale", &a->expert_scale, p->expert_scale, CLMOE_F32, 1, e, 0),
+        input(&u, "limits", &a->limits, p->limits, CLMOE_I32, 1, e, 0),
         input(&u, "x", &a->x, true, x_t, 2, t, p->in),
         input(&u, "router", &a->router, router, x_t, 2, e, p->in),
         input(&u, "router_bias", &a->router_bias, p->router_bias, b_t, 1, e, 0),

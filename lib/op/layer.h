@@ -21,7 +21,6 @@ struct layer_params {
     enum clmoe_dtype x_dtype, w_dtype, mid_dtype, bias_dtype, dense_dtype;
     enum clmoe_moe_source source;
     struct clmoe_route_params route; /* complete; unused with CLMOE_MOE_IDS */
-    float temperature;               /* divides the logits; 1: none */
     bool kept_softmax;               /* another softmax over the k weights of a token */
     enum clmoe_w_order w_order;
     enum clmoe_glu glu;
@@ -30,6 +29,7 @@ struct layer_params {
     struct clmoe_moe_shared shared_experts; /* act filled in; inter 0: none */
     struct clmoe_moe_adapters adapters;     /* count 0: none */
     bool bias1, bias2, router_bias, expert_scale, residual, shared, unreduced;
+    bool limits;                /* expert e has limits[e] columns of h */
     float out_scale, sum_scale; /* 1 by default */
 };
 
@@ -37,7 +37,7 @@ struct layer_args {
     struct clmoe_tensor x, router, router_bias, logits, select_bias, ids, gamma;
     const struct clmoe_tensor *w1, *w1_up, *w2;
     int32_t n_w;
-    struct clmoe_tensor bias1, bias1_up, bias2, expert_scale, residual, shared, out_ids, out_gamma, y;
+    struct clmoe_tensor bias1, bias1_up, bias2, expert_scale, limits, residual, shared, out_ids, out_gamma, y;
     struct clmoe_tensor down, up, shared_w1, shared_w1_up, shared_w2, shared_gate;
     struct clmoe_tensor adapter_ids, adapter_scale, a1, a1_up, b1, b1_up, a2, b2;
 };

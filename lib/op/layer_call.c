@@ -42,31 +42,17 @@ static enum clmoe_status check_dense(const clmoe_plan *stage, struct clmoe_matmu
 
 /* ---- routing ---- */
 
-static enum clmoe_status check_logits(const clmoe_plan *plan, struct layer_args *a, int64_t t,
-                                      struct stage_calls *calls) {
-    const struct layer_problem *const l = plan->problem;
-    const int32_t experts = l->p.experts;
-    if (l->router) {
-        a->logits = layer_own(plan, l->parts.logits, CLMOE_F32, t, experts);
-        struct clmoe_matmul_args args = {.x = a->x, .bias = one_expert(&a->router_bias), .y = a->logits};
-        TRY(check_dense(l->router, &args, &a->router, &calls->w_router, &calls->router));
-    }
-    if (l->temper) {
-        const struct clmoe_combine_args args = {
-            .x = a->logits, .y = layer_own(plan, l->parts.tempered, CLMOE_F32, t, experts)};
-        a->logits = args.y;
-        TRY(combine_check(l->temper, &args, &calls->temper));
-    }
-    return CLMOE_OK;
-}
-
 /* After this a->ids and a->gamma are there, whoever makes them. */
 static enum clmoe_status check_routing(const clmoe_plan *plan, struct layer_args *a, int64_t t,
                                        struct stage_calls *calls) {
     const struct layer_problem *const l = plan->problem;
     const int32_t k = l->p.topk;
     if (!l->route) return CLMOE_OK;
-    TRY(check_logits(plan, a, t, calls));
+    if (l->router) {
+        a->logits = layer_own(plan, l->parts.logits, CLMOE_F32, t, l->p.experts);
+        struct clmoe_matmul_args args = {.x = a->x, .bias = one_expert(&a->router_bias), .y = a->logits};
+        TRY(check_dense(l->router, &args, &a->router, &calls->w_router, &calls->router));
+    }
     a->ids = a->out_ids.mem ? a->out_ids : layer_own(plan, l->parts.ids, CLMOE_I32, t, k);
     a->gamma = a->out_gamma.mem ? a->out_gamma : layer_own(plan, l->parts.gamma, CLMOE_F32, t, k);
     struct clmoe_route_args args = {
@@ -103,7 +89,7 @@ static enum clmoe_status check_experts(const clmoe_plan *plan, const struct laye
     const struct layer_problem *const l = plan->problem;
     const struct layer_params *const p = &l->p;
     const struct clmoe_tensor none = {0};
-    struct clmoe_matmul_args first = {.ids = a->ids, .n_w = a->n_w};
+    struct clmoe_matmul_args first = {.ids = a->ids, .limits = a->limits, .n_w = a->n_w};
     if (path == &l->many) TRY(check_permute(plan, a, t, &first, calls));
     struct clmoe_matmul_args second = first;
     first.x = *x;
@@ -220,7 +206,6 @@ enum clmoe_status layer_launch(const struct layer_problem *l, const struct path 
                                const struct stage_calls *c, struct launch *launch) {
     const bool sorted = path == &l->many;
     TRY(run(l->router, &c->router, launch));
-    TRY(run(l->temper, &c->temper, launch));
     TRY(run(l->route, &c->route, launch));
     TRY(run(l->kept, &c->kept, launch));
     TRY(run(l->down, &c->down, launch));

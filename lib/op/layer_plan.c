@@ -13,9 +13,8 @@ static uint64_t part(struct parts *parts, enum clmoe_dtype dtype, int64_t count)
 }
 
 static void lay_out_routing(const struct layer_params *p, struct parts *parts) {
-    const int64_t pairs = p->max_tokens * p->topk, logits = p->max_tokens * p->experts;
-    if (p->source == CLMOE_MOE_ROUTER) parts->logits = part(parts, CLMOE_F32, logits);
-    if (p->temperature != 1.0f) parts->tempered = part(parts, CLMOE_F32, logits);
+    const int64_t pairs = p->max_tokens * p->topk;
+    if (p->source == CLMOE_MOE_ROUTER) parts->logits = part(parts, CLMOE_F32, p->max_tokens * p->experts);
     if (p->source != CLMOE_MOE_IDS) {
         parts->ids = part(parts, CLMOE_I32, pairs);
         parts->gamma = part(parts, CLMOE_F32, pairs);
@@ -133,29 +132,9 @@ static enum clmoe_status add_route_stage(clmoe_plan *layer, struct clmoe_route_p
     return CLMOE_OK;
 }
 
-/* A temperature is the weighted sum of one row. */
-static enum clmoe_status add_temper(clmoe_plan *layer, struct layer_problem *l) {
-    const struct clmoe_combine_params params = {
-        .plan = plan_stage_options(&l->p.plan),
-        .max_tokens = l->p.max_tokens,
-        .topk = 1,
-        .hidden = l->p.experts,
-        .x_dtype = l->p.route.logits_dtype,
-        .y_dtype = CLMOE_F32,
-        .scale = 1.0f / l->p.temperature,
-    };
-    TRY(combine_stage(layer->ctx, &params, true, &l->temper));
-    plan_add_stage(layer, l->temper);
-    return CLMOE_OK;
-}
-
 /* The softmax over what was kept is a second routing, to k of the k weights: they are in order already. */
 static enum clmoe_status add_route(clmoe_plan *layer, struct layer_problem *l) {
     struct clmoe_route_params params = l->p.route;
-    if (l->p.temperature != 1.0f) {
-        TRY(add_temper(layer, l));
-        params.logits_dtype = CLMOE_F32;
-    }
     if (l->p.kept_softmax) params.scale = 1.0f;
     TRY(add_route_stage(layer, &params, &l->route));
     if (!l->p.kept_softmax) return CLMOE_OK;
@@ -211,6 +190,7 @@ static enum clmoe_status add_path(clmoe_plan *layer, int64_t tokens, enum clmoe_
         .gamma = p->gamma == CLMOE_GAMMA_INPUT ? CLMOE_GAMMA_INPUT : CLMOE_GAMMA_NONE,
         .bias = p->bias1,
         .add = p->adapters.count > 0,
+        .limit = p->limits ? CLMOE_LIMIT_OUT : CLMOE_LIMIT_NONE,
     };
     TRY(layer_add_matmul(layer, &params, &path->first));
     params.in = p->mid;
@@ -224,6 +204,7 @@ static enum clmoe_status add_path(clmoe_plan *layer, int64_t tokens, enum clmoe_
     params.gamma = p->gamma == CLMOE_GAMMA_OUTPUT ? CLMOE_GAMMA_OUTPUT : CLMOE_GAMMA_NONE;
     params.bias = p->bias2;
     params.expert_scale = p->expert_scale;
+    if (p->limits) params.limit = CLMOE_LIMIT_IN;
     TRY(layer_add_matmul(layer, &params, &path->second));
     return p->adapters.count ? layer_adapters_add_path(layer, tokens, routing, path) : CLMOE_OK;
 }

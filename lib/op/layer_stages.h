@@ -21,7 +21,7 @@ struct path {
 
 /* Offsets of the layer's own buffers in the workspace, in bytes. */
 struct parts {
-    uint64_t tempered, logits, ids, gamma, kept_ids, chosen_gamma; /* routing */
+    uint64_t logits, ids, gamma, kept_ids, chosen_gamma; /* routing */
     uint64_t counts, offsets, order, h, o;
     uint64_t narrow, narrow_sum, wide;      /* latent: [T, Z] before and after the experts, [T, out] */
     uint64_t shared_h, shared_gate, shared; /* [T, S], [T, 1], [T, out] */
@@ -34,7 +34,7 @@ struct layer_problem {
     struct layer_params p;
     struct parts parts;
     /* NULL: not part of this layer */
-    clmoe_plan *router, *temper, *route, *kept, *permute, *combine;
+    clmoe_plan *router, *route, *kept, *permute, *combine;
     clmoe_plan *down, *up, *finish;
     clmoe_plan *shared_gate, *shared_first, *shared_second;
     clmoe_plan *adapter, *adapter_permute;
@@ -49,7 +49,7 @@ struct stage_calls {
     struct clmoe_tensor w_router, w_down, w_up, w_shared_gate, w_shared_first, w_shared_up, w_shared_second;
     struct matmul_call router, down, up, shared_gate, shared_first, shared_second, first, second;
     struct matmul_call a1, a1_up, b1, b1_up, a2, b2;
-    struct combine_call temper, combine, finish;
+    struct combine_call combine, finish;
     struct route_call route, kept;
     struct permute_call permute, adapter_permute;
     struct adapter_call adapter;

@@ -19,6 +19,10 @@ enum clmoe_status clmoe_lora_plan(clmoe_context *ctx, const struct clmoe_lora_pa
     REQUIRE(log, (unsigned)p->source <= CLMOE_LORA_SCALINGS, "source = %d", (int)p->source);
     REQUIRE(log, route_is_plain(&p->route), "only score, renorm, renorm_eps and scale of route are lora's");
     REQUIRE(log, p->source == CLMOE_LORA_IDS || !p->weights, "weights are for CLMOE_LORA_IDS");
+    REQUIRE(log, p->source == CLMOE_LORA_SCALINGS || !p->kept_softmax,
+            "kept_softmax is for CLMOE_LORA_SCALINGS");
+    REQUIRE(log, !p->kept_softmax || p->route.renorm == CLMOE_RENORM_NONE,
+            "kept_softmax with route.renorm = %d", (int)p->route.renorm);
     REQUIRE(log, dtype_is_float(p->w_dtype), "w_dtype = %d", (int)p->w_dtype);
     REQUIRE(log, isfinite(p->scale), "scale = %g", (double)p->scale);
     const bool scalings = p->source == CLMOE_LORA_SCALINGS;
@@ -36,13 +40,20 @@ enum clmoe_status clmoe_lora_plan(clmoe_context *ctx, const struct clmoe_lora_pa
         .mid_dtype = CLMOE_F32,
         .source = scalings ? CLMOE_MOE_LOGITS : CLMOE_MOE_IDS,
         .route = p->route,
-        .temperature = 1.0f,
         .gamma = scalings || p->weights ? CLMOE_GAMMA_OUTPUT : CLMOE_GAMMA_NONE,
+        .kept_softmax = p->kept_softmax,
         .expert_scale = p->adapter_scale,
+        .limits = p->ranks,
         .residual = p->base,
         .out_scale = p->scale == 0.0f ? 1.0f : p->scale,
         .sum_scale = 1.0f,
     };
+    /* Of plain values it is the softmax over all of them, which the kept ones share out: one stage. */
+    if (p->kept_softmax && p->route.score == CLMOE_SCORE_IDENTITY) {
+        layer.kept_softmax = false;
+        layer.route.score = CLMOE_SCORE_SOFTMAX;
+        layer.route.renorm = CLMOE_RENORM_SUM;
+    }
     layer.route.max_tokens = p->max_tokens;
     layer.route.experts = p->adapters;
     layer.route.topk = p->topk;
@@ -62,6 +73,7 @@ enum clmoe_status clmoe_lora_enqueue(clmoe_plan *plan, cl_command_queue queue,
         .w1 = &a->a,
         .w2 = &a->b,
         .expert_scale = a->adapter_scale,
+        .limits = a->ranks,
         .residual = a->base,
         .y = a->y,
     };

@@ -36,7 +36,6 @@ enum clmoe_status clmoe_moe_plan(clmoe_context *ctx, const struct clmoe_moe_para
         .dense_dtype = p->dense_dtype,
         .source = p->source,
         .route = p->route,
-        .temperature = 1.0f,
         .w_order = p->w_order,
         .glu = p->glu,
         .act = p->act,

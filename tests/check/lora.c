@@ -2,6 +2,7 @@
  * lora: adapters given by id, and X-LoRA's mixtures. */
 #include "layer_case.h"
 
+#include "data/xlora_goldens.h"
 #include "ref/convert.h"
 
 #include <math.h>
@@ -166,7 +167,7 @@ static struct clmoe_lora_params xlora_params(const struct golden *g, int topk) {
     };
 }
 
-START_TEST(xlora_goldens) {
+START_TEST(xlora_settings) {
     const struct golden *const g = &goldens[_i];
     struct rng rng = rng_for(100);
     case_begin("X-LoRA: %s", g->name);
@@ -182,6 +183,141 @@ START_TEST(xlora_goldens) {
     c->args.scalings = d_z.tensor;
     run_case(c, CAPS_OWN, ids, weights);
     guarded_free(&d_z);
+    free_case(c);
+}
+END_TEST
+
+/* ---- PEFT's own layer ---- */
+
+/* What the layer of PEFT gets, on the device: A and B padded to the largest rank, NaN where the padding is,
+ * and the scalings of all layers in one array. */
+struct peft_layer {
+    struct guarded x, a, b, scale, ranks, scalings, base, y;
+};
+
+static struct guarded padded(struct rng *rng, const float *values, int64_t rows, int64_t columns) {
+    float *const v = matmul_room(XLORA_ADAPTERS * rows * columns, sizeof *v);
+    for (int64_t i = 0; i < XLORA_ADAPTERS * rows * columns; i++)
+        v[i] = values[i] == 1000.0f ? NAN : values[i];
+    const int64_t shape[] = {XLORA_ADAPTERS, rows, columns};
+    struct guarded g = guarded_bytes(rng, CLMOE_F32, 3, shape, v);
+    free(v);
+    return g;
+}
+
+static struct peft_layer upload_peft(struct rng *rng, float temperature) {
+    enum { N_SCALINGS = XLORA_TOKENS * XLORA_LAYERS * XLORA_ADAPTERS };
+    float z[N_SCALINGS];
+    for (int i = 0; i < N_SCALINGS; i++)
+        z[i] = xlora_scalings[i] / temperature;
+    return (struct peft_layer){
+        .x = guarded_floats(rng, CLMOE_F32, XLORA_TOKENS, XLORA_IN, xlora_x),
+        .a = padded(rng, xlora_a, XLORA_RANK, XLORA_IN),
+        .b = padded(rng, xlora_b, XLORA_OUT, XLORA_RANK),
+        .scale = guarded_floats(rng, CLMOE_F32, 1, XLORA_ADAPTERS, xlora_scale),
+        .ranks = guarded_ints(rng, CLMOE_I32, 1, XLORA_ADAPTERS, xlora_ranks),
+        .scalings = guarded_floats(rng, CLMOE_F32, XLORA_TOKENS, XLORA_LAYERS * XLORA_ADAPTERS, z),
+        .base = guarded_floats(rng, CLMOE_F32, XLORA_TOKENS, XLORA_OUT, xlora_base),
+        .y = guarded_floats(rng, CLMOE_F32, XLORA_TOKENS, XLORA_OUT, NULL),
+    };
+}
+
+static void free_peft(struct peft_layer *p) {
+    guarded_free(&p->x), guarded_free(&p->a), guarded_free(&p->b), guarded_free(&p->scale);
+    guarded_free(&p->ranks), guarded_free(&p->scalings), guarded_free(&p->base), guarded_free(&p->y);
+}
+
+/* Rows first .. first + n - 1 of a matrix, of its columns from `column` on. */
+static struct clmoe_tensor window(const struct guarded *g, int64_t first, int64_t n, int64_t column,
+                                  int64_t columns) {
+    struct clmoe_tensor t = g->tensor;
+    t.offset += (uint64_t)(first * t.stride[0] + column) * sizeof(float);
+    t.shape[0] = n;
+    t.shape[1] = columns;
+    return t;
+}
+
+/* In calls of `step` tokens: the whole batch, and a token at a time, which goes another way. */
+static void run_peft(const struct peft_layer *p, const struct xlora_golden *g, clmoe_plan *plan,
+                     int64_t step) {
+    float got[XLORA_TOKENS * XLORA_OUT];
+    const int layer = g->layer < 0 ? 0 : g->layer;
+    for (int64_t t = 0; t < XLORA_TOKENS; t += step) {
+        const struct clmoe_lora_args args = {
+            .x = window(&p->x, t, step, 0, XLORA_IN),
+            .a = p->a.tensor,
+            .b = p->b.tensor,
+            .adapter_scale = as_1d(&p->scale),
+            .ranks = as_1d(&p->ranks),
+            .scalings = window(&p->scalings, t, step, layer * XLORA_ADAPTERS, XLORA_ADAPTERS),
+            .base = window(&p->base, t, step, 0, XLORA_OUT),
+            .y = window(&p->y, t, step, 0, XLORA_OUT),
+        };
+        case_ok(clmoe_lora_enqueue(plan, tester()->queue, &args, 0, NULL, NULL));
+    }
+    guarded_read_floats(&p->y, got);
+    for (int i = 0; i < XLORA_TOKENS * XLORA_OUT; i++)
+        case_require(fabsf(got[i] - g->y[i]) <= 1e-5f * (fabsf(g->y[i]) + 10), "y[%d] = %g, PEFT has %g", i,
+                     (double)got[i], (double)g->y[i]);
+}
+
+enum { N_PEFT = sizeof xlora_goldens / sizeof *xlora_goldens };
+
+START_TEST(xlora_as_peft_does_it) {
+    const struct xlora_golden *const g = &xlora_goldens[_i];
+    struct rng rng = rng_for((uint64_t)_i + 400);
+    const struct clmoe_lora_params params = {
+        .max_tokens = XLORA_TOKENS,
+        .adapters = XLORA_ADAPTERS,
+        .topk = g->topk,
+        .rank = XLORA_RANK,
+        .in = XLORA_IN,
+        .out = XLORA_OUT,
+        .source = CLMOE_LORA_SCALINGS,
+        .route = {.score = g->softmax ? CLMOE_SCORE_SOFTMAX : CLMOE_SCORE_IDENTITY, .scale = g->weight},
+        .kept_softmax = g->kept_softmax,
+        .adapter_scale = 1,
+        .ranks = 1,
+        .base = 1,
+    };
+    case_begin("PEFT: %s", g->name);
+    struct peft_layer p = upload_peft(&rng, g->temperature);
+    clmoe_plan *plan;
+    case_ok(clmoe_lora_plan(tester_context(CAPS_OWN), &params, &plan));
+    run_peft(&p, g, plan, XLORA_TOKENS);
+    run_peft(&p, g, plan, 1);
+    clmoe_plan_destroy(&plan);
+    free_peft(&p);
+}
+END_TEST
+
+/* The scalings of a token are its own business: with other neighbours it gets the same bits. (A softmax over
+ * the whole batch was PEFT's bug.) */
+START_TEST(a_token_among_others) {
+    struct rng rng = rng_for(500);
+    case_begin("X-LoRA: a token among others");
+    struct clmoe_lora_params params = xlora_params(&goldens[2], 2);
+    params.route.renorm = CLMOE_RENORM_NONE;
+    params.route.score = CLMOE_SCORE_SOFTMAX;
+    params.kept_softmax = 1;
+    params.max_tokens = 9;
+    struct lora_case *const c = make_case(&rng, &params, 9);
+    float first[90], second[90], z[36];
+    clmoe_plan *plan;
+    case_ok(clmoe_lora_plan(tester_context(CAPS_OWN), &params, &plan));
+    for (int run = 0; run < 2; run++) {
+        for (int i = run ? 8 : 0; i < 36; i++) /* the two first tokens keep theirs */
+            z[i] = rng_float(&rng);
+        struct guarded d_z = guarded_floats(&rng, CLMOE_F32, 9, 4, z);
+        c->args.scalings = d_z.tensor;
+        case_ok(clmoe_lora_enqueue(plan, tester()->queue, &c->args, 0, NULL, NULL));
+        guarded_read_floats(&c->y, run ? second : first);
+        guarded_free(&d_z);
+    }
+    const size_t kept = (size_t)(2 * params.out) * sizeof *first;
+    case_require(memcmp(first, second, kept) == 0, "tokens 0 and 1 depend on the others (%zu bytes)", kept);
+    case_require(memcmp(first, second, sizeof first) != 0, "the other %d tokens are the same", 7);
+    clmoe_plan_destroy(&plan);
     free_case(c);
 }
 END_TEST
@@ -231,7 +367,9 @@ END_TEST
 
 static void add_tests(TCase *cases) {
     tcase_add_loop_test(cases, adapters_by_id, 0, tester()->small ? N_SHAPES - 2 : N_IDS);
-    tcase_add_loop_test(cases, xlora_goldens, 0, N_GOLDENS);
+    tcase_add_loop_test(cases, xlora_settings, 0, N_GOLDENS);
+    tcase_add_loop_test(cases, xlora_as_peft_does_it, 0, tester()->small ? 1 : N_PEFT);
+    tcase_add_test(cases, a_token_among_others);
     tcase_add_test(cases, xlora_traps);
     tcase_add_test(cases, zero_weights);
 }
