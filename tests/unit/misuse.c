@@ -264,6 +264,11 @@ enum { OK = CLMOE_OK, INVALID = CLMOE_E_INVALID, UNSUPPORTED = CLMOE_E_UNSUPPORT
     X(p->route.scale = NAN, INVALID, "scale = ")                                                             \
     X(p->glu = (enum clmoe_glu)9, INVALID, "glu = 9")                                                        \
     X(p->act.up_max = NAN, INVALID, "act.up_max = ")                                                         \
+    X(p->sum_scale = NAN, INVALID, "sum_scale = ")                                                           \
+    X(p->latent = -1, INVALID, "latent = -1")                                                                \
+    X(p->shared_experts.inter = 4, INVALID, "only one of them")                                              \
+    X(p->unreduced = 1, INVALID, "unreduced, with residual = 1")                                             \
+    X(p->adapters.count = 1025, INVALID, "adapters.count = 1025, experts = 4")                               \
     X(p->out_scale = NAN, INVALID, "out_scale = ")                                                           \
     X((p->max_tokens = 1 << 29, p->hidden = p->inter = (1 << 30) - 1), UNSUPPORTED, "workspace")             \
     X(p->plan.kernel = "moe_fast", INVALID, "moe_fast")                                                      \
@@ -278,6 +283,8 @@ enum { OK = CLMOE_OK, INVALID = CLMOE_E_INVALID, UNSUPPORTED = CLMOE_E_UNSUPPORT
     X(a->logits = a->router, INVALID, "logits is given")                                                     \
     X(a->ids = a->out_ids, INVALID, "ids is given")                                                          \
     X(a->gamma = a->out_gamma, INVALID, "gamma is given")                                                    \
+    X(a->down = a->x, INVALID, "down is given")                                                              \
+    X(a->adapter_ids = a->select_bias, INVALID, "adapter_ids is given")                                      \
     X(a->w1_up = a->w1, INVALID, "w_up is given")                                                            \
     X(a->y = a->x, INVALID, "y overlaps x")                                                                  \
     X(a->select_bias.mem = NULL, INVALID, "select_bias.mem is NULL")                                         \
@@ -298,6 +305,7 @@ enum { OK = CLMOE_OK, INVALID = CLMOE_E_INVALID, UNSUPPORTED = CLMOE_E_UNSUPPORT
     X(p->out = 0, INVALID, ": 0")                                                                            \
     X(p->x_dtype = CLMOE_I32, INVALID, "x_dtype = 3")                                                        \
     X(p->w_dtype = CLMOE_Q8_0, INVALID, "w_dtype = 6")                                                       \
+    X(p->kept_softmax = 1, INVALID, "kept_softmax is for CLMOE_LORA_SCALINGS")                               \
     X(p->source = (enum clmoe_lora_source)2, INVALID, "source = 2")                                          \
     X(p->route.n_group = 2, INVALID, "route")                                                                \
     X(p->source = CLMOE_LORA_SCALINGS, INVALID, "weights are for CLMOE_LORA_IDS")                            \
