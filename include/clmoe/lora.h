@@ -16,7 +16,8 @@
  *
  * X-LoRA (CLMOE_LORA_SCALINGS): c comes from the classifier's output z, as PEFT's xlora config names it:
  *
- *   c = softmax of z over the adapters (enable_softmax: route.score = softmax), or z (identity)
+ *   c = softmax of z / T over the adapters (enable_softmax: route.score = softmax, softmax_temperature:
+ *       route.temperature), or z (identity)
  *   c = c for its k largest, nothing for the rest (top_k_lora), without renormalisation
  *   c = softmax over the k kept values of a token (enable_softmax_topk: kept_softmax = 1)
  *   c = c * route.scale (global_scaling_weight)
@@ -48,7 +49,7 @@ struct clmoe_lora_params {
     enum clmoe_dtype x_dtype; /* of x, base and y: CLMOE_F32, CLMOE_F16, CLMOE_BF16 */
     enum clmoe_dtype w_dtype; /* of A and B: the same */
     enum clmoe_lora_source source;
-    struct clmoe_route_params route; /* SCALINGS: score, renorm, renorm_eps, scale; everything else 0 */
+    struct clmoe_route_params route; /* SCALINGS: score, temperature, renorm, renorm_eps, scale; the rest 0 */
     int kept_softmax;                /* SCALINGS: 1: enable_softmax_topk; without renorm */
     enum clmoe_dtype scalings_dtype; /* of z */
     int weights;                     /* IDS: 1 if args.weights is given */

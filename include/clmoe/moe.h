@@ -12,6 +12,9 @@
  *   s = out_scale * sum over k of o              [T, Z]
  *   y = residual + sum_scale * (s . up^T + shared)        s alone without a latent size
  *
+ * Zero experts of the router and pairs over its capacity have no o. With `identity` they pass x on instead:
+ * s gets out_scale * identity_gamma * x, with the sum of their weights that route makes (or that is given).
+ *
  * where `shared` is given, or is made from x by experts that every token uses:
  *
  *   shared = sigmoid(x . shared_gate^T) * act(x . shared_w1^T) . shared_w2^T      the first factor if there
@@ -21,6 +24,9 @@
  * step. What passes between the stages is kept in mid_dtype: l, h, o and the sum over k before `up`; all
  * other sums stay in fp32. All device-side: T*k pairs per expert are never known to the host. A plan holds a
  * path for few rows and one for many and takes the one that fits T of the call.
+ *
+ * With route.shared_slots = S the weights are those of E + S experts, and a token has k + S slots: read k + S
+ * for k in the shapes of this page.
  *
  * With `unreduced` y is o, [T*k, H] with row p of pair p = token * k + slot; rows of skipped pairs are zero.
  *
@@ -71,7 +77,8 @@ struct clmoe_moe_adapters {
 struct clmoe_moe_params {
     struct clmoe_plan_options plan;
     int64_t max_tokens;    /* 0 <= T of a call <= max_tokens; max_tokens * topk < 2^31 */
-    int32_t experts, topk; /* as in route.h (k >= 1) */
+    int32_t experts, topk; /* E and k as in route.h (k >= 1) */
+    int32_t local_experts; /* with route.expert_map: experts that w1 and w2 hold; 0: E + route.shared_slots */
     int64_t hidden, inter; /* H and I, limits as in matmul.h */
     int64_t latent;        /* Z < 2^30: size that the experts work in (Nemotron-3-Super, Kimi-K3); 0: H */
     enum clmoe_dtype
@@ -81,19 +88,20 @@ struct clmoe_moe_params {
     enum clmoe_dtype bias_dtype;  /* of bias1, bias2 and router_bias */
     enum clmoe_dtype dense_dtype; /* of down, up, shared_w1, shared_w2 and shared_gate: as x_dtype */
     enum clmoe_moe_source source;
-    /* score, bias, n_group, topk_group, group_score, renorm, renorm_eps, scale as in route.h; the sizes and
-     * dtypes of this struct are taken from the layer and must be 0 here. Unused with CLMOE_MOE_IDS. */
+    /* As in route.h, but plan, max_tokens, experts, topk and logits_dtype are the layer's own and must be 0
+     * here. Unused with CLMOE_MOE_IDS. */
     struct clmoe_route_params route;
     enum clmoe_w_order w_order; /* of w1 and w2 */
     enum clmoe_glu glu;         /* layout of w1 */
     struct clmoe_activation act;
     struct clmoe_moe_shared shared_experts;
     struct clmoe_moe_adapters adapters;
+    int identity;         /* 1: see above; not with a latent size */
     int gamma_on_input;   /* 0: gamma on the output of an expert, 1: on its input (Llama-4) */
     int bias1, bias2;     /* 1: args.bias1 (and bias1_up), args.bias2 are given */
     int router_bias;      /* 1: args.router_bias is given (a bias of the logits, unlike route.bias) */
     int residual, shared; /* 1: args.residual, args.shared are given; not shared and shared_experts */
-    int unreduced;        /* 1: y is o; without residual, shared, latent and the scales */
+    int unreduced;        /* 1: y is o; without residual, shared, latent, identity and the scales */
     float out_scale;      /* factor on the sum over experts; 0 means 1 */
     float sum_scale;      /* factor on that sum and shared together (Cohere2, Grok-2); 0 means 1 */
 };
@@ -101,26 +109,32 @@ struct clmoe_moe_params {
 /* Strides and overlap as on the pages of the stages; y may be residual or shared, not x. */
 struct clmoe_moe_args {
     struct clmoe_tensor x;                   /* [T, H] x_dtype */
-    struct clmoe_tensor router, router_bias; /* [E, H] x_dtype, [E] bias_dtype: source ROUTER */
-    struct clmoe_tensor logits;              /* [T, E] x_dtype: source LOGITS */
-    struct clmoe_tensor select_bias;         /* [E] CLMOE_F32: route.bias */
-    struct clmoe_tensor ids, gamma;          /* [T, k] CLMOE_I32, CLMOE_F32: source IDS */
-    const struct clmoe_tensor *w1, *w1_up;   /* n_w of [E_i, R, Z] (or by w_order): see clmoe_matmul_args */
-    const struct clmoe_tensor *w2;           /* n_w of [E_i, Z, I] */
-    int32_t n_w;                             /* 0 means 1 */
-    struct clmoe_tensor bias1, bias1_up;     /* [E, R], or [E, I] twice; bias_dtype */
-    struct clmoe_tensor bias2;               /* [E, Z] bias_dtype */
-    struct clmoe_tensor down, up;            /* [Z, H], [H, Z] dense_dtype: latent */
-    struct clmoe_tensor shared_w1;           /* [R of shared_experts, H] dense_dtype */
-    struct clmoe_tensor shared_w1_up;        /* [S, H] dense_dtype with CLMOE_GLU_APART */
-    struct clmoe_tensor shared_w2;           /* [H, S] dense_dtype */
-    struct clmoe_tensor shared_gate;         /* [1, H] dense_dtype */
-    struct clmoe_tensor adapter_ids;         /* [T] CLMOE_I32 */
-    struct clmoe_tensor adapter_scale;       /* [L] CLMOE_F32 */
-    struct clmoe_tensor a1, a1_up;           /* [L*E, r, Z] adapters.dtype */
-    struct clmoe_tensor b1, b1_up;           /* [L*E, R, r], or [L*E, I, r] twice */
-    struct clmoe_tensor a2, b2;              /* [L*E, r, I], [L*E, Z, r] */
-    struct clmoe_tensor residual, shared;    /* [T, H] x_dtype */
+    struct clmoe_tensor router, router_bias; /* [R, H] x_dtype, [R] bias_dtype: source ROUTER; R = E + Z */
+    struct clmoe_tensor logits;              /* [T, R] x_dtype: source LOGITS */
+    struct clmoe_tensor select_bias;         /* [R] CLMOE_F32: route.bias */
+    struct clmoe_tensor given;               /* these five as in route.h, where `route` has them */
+    struct clmoe_tensor expert_scale, expert_map, valid_tokens, token_mask;
+    int32_t capacity;                      /* as in route.h; 0: the plan's */
+    struct clmoe_tensor ids, gamma;        /* [T, k] CLMOE_I32, CLMOE_F32: source IDS */
+    struct clmoe_tensor identity_gamma;    /* [T] CLMOE_F32: source IDS with identity */
+    struct clmoe_tensor identity_x;        /* with identity: [T, H] x_dtype instead of x, if given: a view
+                                              of one row with a row stride of 0 is a constant expert */
+    const struct clmoe_tensor *w1, *w1_up; /* n_w of [E_i, R, Z] (or by w_order): see clmoe_matmul_args */
+    const struct clmoe_tensor *w2;         /* n_w of [E_i, Z, I] */
+    int32_t n_w;                           /* 0 means 1 */
+    struct clmoe_tensor bias1, bias1_up;   /* [E, R], or [E, I] twice; bias_dtype */
+    struct clmoe_tensor bias2;             /* [E, Z] bias_dtype */
+    struct clmoe_tensor down, up;          /* [Z, H], [H, Z] dense_dtype: latent */
+    struct clmoe_tensor shared_w1;         /* [R of shared_experts, H] dense_dtype */
+    struct clmoe_tensor shared_w1_up;      /* [S, H] dense_dtype with CLMOE_GLU_APART */
+    struct clmoe_tensor shared_w2;         /* [H, S] dense_dtype */
+    struct clmoe_tensor shared_gate;       /* [1, H] dense_dtype */
+    struct clmoe_tensor adapter_ids;       /* [T] CLMOE_I32 */
+    struct clmoe_tensor adapter_scale;     /* [L] CLMOE_F32 */
+    struct clmoe_tensor a1, a1_up;         /* [L*E, r, Z] adapters.dtype */
+    struct clmoe_tensor b1, b1_up;         /* [L*E, R, r], or [L*E, I, r] twice */
+    struct clmoe_tensor a2, b2;            /* [L*E, r, I], [L*E, Z, r] */
+    struct clmoe_tensor residual, shared;  /* [T, H] x_dtype */
     struct clmoe_tensor out_ids,
         out_gamma;         /* optional copies of the routing, [T, k]: sources ROUTER and LOGITS */
     struct clmoe_tensor y; /* [T, H] x_dtype, unreduced [T*k, H] */

@@ -3,6 +3,11 @@
 
 #include "operands.h"
 
+bool layer_route_sizes_unset(const struct clmoe_route_params *r) {
+    return !r->plan.kernel && !r->plan.external_workspace && r->max_tokens == 0 && r->experts == 0 &&
+           r->topk == 0 && r->logits_dtype == CLMOE_F32;
+}
+
 /* ---- making the plan ---- */
 
 static enum clmoe_status check_sizes(const struct log *log, const struct layer_params *p) {
@@ -34,13 +39,17 @@ static enum clmoe_status check_dense(const struct log *log, const struct layer_p
     REQUIRE(log, s->inter || (!s->gate && s->glu == CLMOE_GLU_NONE),
             "shared_experts.gate = %d, shared_experts.glu = %d without shared_experts.inter", s->gate,
             (int)s->glu);
-    REQUIRE(log,
-            !p->unreduced || (!p->residual && !p->shared && !s->inter && !p->latent && p->out_scale == 1.0f &&
-                              p->sum_scale == 1.0f),
-            "unreduced, with residual = %d, shared = %d, shared_experts.inter = %lld, latent = %lld, "
-            "out_scale = %g or sum_scale = %g",
-            p->residual, p->shared, (long long)s->inter, (long long)p->latent, (double)p->out_scale,
-            (double)p->sum_scale);
+    REQUIRE(
+        log,
+        !p->unreduced || (!p->residual && !p->shared && !s->inter && !p->latent && !p->identity &&
+                          p->out_scale == 1.0f && p->sum_scale == 1.0f),
+        "unreduced, with residual = %d, shared = %d, identity = %d, shared_experts.inter = %lld, latent = "
+        "%lld, out_scale = %g or sum_scale = %g",
+        p->residual, p->shared, p->identity, (long long)s->inter, (long long)p->latent, (double)p->out_scale,
+        (double)p->sum_scale);
+    REQUIRE(log, !p->identity || !p->latent, "identity with latent = %lld", (long long)p->latent);
+    REQUIRE(log, !p->identity || p->source == CLMOE_MOE_IDS || p->route.zero_experts || p->route.pass_dropped,
+            "identity without route.zero_experts (%d) and route.pass_dropped", (int)p->route.zero_experts);
     return layer_adapters_check_params(log, p);
 }
 
@@ -84,7 +93,7 @@ static enum clmoe_status check_rows(const clmoe_plan *plan, const struct layer_a
     const bool router = p->source == CLMOE_MOE_ROUTER, logits = p->source == CLMOE_MOE_LOGITS;
     const bool ids = p->source == CLMOE_MOE_IDS, gamma = ids && p->gamma != CLMOE_GAMMA_NONE;
     const bool bias1_up = p->bias1 && p->glu == CLMOE_GLU_APART;
-    const int64_t e = p->experts, k = p->topk, z = layer_expert_out(p);
+    const int64_t e = p->experts, k = p->topk, z = layer_expert_out(p), r = layer_logits(p);
     const enum clmoe_dtype x_t = p->x_dtype, b_t = p->bias_dtype;
     struct operand u;
     struct operand_rule out_ids = input(&u, "out_ids", &a->out_ids, a->out_ids.mem, CLMOE_I32, 2, t, k);
@@ -101,10 +110,10 @@ static enum clmoe_status check_rows(const clmoe_plan *plan, const struct layer_a
         input(&u, "expert_scale", &a->expert_scale, p->expert_scale, CLMOE_F32, 1, e, 0),
         input(&u, "limits", &a->limits, p->limits, CLMOE_I32, 1, e, 0),
         input(&u, "x", &a->x, true, x_t, 2, t, p->in),
-        input(&u, "router", &a->router, router, x_t, 2, e, p->in),
-        input(&u, "router_bias", &a->router_bias, p->router_bias, b_t, 1, e, 0),
-        input(&u, "logits", &a->logits, logits, p->route.logits_dtype, 2, t, e),
-        input(&u, "select_bias", &a->select_bias, !ids && p->route.bias, CLMOE_F32, 1, e, 0),
+        input(&u, "router", &a->router, router, x_t, 2, r, p->in),
+        input(&u, "router_bias", &a->router_bias, p->router_bias, b_t, 1, r, 0),
+        input(&u, "logits", &a->logits, logits, p->route.logits_dtype, 2, t, r),
+        input(&u, "select_bias", &a->select_bias, !ids && p->route.bias, CLMOE_F32, 1, r, 0),
         input(&u, "ids", &a->ids, ids, CLMOE_I32, 2, t, k),
         input(&u, "gamma", &a->gamma, gamma, CLMOE_F32, 2, t, k),
         input(&u, "residual", &a->residual, p->residual, x_t, 2, t, p->out),
@@ -116,6 +125,29 @@ static enum clmoe_status check_rows(const clmoe_plan *plan, const struct layer_a
     REQUIRE(&plan->ctx->log, !ids || (!a->out_ids.mem && !a->out_gamma.mem),
             "out_ids or out_gamma is given, but the routing comes from the caller");
     return operands_check_outputs(plan, rules, sizeof rules / sizeof *rules, written);
+}
+
+/* What only the routing looks at, and what passes by the experts. */
+static enum clmoe_status check_route(const clmoe_plan *plan, const struct layer_args *a, int64_t t,
+                                     const struct written *written) {
+    const struct layer_params *const p = &((const struct layer_problem *)plan->problem)->p;
+    const struct clmoe_route_params *const r = &p->route;
+    const bool ids = p->source == CLMOE_MOE_IDS, given = !ids && r->select == CLMOE_SELECT_GIVEN;
+    const bool identity_x = p->identity && a->identity_x.mem;
+    struct operand u;
+    const struct operand_rule rules[] = {
+        input(&u, "given", &a->given, given, CLMOE_I32, 2, t, r->topk),
+        input(&u, "expert_scale", &a->route_scale, !ids && r->expert_scale, CLMOE_F32, 1, r->experts, 0),
+        input(&u, "expert_map", &a->expert_map, !ids && r->expert_map, CLMOE_I32, 1,
+              r->experts + r->shared_slots, 0),
+        input(&u, "valid_tokens", &a->valid_tokens, !ids && r->valid_tokens, CLMOE_I32, 1, 1, 0),
+        input(&u, "token_mask", &a->token_mask, !ids && r->token_mask, CLMOE_U8, 1, t, 0),
+        input(&u, "identity_gamma", &a->identity_gamma, ids && p->identity, CLMOE_F32, 1, t, 0),
+        input(&u, "identity_x", &a->identity_x, identity_x, p->x_dtype, 2, t, p->out),
+    };
+    REQUIRE(&plan->ctx->log, a->capacity >= 0 && (a->capacity == 0 || (!ids && r->capacity)),
+            "capacity = %d, the plan's is %d", (int)a->capacity, (int)(ids ? 0 : r->capacity));
+    return operands_check_inputs(plan, rules, sizeof rules / sizeof *rules, written);
 }
 
 /* Weights of the dense products and of the adapters. */
@@ -158,6 +190,7 @@ enum clmoe_status layer_enqueue(const clmoe_plan *plan, const struct layer_args 
     struct written written = {0};
     TRY(operand_rows(plan, "x", &args->x, l->p.max_tokens, &t));
     TRY(check_rows(plan, args, t, &written));
+    TRY(check_route(plan, args, t, &written));
     TRY(check_weights(plan, args, t, &written));
     const struct path *const path = t <= l->few_tokens && l->few.first ? &l->few : &l->many;
     struct stage_calls calls;

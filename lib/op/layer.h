@@ -15,7 +15,7 @@ struct layer_params {
     const char *op; /* "moe" or "lora": the kind of the plan */
     struct clmoe_plan_options plan;
     int64_t max_tokens;
-    int32_t experts, topk;
+    int32_t experts, topk;        /* those with weights; slots of a token */
     int64_t in, mid, out, latent; /* latent: 0 for none */
     /* x_dtype: also of y, residual, shared and router; dense_dtype: of down, up and the shared experts */
     enum clmoe_dtype x_dtype, w_dtype, mid_dtype, bias_dtype, dense_dtype;
@@ -28,19 +28,24 @@ struct layer_params {
     enum clmoe_gamma gamma;
     struct clmoe_moe_shared shared_experts; /* act filled in; inter 0: none */
     struct clmoe_moe_adapters adapters;     /* count 0: none */
-    bool bias1, bias2, router_bias, expert_scale, residual, shared, unreduced;
+    bool bias1, bias2, router_bias, expert_scale, residual, shared, identity, unreduced;
     bool limits;                /* expert e has limits[e] columns of h */
     float out_scale, sum_scale; /* 1 by default */
 };
 
 struct layer_args {
     struct clmoe_tensor x, router, router_bias, logits, select_bias, ids, gamma;
+    struct clmoe_tensor given, route_scale, expert_map, valid_tokens, token_mask, identity_gamma, identity_x;
+    int32_t capacity;
     const struct clmoe_tensor *w1, *w1_up, *w2;
     int32_t n_w;
     struct clmoe_tensor bias1, bias1_up, bias2, expert_scale, limits, residual, shared, out_ids, out_gamma, y;
     struct clmoe_tensor down, up, shared_w1, shared_w1_up, shared_w2, shared_gate;
     struct clmoe_tensor adapter_ids, adapter_scale, a1, a1_up, b1, b1_up, a2, b2;
 };
+
+/* What the layer fills in itself. */
+bool layer_route_sizes_unset(const struct clmoe_route_params *route);
 
 enum clmoe_status layer_plan(clmoe_context *ctx, const struct layer_params *params, clmoe_plan **plan);
 

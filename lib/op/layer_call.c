@@ -49,14 +49,26 @@ static enum clmoe_status check_routing(const clmoe_plan *plan, struct layer_args
     const int32_t k = l->p.topk;
     if (!l->route) return CLMOE_OK;
     if (l->router) {
-        a->logits = layer_own(plan, l->parts.logits, CLMOE_F32, t, l->p.experts);
+        a->logits = layer_own(plan, l->parts.logits, CLMOE_F32, t, layer_logits(&l->p));
         struct clmoe_matmul_args args = {.x = a->x, .bias = one_expert(&a->router_bias), .y = a->logits};
         TRY(check_dense(l->router, &args, &a->router, &calls->w_router, &calls->router));
     }
     a->ids = a->out_ids.mem ? a->out_ids : layer_own(plan, l->parts.ids, CLMOE_I32, t, k);
     a->gamma = a->out_gamma.mem ? a->out_gamma : layer_own(plan, l->parts.gamma, CLMOE_F32, t, k);
     struct clmoe_route_args args = {
-        .logits = a->logits, .bias = a->select_bias, .ids = a->ids, .gamma = a->gamma};
+        .logits = a->logits,
+        .bias = a->select_bias,
+        .ids = a->ids,
+        .gamma = a->gamma,
+        .given = a->given,
+        .expert_scale = a->route_scale,
+        .expert_map = a->expert_map,
+        .valid_tokens = a->valid_tokens,
+        .token_mask = a->token_mask,
+        .capacity = a->capacity,
+    };
+    if (l->p.identity)
+        args.identity_gamma = a->identity_gamma = layer_own_1d(plan, l->parts.identity, CLMOE_F32, t);
     if (l->kept) args.gamma = layer_own(plan, l->parts.chosen_gamma, CLMOE_F32, t, k);
     TRY(route_check(l->route, &args, &calls->route));
     if (!l->kept) return CLMOE_OK;
@@ -176,6 +188,8 @@ enum clmoe_status layer_check_stages(const clmoe_plan *plan, const struct layer_
     } else {
         combine.residual = a->residual;
         combine.shared = shared;
+        combine.identity = a->identity_gamma;
+        if (p->identity) combine.identity_x = a->identity_x.mem ? a->identity_x : a->x;
         combine.y = a->y;
     }
     return combine_check(l->combine, &combine, &calls->combine);

@@ -14,10 +14,12 @@ static uint64_t part(struct parts *parts, enum clmoe_dtype dtype, int64_t count)
 
 static void lay_out_routing(const struct layer_params *p, struct parts *parts) {
     const int64_t pairs = p->max_tokens * p->topk;
-    if (p->source == CLMOE_MOE_ROUTER) parts->logits = part(parts, CLMOE_F32, p->max_tokens * p->experts);
+    if (p->source == CLMOE_MOE_ROUTER)
+        parts->logits = part(parts, CLMOE_F32, p->max_tokens * layer_logits(p));
     if (p->source != CLMOE_MOE_IDS) {
         parts->ids = part(parts, CLMOE_I32, pairs);
         parts->gamma = part(parts, CLMOE_F32, pairs);
+        if (p->identity) parts->identity = part(parts, CLMOE_F32, p->max_tokens);
     }
     if (p->kept_softmax) {
         parts->kept_ids = part(parts, CLMOE_I32, pairs);
@@ -84,7 +86,7 @@ static struct clmoe_matmul_params dense(const struct layer_params *p, int64_t in
 }
 
 static enum clmoe_status add_router(clmoe_plan *layer, struct layer_problem *l) {
-    struct clmoe_matmul_params params = dense(&l->p, l->p.in, l->p.experts);
+    struct clmoe_matmul_params params = dense(&l->p, l->p.in, layer_logits(&l->p));
     params.w_dtype = l->p.x_dtype;
     params.bias_dtype = l->p.bias_dtype;
     params.bias = l->p.router_bias;
@@ -243,6 +245,7 @@ static enum clmoe_status add_sums(clmoe_plan *layer, struct layer_problem *l) {
         .hidden = p->out,
         .y_dtype = p->x_dtype,
         .residual = p->residual,
+        .identity = p->identity,
         .shared = p->shared || p->shared_experts.inter,
         .shared_f32 = p->shared_experts.inter > 0,
         .shared_scale = p->sum_scale,

@@ -21,7 +21,7 @@ struct path {
 
 /* Offsets of the layer's own buffers in the workspace, in bytes. */
 struct parts {
-    uint64_t logits, ids, gamma, kept_ids, chosen_gamma; /* routing */
+    uint64_t logits, ids, gamma, identity, kept_ids, chosen_gamma; /* routing */
     uint64_t counts, offsets, order, h, o;
     uint64_t narrow, narrow_sum, wide;      /* latent: [T, Z] before and after the experts, [T, out] */
     uint64_t shared_h, shared_gate, shared; /* [T, S], [T, 1], [T, out] */
@@ -54,6 +54,11 @@ struct stage_calls {
     struct permute_call permute, adapter_permute;
     struct adapter_call adapter;
 };
+
+/* Columns of the logits: zero experts have some, but no weights. */
+static inline int32_t layer_logits(const struct layer_params *p) {
+    return p->route.experts + p->route.zero_experts;
+}
 
 /* What the experts work on, and what they make. */
 static inline int64_t layer_expert_in(const struct layer_params *p) {

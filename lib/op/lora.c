@@ -8,16 +8,20 @@
 
 /* Of the routing only what X-LoRA has may be set. */
 static bool route_is_plain(const struct clmoe_route_params *r) {
-    return !r->plan.kernel && !r->plan.external_workspace && r->max_tokens == 0 && r->experts == 0 &&
-           r->topk == 0 && r->logits_dtype == CLMOE_F32 && !r->bias && r->n_group == 0 &&
-           r->topk_group == 0 && r->group_score == CLMOE_GROUP_MAX;
+    const bool chooses = r->bias || r->n_group || r->topk_group || r->group_score || r->select;
+    const bool weighs = r->logit_cap != 0 || r->mixer_eps != 0 || r->expert_scale || r->shared_gamma != 0;
+    const bool drops = r->expert_map || r->valid_tokens || r->token_mask || r->capacity ||
+                       r->capacity_order || r->capacity_tokens || r->renorm_kept || r->pass_dropped;
+    return layer_route_sizes_unset(r) && !chooses && !weighs && !drops && !r->zero_experts &&
+           !r->shared_slots;
 }
 
 enum clmoe_status clmoe_lora_plan(clmoe_context *ctx, const struct clmoe_lora_params *p, clmoe_plan **plan) {
     TRY(plan_check_create(ctx, p, plan));
     const struct log *const log = &ctx->log;
     REQUIRE(log, (unsigned)p->source <= CLMOE_LORA_SCALINGS, "source = %d", (int)p->source);
-    REQUIRE(log, route_is_plain(&p->route), "only score, renorm, renorm_eps and scale of route are lora's");
+    REQUIRE(log, route_is_plain(&p->route),
+            "only score, temperature, renorm, renorm_eps and scale of route are lora's");
     REQUIRE(log, p->source == CLMOE_LORA_IDS || !p->weights, "weights are for CLMOE_LORA_IDS");
     REQUIRE(log, p->source == CLMOE_LORA_SCALINGS || !p->kept_softmax,
             "kept_softmax is for CLMOE_LORA_SCALINGS");

@@ -6,25 +6,45 @@
 
 #include <math.h>
 
-static bool route_sizes_unset(const struct clmoe_route_params *r) {
-    return !r->plan.kernel && !r->plan.external_workspace && r->max_tokens == 0 && r->experts == 0 &&
-           r->topk == 0 && r->logits_dtype == CLMOE_F32;
+/* Without a router of its own the layer has the experts and slots that it is told of. */
+static struct clmoe_route_params route_of(const struct clmoe_moe_params *p) {
+    struct clmoe_route_params r = p->source == CLMOE_MOE_IDS ? (struct clmoe_route_params){0} : p->route;
+    r.max_tokens = p->max_tokens;
+    r.experts = p->experts;
+    r.topk = p->topk;
+    r.logits_dtype = p->source == CLMOE_MOE_LOGITS ? p->x_dtype : CLMOE_F32;
+    return r;
+}
+
+static enum clmoe_status check_params(const struct log *log, const struct clmoe_moe_params *p) {
+    REQUIRE(log, layer_route_sizes_unset(&p->route),
+            "the sizes, dtypes and plan options of route are the layer's own");
+    REQUIRE(log, p->source == CLMOE_MOE_ROUTER || !p->router_bias, "router_bias is for CLMOE_MOE_ROUTER");
+    REQUIRE(log, p->local_experts == 0 || (p->source != CLMOE_MOE_IDS && p->route.expert_map),
+            "local_experts = %d without route.expert_map", (int)p->local_experts);
+    REQUIRE(log, p->local_experts >= 0, "local_experts = %d", (int)p->local_experts);
+    /* route checks these too, but the sums below come first. */
+    REQUIRE(log, p->experts >= 1 && p->experts <= 4096, "experts = %d", (int)p->experts);
+    REQUIRE(log, p->topk >= 1 && p->topk <= 4096, "topk = %d", (int)p->topk);
+    REQUIRE(log, p->route.shared_slots >= 0 && p->route.shared_slots <= 64, "route.shared_slots = %d",
+            (int)p->route.shared_slots);
+    REQUIRE(log, p->route.zero_experts >= 0 && p->route.zero_experts <= 4096, "route.zero_experts = %d",
+            (int)p->route.zero_experts);
+    REQUIRE(log, isfinite(p->out_scale), "out_scale = %g", (double)p->out_scale);
+    REQUIRE(log, isfinite(p->sum_scale), "sum_scale = %g", (double)p->sum_scale);
+    return CLMOE_OK;
 }
 
 enum clmoe_status clmoe_moe_plan(clmoe_context *ctx, const struct clmoe_moe_params *p, clmoe_plan **plan) {
     TRY(plan_check_create(ctx, p, plan));
-    const struct log *const log = &ctx->log;
-    REQUIRE(log, route_sizes_unset(&p->route),
-            "the sizes, dtypes and plan options of route are the layer's own");
-    REQUIRE(log, p->source == CLMOE_MOE_ROUTER || !p->router_bias, "router_bias is for CLMOE_MOE_ROUTER");
-    REQUIRE(log, isfinite(p->out_scale), "out_scale = %g", (double)p->out_scale);
-    REQUIRE(log, isfinite(p->sum_scale), "sum_scale = %g", (double)p->sum_scale);
+    TRY(check_params(&ctx->log, p));
+    const struct clmoe_route_params route = route_of(p);
     struct layer_params layer = {
         .op = "moe",
         .plan = p->plan,
         .max_tokens = p->max_tokens,
-        .experts = p->experts,
-        .topk = p->topk,
+        .experts = p->local_experts ? p->local_experts : p->experts + route.shared_slots,
+        .topk = p->topk + route.shared_slots,
         .in = p->hidden,
         .mid = p->inter,
         .out = p->hidden,
@@ -35,7 +55,7 @@ enum clmoe_status clmoe_moe_plan(clmoe_context *ctx, const struct clmoe_moe_para
         .bias_dtype = p->bias_dtype,
         .dense_dtype = p->dense_dtype,
         .source = p->source,
-        .route = p->route,
+        .route = route,
         .w_order = p->w_order,
         .glu = p->glu,
         .act = p->act,
@@ -47,15 +67,12 @@ enum clmoe_status clmoe_moe_plan(clmoe_context *ctx, const struct clmoe_moe_para
         .router_bias = p->router_bias,
         .residual = p->residual,
         .shared = p->shared,
+        .identity = p->identity,
         .unreduced = p->unreduced,
         .out_scale = p->out_scale == 0.0f ? 1.0f : p->out_scale,
         .sum_scale = p->sum_scale == 0.0f ? 1.0f : p->sum_scale,
     };
     if (p->shared_experts.act.kind == CLMOE_ACT_NONE) layer.shared_experts.act = p->act;
-    layer.route.max_tokens = p->max_tokens;
-    layer.route.experts = p->experts;
-    layer.route.topk = p->topk;
-    layer.route.logits_dtype = p->source == CLMOE_MOE_LOGITS ? p->x_dtype : CLMOE_F32;
     return layer_plan(ctx, &layer, plan);
 }
 
@@ -70,6 +87,14 @@ enum clmoe_status clmoe_moe_enqueue(clmoe_plan *plan, cl_command_queue queue, co
         .select_bias = a->select_bias,
         .ids = a->ids,
         .gamma = a->gamma,
+        .given = a->given,
+        .route_scale = a->expert_scale,
+        .expert_map = a->expert_map,
+        .valid_tokens = a->valid_tokens,
+        .token_mask = a->token_mask,
+        .identity_gamma = a->identity_gamma,
+        .identity_x = a->identity_x,
+        .capacity = a->capacity,
         .w1 = a->w1,
         .w1_up = a->w1_up,
         .w2 = a->w2,

@@ -161,7 +161,7 @@ static struct clmoe_lora_params xlora_params(const struct golden *g, int topk) {
         .in = 20,
         .out = 10,
         .source = CLMOE_LORA_SCALINGS,
-        .route = {.score = g->score, .renorm = g->renorm},
+        .route = {.score = g->score, .renorm = g->renorm, .temperature = g->temperature},
         .adapter_scale = 1,
         .base = 1,
     };
@@ -175,7 +175,7 @@ START_TEST(xlora_settings) {
     float z[8], weights[4];
     const int32_t ids[4] = {0, 1, 2, 3};
     for (int i = 0; i < 8; i++)
-        z[i] = golden_z[i / 4][i % 4] / g->temperature;
+        z[i] = golden_z[i / 4][i % 4];
     for (int i = 0; i < 4; i++)
         weights[i] = (float)g->kept[i / 2][i % 2];
     struct lora_case *const c = make_case(&rng, &params, 2);
@@ -205,18 +205,15 @@ static struct guarded padded(struct rng *rng, const float *values, int64_t rows,
     return g;
 }
 
-static struct peft_layer upload_peft(struct rng *rng, float temperature) {
-    enum { N_SCALINGS = XLORA_TOKENS * XLORA_LAYERS * XLORA_ADAPTERS };
-    float z[N_SCALINGS];
-    for (int i = 0; i < N_SCALINGS; i++)
-        z[i] = xlora_scalings[i] / temperature;
+static struct peft_layer upload_peft(struct rng *rng) {
     return (struct peft_layer){
         .x = guarded_floats(rng, CLMOE_F32, XLORA_TOKENS, XLORA_IN, xlora_x),
         .a = padded(rng, xlora_a, XLORA_RANK, XLORA_IN),
         .b = padded(rng, xlora_b, XLORA_OUT, XLORA_RANK),
         .scale = guarded_floats(rng, CLMOE_F32, 1, XLORA_ADAPTERS, xlora_scale),
         .ranks = guarded_ints(rng, CLMOE_I32, 1, XLORA_ADAPTERS, xlora_ranks),
-        .scalings = guarded_floats(rng, CLMOE_F32, XLORA_TOKENS, XLORA_LAYERS * XLORA_ADAPTERS, z),
+        .scalings =
+            guarded_floats(rng, CLMOE_F32, XLORA_TOKENS, XLORA_LAYERS * XLORA_ADAPTERS, xlora_scalings),
         .base = guarded_floats(rng, CLMOE_F32, XLORA_TOKENS, XLORA_OUT, xlora_base),
         .y = guarded_floats(rng, CLMOE_F32, XLORA_TOKENS, XLORA_OUT, NULL),
     };
@@ -274,14 +271,16 @@ START_TEST(xlora_as_peft_does_it) {
         .in = XLORA_IN,
         .out = XLORA_OUT,
         .source = CLMOE_LORA_SCALINGS,
-        .route = {.score = g->softmax ? CLMOE_SCORE_SOFTMAX : CLMOE_SCORE_IDENTITY, .scale = g->weight},
+        .route = {.score = g->softmax ? CLMOE_SCORE_SOFTMAX : CLMOE_SCORE_IDENTITY,
+                  .scale = g->weight,
+                  .temperature = g->temperature},
         .kept_softmax = g->kept_softmax,
         .adapter_scale = 1,
         .ranks = 1,
         .base = 1,
     };
     case_begin("PEFT: %s", g->name);
-    struct peft_layer p = upload_peft(&rng, g->temperature);
+    struct peft_layer p = upload_peft(&rng);
     clmoe_plan *plan;
     case_ok(clmoe_lora_plan(tester_context(CAPS_OWN), &params, &plan));
     run_peft(&p, g, plan, XLORA_TOKENS);

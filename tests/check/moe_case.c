@@ -29,7 +29,7 @@ static float *weights(struct moe_sample *s, struct rng *rng, enum clmoe_dtype dt
 static void make_experts(struct moe_sample *s, struct rng *rng) {
     const struct clmoe_moe_params *const p = &s->params;
     struct ref_moe *const m = &s->ref;
-    const int64_t e = p->experts, z = p->latent ? p->latent : p->hidden, n = p->inter;
+    const int64_t e = moe_held(p), z = p->latent ? p->latent : p->hidden, n = p->inter;
     const bool gated = p->glu != CLMOE_GLU_NONE;
     m->gate = weights(s, rng, p->w_dtype, e * n, z);
     if (gated) m->up = weights(s, rng, p->w_dtype, e * n, z);
@@ -60,7 +60,7 @@ static void make_adapters(struct moe_sample *s, struct rng *rng) {
     const struct clmoe_moe_params *const p = &s->params;
     const struct clmoe_moe_adapters *const a = &p->adapters;
     struct ref_moe *const m = &s->ref;
-    const int64_t v = (int64_t)a->count * p->experts, r = a->rank, n = p->inter;
+    const int64_t v = (int64_t)a->count * moe_held(p), r = a->rank, n = p->inter;
     const int64_t z = p->latent ? p->latent : p->hidden;
     if (!a->count) return;
     m->a_gate = weights(s, rng, a->dtype, v * r, z);
@@ -76,32 +76,56 @@ static void make_adapters(struct moe_sample *s, struct rng *rng) {
     m->adapter_ids = s->adapter_ids;
 }
 
+int moe_slots(const struct clmoe_moe_params *p) {
+    return p->topk + (p->source == CLMOE_MOE_IDS ? 0 : p->route.shared_slots);
+}
+
+int moe_held(const struct clmoe_moe_params *p) {
+    return p->local_experts ? p->local_experts : p->experts + moe_slots(p) - p->topk;
+}
+
 int64_t moe_rows(const struct moe_sample *s) {
-    return s->params.unreduced ? s->tokens * s->params.topk : s->tokens;
+    return s->params.unreduced ? s->tokens * moe_slots(&s->params) : s->tokens;
+}
+
+/* What routing takes besides logits; every third expert is elsewhere. */
+static void make_routing(struct moe_sample *s, struct rng *rng) {
+    const struct clmoe_moe_params *const p = &s->params;
+    const int slots = moe_slots(p), routed = p->experts + p->route.zero_experts;
+    s->gamma = floats(s, rng, CLMOE_F32, s->tokens * slots, 1);
+    s->router = weights(s, rng, p->x_dtype, routed, p->hidden);
+    s->expert_scale = floats(s, rng, CLMOE_F32, p->experts, 1);
+    s->identity = floats(s, rng, CLMOE_F32, s->tokens, 1);
+    s->ids = keep(s, calloc((size_t)(s->tokens * slots) + 1, sizeof *s->ids));
+    s->given = keep(s, calloc((size_t)(s->tokens * p->topk) + 1, sizeof *s->given));
+    s->map = keep(s, calloc((size_t)(p->experts + slots) + 1, sizeof *s->map));
+    fill_ids(rng, ROUTING_SKIPS, s->given, s->tokens, p->topk, routed);
+    for (int e = 0, local = 0; e < p->experts + p->route.shared_slots; e++)
+        s->map[e] = e % 3 == 1 ? -1 : local++;
+    s->valid = (int32_t)(s->tokens * 2 / 3);
 }
 
 struct moe_sample *moe_sample_make(struct rng *rng, const struct clmoe_moe_params *p, int64_t tokens,
                                    enum routing_fill fill) {
     struct moe_sample *const s = calloc(1, sizeof *s);
-    const int64_t pairs = tokens * p->topk;
+    const int64_t pairs = tokens * moe_slots(p);
     if (!s) abort();
     s->params = *p;
     s->tokens = tokens;
     s->x = floats(s, rng, p->x_dtype, tokens * p->hidden, 1);
-    s->gamma = floats(s, rng, CLMOE_F32, pairs, 1);
-    s->router = weights(s, rng, p->x_dtype, p->experts, p->hidden);
-    s->ids = keep(s, calloc((size_t)pairs + 1, sizeof *s->ids));
-    fill_ids(rng, fill, s->ids, tokens, p->topk, p->experts);
+    make_routing(s, rng);
+    fill_ids(rng, fill, s->ids, tokens, moe_slots(p), p->experts);
     s->ref = (struct ref_moe){
         .tokens = tokens,
         .hidden = p->hidden,
         .inter = p->inter,
         .latent = p->latent,
-        .k = p->topk,
-        .experts = p->experts,
+        .k = moe_slots(p),
+        .experts = moe_held(p),
         .x = s->x,
         .ids = s->ids,
         .gamma = s->gamma,
+        .identity = p->identity && p->source == CLMOE_MOE_IDS ? s->identity : NULL,
         .gamma_input = p->gamma_on_input,
         .act = p->act,
         .shared_inter = p->shared_experts.inter,
@@ -152,6 +176,11 @@ static struct clmoe_tensor put_vector(struct moe_sample *s, struct rng *rng, enu
     return as_1d(&s->buffers[s->n_buffers - 1]);
 }
 
+static struct clmoe_tensor put_ints(struct moe_sample *s, struct rng *rng, int64_t n, const int32_t *values) {
+    put(s, guarded_ints(rng, CLMOE_I32, 1, n, values));
+    return as_1d(&s->buffers[s->n_buffers - 1]);
+}
+
 /* Rows of gate and up [e, n, columns] in one array, as the layout has them; gate alone without up or APART.
  */
 static const float *laid_out(struct moe_sample *s, enum clmoe_glu glu, const float *gate, const float *up,
@@ -176,7 +205,7 @@ static int64_t glu_rows(enum clmoe_glu glu, int64_t n) {
 static void upload_experts(struct rng *rng, struct moe_sample *s) {
     const struct clmoe_moe_params *const p = &s->params;
     const struct ref_moe *const m = &s->ref;
-    const int64_t e = p->experts, z = p->latent ? p->latent : p->hidden, n = p->inter;
+    const int64_t e = moe_held(p), z = p->latent ? p->latent : p->hidden, n = p->inter;
     const bool apart = p->glu == CLMOE_GLU_APART;
     const int64_t rows = glu_rows(p->glu, n);
     s->w1 = put_matrices(s, rng, p->w_dtype, e, rows, z, laid_out(s, p->glu, m->gate, m->up, e, n, z));
@@ -212,7 +241,7 @@ static void upload_dense(struct rng *rng, struct moe_sample *s) {
 static void upload_adapters(struct rng *rng, struct moe_sample *s) {
     const struct clmoe_moe_adapters *const p = &s->params.adapters;
     const struct ref_moe *const m = &s->ref;
-    const int64_t v = (int64_t)p->count * s->params.experts, r = p->rank, n = s->params.inter;
+    const int64_t v = (int64_t)p->count * moe_held(&s->params), r = p->rank, n = s->params.inter;
     const int64_t z = s->params.latent ? s->params.latent : s->params.hidden;
     const bool apart = p->glu == CLMOE_GLU_APART;
     struct clmoe_moe_args *const a = &s->args;
@@ -225,8 +254,24 @@ static void upload_adapters(struct rng *rng, struct moe_sample *s) {
     a->a2 = put_matrices(s, rng, p->dtype, v, r, n, m->a2);
     a->b2 = put_matrices(s, rng, p->dtype, v, z, r, m->b2);
     a->adapter_scale = put_vector(s, rng, CLMOE_F32, p->count, m->adapter_scale);
-    put(s, guarded_ints(rng, CLMOE_I32, 1, s->tokens, s->adapter_ids));
-    a->adapter_ids = as_1d(&s->buffers[s->n_buffers - 1]);
+    a->adapter_ids = put_ints(s, rng, s->tokens, s->adapter_ids);
+}
+
+static void upload_routing(struct rng *rng, struct moe_sample *s) {
+    const struct clmoe_moe_params *const p = &s->params;
+    const struct clmoe_route_params *const r = &p->route;
+    const int64_t t = s->tokens, routed = p->experts + r->zero_experts;
+    struct clmoe_moe_args *const a = &s->args;
+    if (p->source == CLMOE_MOE_IDS) {
+        if (p->identity) a->identity_gamma = put_vector(s, rng, CLMOE_F32, t, s->identity);
+        return;
+    }
+    a->router = put_matrix(s, rng, p->x_dtype, routed, p->hidden, s->router);
+    if (r->select == CLMOE_SELECT_GIVEN)
+        a->given = put(s, guarded_ints(rng, CLMOE_I32, t, p->topk, s->given));
+    if (r->expert_scale) a->expert_scale = put_vector(s, rng, CLMOE_F32, p->experts, s->expert_scale);
+    if (r->expert_map) a->expert_map = put_ints(s, rng, p->experts + r->shared_slots, s->map);
+    if (r->valid_tokens) a->valid_tokens = put_ints(s, rng, 1, &s->valid);
 }
 
 static void release(struct moe_sample *s) {
@@ -243,12 +288,11 @@ void moe_upload(struct rng *rng, struct moe_sample *s) {
     release(s);
     s->args = (struct clmoe_moe_args){0};
     s->args.x = put_matrix(s, rng, p->x_dtype, t, p->hidden, s->x);
-    if (p->source == CLMOE_MOE_ROUTER)
-        s->args.router = put_matrix(s, rng, p->x_dtype, p->experts, p->hidden, s->router);
     *(given ? &s->args.ids : &s->args.out_ids) =
-        put(s, guarded_ints(rng, CLMOE_I32, t, p->topk, given ? s->ids : NULL));
+        put(s, guarded_ints(rng, CLMOE_I32, t, moe_slots(p), given ? s->ids : NULL));
     *(given ? &s->args.gamma : &s->args.out_gamma) =
-        put(s, guarded_floats(rng, CLMOE_F32, t, p->topk, given ? s->gamma : NULL));
+        put(s, guarded_floats(rng, CLMOE_F32, t, moe_slots(p), given ? s->gamma : NULL));
+    upload_routing(rng, s);
     upload_experts(rng, s);
     upload_dense(rng, s);
     upload_adapters(rng, s);

@@ -13,9 +13,10 @@ struct moe_sample {
     int64_t tokens;
     struct ref_moe ref; /* with arrays of the sample: random, rounded to the dtypes of the params */
     float *x, *gamma, *router;
-    int32_t *ids, *adapter_ids;
-    double *pairs, *want; /* what moe_solve makes */
-    float *got;           /* what moe_run reads: [T, H] or [T*k, H] */
+    int32_t *ids, *adapter_ids, *given, *map, valid;
+    float *expert_scale, *identity; /* inputs of the routing; weights of zero experts */
+    double *pairs, *want;           /* what moe_solve makes */
+    float *got;                     /* what moe_run reads: [T, H] or [T*k, H] */
 
     void *arrays[2 * MOE_ARRAYS];
     int n_arrays;
@@ -37,7 +38,9 @@ void moe_run(struct moe_sample *s, clmoe_context *ctx, cl_command_queue queue);
 void moe_compare(struct moe_sample *s, double tolerance);
 void moe_sample_free(struct moe_sample *s);
 
-/* Columns and number of rows of y. */
+/* Rows of y, slots of a token, experts with weights. */
 int64_t moe_rows(const struct moe_sample *s);
+int moe_slots(const struct clmoe_moe_params *p);
+int moe_held(const struct clmoe_moe_params *p);
 
 #endif

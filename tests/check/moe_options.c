@@ -63,6 +63,23 @@ static const struct setting {
       .gamma_on_input = 1,
       .route = {.score = CLMOE_SCORE_SIGMOID}}},
     {"unreduced rows", false, {.glu = CLMOE_GLU_GATE_UP, .act = SILU, .bias2 = 1, .unreduced = 1}},
+    {"longcat: zero experts that return x",
+     false,
+     {.glu = CLMOE_GLU_GATE_UP, .act = SILU, .identity = 1, .out_scale = 2, .residual = 1}},
+    {"shared experts as slots behind the routed ones",
+     true,
+     {.glu = CLMOE_GLU_GATE_UP, .act = SILU, .route = {.shared_slots = 2, .shared_gamma = 0.5f}}},
+    {"gemma-4: a scale for each expert",
+     true,
+     {.glu = CLMOE_GLU_GATE_UP, .act = SILU, .route = {.renorm = CLMOE_RENORM_SUM, .expert_scale = 1}}},
+    {"deepseek-v4: ids from a table of tokens, weighed by the router",
+     true,
+     {.glu = CLMOE_GLU_GATE_UP,
+      .act = SILU,
+      .route = {.score = CLMOE_SCORE_SQRT_SOFTPLUS, .select = CLMOE_SELECT_GIVEN, .scale = 1.5f}}},
+    {"expert parallelism: experts that are elsewhere, padding rows",
+     true,
+     {.glu = CLMOE_GLU_GATE_UP, .act = SILU, .route = {.expert_map = 1, .valid_tokens = 1}}},
     {"adapters: one A for gate and up",
      false,
      {.glu = CLMOE_GLU_GATE_UP,
@@ -110,6 +127,7 @@ START_TEST(setting_against_reference) {
     p.topk = which % 2 ? 2 : 3;
     p.hidden = 48;
     p.inter = 28;
+    if (p.route.expert_map) p.local_experts = 4;
     if (half) p.x_dtype = p.w_dtype = p.dense_dtype = p.adapters.dtype = p.bias_dtype = CLMOE_BF16;
     p.source = settings[which].router ? CLMOE_MOE_ROUTER : CLMOE_MOE_IDS;
     case_begin("%s, T=%lld %s", settings[which].name, (long long)t, clmoe_dtype_name(p.x_dtype));

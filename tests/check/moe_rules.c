@@ -234,6 +234,59 @@ START_TEST(gate_of_shared_experts_at_its_ends) {
 }
 END_TEST
 
+/* Zero experts of a router (LongCat): with all of its choices taken, their weights and those of the real ones
+ * add up to 1. The real ones are silent here, and x comes back by the rest. The weight of a zero expert must
+ * not reach a real one. */
+START_TEST(zero_experts_return_x) {
+    struct rng rng = rng_for((uint64_t)_i + 900);
+    const int64_t t = both_ways[_i];
+    struct clmoe_moe_params p = plain(t);
+    p.source = CLMOE_MOE_ROUTER;
+    p.route.zero_experts = 3;
+    p.topk = p.experts + p.route.zero_experts;
+    p.identity = 1;
+    case_begin("zero experts, T=%lld", (long long)t);
+    struct moe_sample *const s = moe_sample_make(&rng, &p, t, ROUTING_RANDOM);
+    for (int64_t i = 0; i < p.experts * p.hidden * p.inter; i++)
+        ((float *)s->ref.w2)[i] = 0;
+    moe_upload(&rng, s);
+    run_own(s);
+    for (int64_t i = 0; i < t * p.hidden; i++) {
+        double rest = 1;
+        for (int j = 0; j < p.topk; j++)
+            rest -= (double)s->gamma[i / p.hidden * p.topk + j];
+        case_require(fabs((double)s->got[i] - rest * (double)s->x[i]) < 1e-5,
+                     "y[%lld] = %g, expected %g * %g", (long long)i, (double)s->got[i], rest,
+                     (double)s->x[i]);
+    }
+    moe_sample_free(s);
+}
+END_TEST
+
+/* A constant expert is a row of its own that every token sees: a view with a stride of 0. */
+START_TEST(zero_experts_return_a_constant) {
+    struct rng rng = rng_for(1000);
+    struct clmoe_moe_params p = plain(5);
+    p.identity = 1;
+    case_begin("constant experts");
+    struct moe_sample *const s = moe_sample_make(&rng, &p, 5, ROUTING_SKIPS);
+    struct guarded row = guarded_floats(&rng, CLMOE_F32, 1, p.hidden, s->x);
+    s->args.identity_x = row.tensor;
+    s->args.identity_x.shape[0] = 5;
+    s->args.identity_x.stride[0] = 0;
+    run_own(s);
+    s->ref.identity = NULL;
+    ref_moe(&s->ref, s->pairs, s->want);
+    for (int64_t i = 0; i < 5 * p.hidden; i++) {
+        const double want = s->want[i] + (double)s->identity[i / p.hidden] * (double)s->x[i % p.hidden];
+        case_require(fabs((double)s->got[i] - want) < 1e-4, "y[%lld] = %g, expected %g", (long long)i,
+                     (double)s->got[i], want);
+    }
+    guarded_free(&row);
+    moe_sample_free(s);
+}
+END_TEST
+
 /* ---- rules of the header ---- */
 
 static void expect_invalid(clmoe_plan *plan, struct moe_sample *s, const char *what) {
@@ -325,6 +378,14 @@ START_TEST(bad_params) {
     BAD(unreduced = 1; p.shared = 1);
     BAD(unreduced = 1; p.shared_experts.inter = 8);
     BAD(unreduced = 1; p.latent = 8);
+    BAD(unreduced = 1; p.identity = 1);
+    BAD(latent = 8; p.identity = 1);
+    BAD(source = CLMOE_MOE_ROUTER; p.identity = 1);
+    BAD(local_experts = 3);
+    BAD(source = CLMOE_MOE_ROUTER; p.route.expert_map = 1; p.local_experts = -1);
+    BAD(source = CLMOE_MOE_ROUTER; p.route.shared_slots = 65);
+    BAD(source = CLMOE_MOE_ROUTER; p.route.zero_experts = -1);
+    BAD(source = CLMOE_MOE_ROUTER; p.route.experts = 6);
     BAD(unreduced = 1; p.out_scale = 2);
     BAD(unreduced = 1; p.sum_scale = 2);
     BAD(sum_scale = NAN);
@@ -348,6 +409,8 @@ static void add_tests(TCase *cases) {
     tcase_add_loop_test(cases, an_expert_named_twice, 0, small ? 1 : 2 * N_KINDS);
     tcase_add_loop_test(cases, skipped_ids_read_nothing, 0, small ? 1 : 4);
     tcase_add_loop_test(cases, gate_of_shared_experts_at_its_ends, 0, small ? 0 : 2);
+    tcase_add_loop_test(cases, zero_experts_return_x, 0, small ? 1 : 2);
+    tcase_add_test(cases, zero_experts_return_a_constant);
     tcase_add_loop_test(cases, bad_args, 0, 2);
     tcase_add_test(cases, bad_params);
     if (!small) tcase_add_test(cases, runs_repeat);

@@ -112,7 +112,7 @@ void ref_moe(const struct ref_moe *m, double *pairs, double *y) {
             sum[i % z] += m->out_scale * rows[i];
         if (m->latent) product(m->project_up, sum, h, z, 1, out);
         for (int64_t i = 0; i < h && !m->latent; i++)
-            out[i] = sum[i];
+            out[i] = sum[i] + (m->identity ? m->out_scale * (double)m->identity[t] * x[i] : 0);
         if (m->shared_inter) shared_experts(m, x, out);
         add_row(m->shared ? m->shared + t * h : NULL, h, out);
         for (int64_t i = 0; i < h && y; i++)

@@ -15,6 +15,7 @@ struct ref_moe {
     const float *x;
     const int32_t *ids;
     const float *gamma;
+    const float *identity; /* [T] or NULL: the weight of x itself */
     bool gamma_input;
     const float *gate, *up, *bias_gate, *bias_up, *w2, *bias2;
     struct clmoe_activation act;
