@@ -260,7 +260,12 @@ static bool run_row(struct rng *rng, const struct clmoe_route_params *p, int row
     if (!row_fits("route", row, clmoe_route_plan(tester_context(caps), p, &plan))) return false;
     struct clmoe_route_args args;
     struct buffers b = make_buffers(rng, p, call, &args);
-    case_ok(clmoe_route_enqueue(plan, tester()->queue, &args, 0, NULL, NULL));
+    /* Both kinds of queue get their share. */
+    cl_event done;
+    const cl_command_queue queue = call->tokens % 2 ? tester()->ooo_queue : tester()->queue;
+    case_ok(clmoe_route_enqueue(plan, queue, &args, 0, NULL, &done));
+    case_require(clWaitForEvents(1, &done) == CL_SUCCESS, "clWaitForEvents");
+    clReleaseEvent(done);
     guarded_read(&b.ids, ids);
     guarded_read_floats(&b.gamma, gamma);
     if (args.identity_gamma.mem) guarded_read_floats(&b.identity, identity);

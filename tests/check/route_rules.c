@@ -249,7 +249,18 @@ static const struct clmoe_route_params batch_params[] = {
      .topk_group = 4,
      .group_score = CLMOE_GROUP_TOP2_SUM,
      .renorm = CLMOE_RENORM_SUM},
+    {.max_tokens = 40,
+     .experts = 64,
+     .topk = 8,
+     .n_group = 8,
+     .group_score = CLMOE_GROUP_EACH,
+     .temperature = 2,
+     .logit_cap = 30,
+     .renorm = CLMOE_RENORM_CLAMP,
+     .renorm_eps = 0.1f},
+    {.max_tokens = 40, .experts = 16, .topk = 2, .score = CLMOE_SCORE_SPARSEMIXER},
 };
+enum { N_BATCH_PARAMS = sizeof batch_params / sizeof *batch_params };
 
 /* Each token alone, in calls chained by events on the out-of-order queue, then all in one call: the same
  * bits, whatever the other tokens hold. */
@@ -501,7 +512,7 @@ static void add_tests(TCase *cases) {
     tcase_add_test(cases, infinities_share_the_softmax);
     tcase_add_loop_test(cases, shifts_change_no_softmax, 0, 2);
     tcase_add_test(cases, permuted_experts_permute_ids);
-    tcase_add_loop_test(cases, tokens_do_not_see_each_other, 0, 2);
+    tcase_add_loop_test(cases, tokens_do_not_see_each_other, 0, N_BATCH_PARAMS);
     tcase_add_loop_test(cases, known_models, 0, tester()->small ? 1 : N_MODELS);
     tcase_add_test(cases, bad_params);
     tcase_add_test(cases, bad_args);
