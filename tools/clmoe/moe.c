@@ -101,7 +101,8 @@ int command_moe(int argc, char **argv) {
     };
     job.usage = (struct usage){
         .name = "moe",
-        .summary = "Runs the expert block of one layer: router, experts, weighted sum; without norm and "
+        .summary = "Runs the expert block of one layer: router, experts, shared experts, weighted sum; "
+                   "without norm and "
                    "residual.\nThe input's type is that of the activations, weights stay in theirs.",
         .operands = "",
         .example = "clmoe moe --model Mixtral-8x7B-v0.1 --layer 0 --input x.npy --output y.npy",
