@@ -2,6 +2,7 @@
 """What must fail: exit code, one line on stderr that says why, and every file as it was."""
 import json
 import os
+import random
 import struct
 
 import command
@@ -418,6 +419,20 @@ class Bad(command.CommandTest):
                 with open(os.path.join(folder, name), "rb") as f:
                     files[os.path.join(folder, name)] = f.read()
         return files
+
+    def test_every_key_of_a_description(self):
+        """Under each key some of many values: never a crash, always one line. No device is named so."""
+        keys = [line.split()[0] for line in self.good("moe", "--help").partition("Keys:\n")[2].splitlines()]
+        self.assertGreater(len(keys), 40)
+        values = [-1, 0, 1.5, 2 ** 53, 1e300, True, "", "x", "$", "$x", "{L}{E}" * 200, [], {}, [[]], ["$"], ["$x", 7]]
+        for i, key in enumerate(keys + ["like", "cases"]):
+            for value in random.Random(i).sample(values, 3):
+                self.write("hostile.json", json.dumps({"like": "mixtral", key: value}).encode())
+                with self.subTest(key=key, value=value):
+                    code, out, err = self.run_command(*("moe --model m --device warp9 --options hostile.json " +
+                                                        MOE_OUT).split())
+                    self.assertEqual((code, out), (2, ""), err)
+                    self.assertRegex(err, r"\Aclmoe moe: [^\n]+\n\Z")
 
     def check_table(self, table):
         before = self.snapshot()

@@ -25,7 +25,7 @@ def topk(row, k, smallest=False, nan="greatest", ties="lowest"):
 
 
 def route(logits, k, score="softmax", bias=None, groups=None, group_score="max", renorm=False, eps=0.0,
-          scale=1.0):
+          clamp=0.0, scale=1.0):
     """ids and weights of one token. `groups` is (n_group, topk_group)."""
     if score == "softmax":
         top = max(logits)
@@ -42,7 +42,7 @@ def route(logits, k, score="softmax", bias=None, groups=None, group_score="max",
     ids = topk(q, k)
     w = [s[i] for i in ids]
     if renorm:
-        w = [v / (sum(w) + eps) for v in w]
+        w = [v / max(sum(w) + eps, clamp) for v in w]
     return ids, [v * scale for v in w]
 
 

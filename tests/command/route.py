@@ -18,6 +18,9 @@ DEEPSEEK_V2 = {"model_type": "deepseek_v2", "n_routed_experts": 160, "num_expert
 DEEPSEEK_V3 = {"model_type": "deepseek_v3", "n_routed_experts": 256, "num_experts_per_tok": 8, "n_group": 8,
                "topk_group": 4, "topk_method": "noaux_tc", "norm_topk_prob": True, "scoring_func": "sigmoid",
                "routed_scaling_factor": 2.5}
+LFM2 = {"model_type": "lfm2_moe", "num_experts": 32, "num_experts_per_tok": 4, "norm_topk_prob": True,
+        "use_expert_bias": True, "routed_scaling_factor": 1.5}
+ERNIE = {"model_type": "ernie4_5_moe", "moe_num_experts": 64, "moe_k": 6}
 SUM = {"renorm": True}
 
 
@@ -26,12 +29,12 @@ class Route(command.CommandTest):
         with open(self.path("config.json"), "w") as f:
             json.dump(config, f)
 
-    def check(self, config, rule, lead=(9,), dtype="f32", bias=None):
+    def check(self, config, rule, lead=(9,), dtype="f32", bias=None, spread=(0, 2)):
         experts = next(config[key] for key in config if key.endswith("experts"))
-        k = config["num_experts_per_tok"]
+        k = config.get("moe_k") or config["num_experts_per_tok"]
         r = random.Random(json.dumps(config))
         n = math.prod(lead) * experts
-        logits = Array(dtype, lead + (experts,), [r.gauss(0, 2) for _ in range(n)]).rounded()
+        logits = Array(dtype, lead + (experts,), [r.gauss(*spread) for _ in range(n)]).rounded()
         self.write_config(config)
         args = []
         if bias:
@@ -48,7 +51,7 @@ class Route(command.CommandTest):
         weights = self.load("w.npy")
         self.assertEqual((weights.dtype, weights.shape), ("f32", lead + (k,)))
         flat = sum((w for _, w in wanted), [])
-        self.check_close(weights.values, flat, 1e-5 * max([1.0] + flat))
+        self.check_close(weights.values, flat, 1e-5 * max(flat, default=1))
 
     def test_mixtral(self):
         self.check(MIXTRAL, SUM)
@@ -90,6 +93,21 @@ class Route(command.CommandTest):
         self.check(DEEPSEEK_V3, rule, bias=Array("bf16", (256,), bias.values).rounded(), dtype="bf16")
         one = dict(DEEPSEEK_V3, n_group=1, topk_group=1)
         self.check(one, dict(rule, groups=None), bias=bias)
+
+    def test_lfm2(self):
+        r = random.Random(4)
+        bias = Array("f32", (32,), [r.gauss(0, 0.5) for _ in range(32)]).rounded()
+        rule = {"score": "sigmoid", "renorm": True, "eps": 1e-6, "scale": 1.5}
+        for spread in (0, 2), (-13, 1):  # sigmoids that add up to about eps
+            self.check(LFM2, rule, bias=bias, spread=spread)
+        self.check(dict(LFM2, use_expert_bias=False), rule)
+        self.check(dict(LFM2, norm_topk_prob=False), {"score": "sigmoid", "scale": 1.5}, bias=bias)
+
+    def test_ernie(self):
+        r = random.Random(5)
+        bias = Array("f32", (1, 64), [r.gauss(0, 2) for _ in range(64)]).rounded()
+        for spread in (0, 2), (0, 16):  # probabilities that add up to less than the clamp
+            self.check(ERNIE, {"renorm": True, "clamp": 1e-12}, bias=bias, spread=spread)
 
 
 if __name__ == "__main__":
