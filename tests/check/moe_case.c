@@ -71,8 +71,12 @@ static void make_adapters(struct moe_sample *s, struct rng *rng) {
     m->b2 = weights(s, rng, a->dtype, v * z, r);
     if (a->scale) m->adapter_scale = floats(s, rng, CLMOE_F32, a->count, 1);
     s->adapter_ids = keep(s, calloc((size_t)s->tokens + 1, sizeof *s->adapter_ids));
+    /* The last two times six experts are in range again, modulo 2^32. */
+    const int32_t none[] = {-1, a->count, INT32_MIN, 715827883};
     for (int64_t t = 0; t < s->tokens; t++)
-        s->adapter_ids[t] = (int32_t)rng_below(rng, a->count + 2) - 1; /* -1 and L: none */
+        s->adapter_ids[t] = (int32_t)rng_below(rng, a->count + 1);
+    for (int64_t t = 0; t < s->tokens; t++)
+        if (s->adapter_ids[t] == a->count) s->adapter_ids[t] = none[rng_below(rng, 4)];
     m->adapter_ids = s->adapter_ids;
 }
 

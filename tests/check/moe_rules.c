@@ -365,6 +365,7 @@ END_TEST
 START_TEST(bad_params) {
     BAD(latent = -1);
     BAD(latent = INT64_C(1) << 30);
+    BAD(latent = (1 << 30) - 1; p.max_tokens = 1 << 30; p.topk = 1);
     BAD(latent = 8; p.dense_dtype = CLMOE_Q8_0);
     BAD(shared_experts.inter = -1);
     BAD(shared_experts.inter = INT64_C(1) << 30);
