@@ -149,8 +149,8 @@ static bool find_matrix(struct search *s, int which, const char *name, int64_t r
 }
 
 static bool no_name(const struct search *s, enum description_key key) {
-    const struct described v = description_list(s->description, key);
-    return description_refuse(&v, "a tensor's name", s->err);
+    const struct config_value v = description_list(s->description, key);
+    return config_refuse(&v, "a tensor's name", s->err);
 }
 
 static bool find_experts(struct search *s, const struct family *f) {

@@ -4,8 +4,6 @@
 #include "io/json.h"
 #include "io/map.h"
 
-#include <inttypes.h>
-#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -13,17 +11,13 @@
 
 static const struct json_limits limits = {"", 1 << 20, 16, 100000};
 
-static const char *const key_names[D_COUNT] = {
-#define X(name, text, meaning) [D_##name] = text,
-    DESCRIPTION_KEYS(X)
+#define X(name, text, meaning) text,
+static const char *const key_names[] = {DESCRIPTION_KEYS(X)};
 #undef X
-};
 
-static const char *const key_meanings[D_COUNT] = {
-#define X(name, text, meaning) [D_##name] = meaning,
-    DESCRIPTION_KEYS(X)
+#define X(name, text, meaning) meaning,
+static const char *const key_meanings[] = {DESCRIPTION_KEYS(X)};
 #undef X
-};
 
 /* The entries that describe a family, the most special one first. */
 struct chain {
@@ -178,17 +172,6 @@ void description_close(struct description *d) {
     *d = (struct description){0};
 }
 
-/* "a|b" of config.json: the first that is there. */
-static void find_key(const struct description *d, const char *key, struct described *v) {
-    v->file = d->config.name;
-    for (const char *at = key; at; at = strchr(at, '|') ? strchr(at, '|') + 1 : NULL) {
-        snprintf(v->key, sizeof v->key, "%.*s", (int)strcspn(at, "|"), at);
-        v->item = config_find(&d->config, v->key);
-        if (v->item) return;
-    }
-    snprintf(v->key, sizeof v->key, "%s", key);
-}
-
 static bool is_reference(const cJSON *item) {
     return cJSON_IsString(item) && item->valuestring[0] == '$';
 }
@@ -200,86 +183,62 @@ static bool has_reference(const cJSON *list) {
     return item != NULL;
 }
 
-static void find_value(const struct description *d, const cJSON *item, struct described *v) {
-    if (is_reference(item))
-        find_key(d, item->valuestring + 1, v);
-    else if (item && !cJSON_IsNull(item))
-        v->item = item;
+/* What one text or literal of a description stands for. */
+static struct config_value find_value(const struct description *d, enum description_key key,
+                                      const cJSON *item) {
+    const char *const name = key_names[key];
+    if (is_reference(item)) return config_value(&d->config, item->valuestring + 1);
+    return (struct config_value){cJSON_IsNull(item) ? NULL : item, d->file, name, (int)strlen(name)};
 }
 
-struct described description_list(const struct description *d, enum description_key key) {
-    struct described v = {.file = d->file};
+struct config_value description_list(const struct description *d, enum description_key key) {
     const cJSON *const value = d->values[key];
-    snprintf(v.key, sizeof v.key, "%s", key_names[key]);
-    if (!cJSON_IsArray(value) || !has_reference(value)) {
-        find_value(d, value, &v);
-        return v;
-    }
+    if (!cJSON_IsArray(value) || !has_reference(value)) return find_value(d, key, value);
+    struct config_value v = {0};
     for (const cJSON *item = value->child; item && !v.item; item = item->next)
-        find_value(d, item, &v);
+        v = find_value(d, key, item);
     return v;
 }
 
-struct described description_value(const struct description *d, enum description_key key) {
-    struct described v = description_list(d, key);
+struct config_value description_value(const struct description *d, enum description_key key) {
+    struct config_value v = description_list(d, key);
     if (cJSON_IsArray(v.item) && cJSON_GetArrayItem(v.item, (int)d->layer))
         v.item = cJSON_GetArrayItem(v.item, (int)d->layer);
     return v;
 }
 
-bool description_refuse(const struct described *v, const char *expected, struct io_error *err) {
-    if (!v->item) return io_fail(err, v->file, "%s: missing, expected %s", v->key, expected);
-    return io_fail(err, v->file, "%s: expected %s, got %s", v->key, expected, json_show(v->item).text);
-}
-
 bool description_int(const struct description *d, enum description_key key, int64_t min, int64_t max,
                      int64_t *value, struct io_error *err) {
-    const struct described v = description_value(d, key);
-    char expected[80];
-    if (json_integer(v.item, min, max, value)) return true;
-    snprintf(expected, sizeof expected, "an integer in %" PRId64 "..%" PRId64, min, max);
-    return description_refuse(&v, expected, err);
+    const struct config_value v = description_value(d, key);
+    return config_value_int(&v, min, max, value, err);
 }
 
 bool description_int_or(const struct description *d, enum description_key key, int64_t min, int64_t max,
                         int64_t *value, struct io_error *err) {
-    return !description_value(d, key).item || description_int(d, key, min, max, value, err);
+    const struct config_value v = description_value(d, key);
+    return !v.item || config_value_int(&v, min, max, value, err);
 }
 
 bool description_float_or(const struct description *d, enum description_key key, double min, double max,
                           float *value, struct io_error *err) {
-    const struct described v = description_value(d, key);
-    char expected[80];
-    if (!v.item) return true;
-    *value = cJSON_IsNumber(v.item) ? (float)v.item->valuedouble : NAN;
-    if (*value >= min && *value <= max) return true;
-    snprintf(expected, sizeof expected, "a number in %.9g..%.9g", min, max);
-    return description_refuse(&v, expected, err);
+    const struct config_value v = description_value(d, key);
+    double number = *value;
+    if (v.item && !config_value_number(&v, min, max, &number, err)) return false;
+    *value = (float)number;
+    return true;
 }
 
 bool description_choice_or(const struct description *d, enum description_key key, const char *const *choices,
                            int *value, struct io_error *err) {
-    const struct described v = description_value(d, key);
-    char expected[256] = "one of ";
-    size_t used = strlen(expected);
-    if (!v.item) return true;
-    for (int i = 0; choices[i]; i++) {
-        if (cJSON_IsString(v.item) && strcmp(choices[i], v.item->valuestring) == 0) {
-            *value = i;
-            return true;
-        }
-        if (used < sizeof expected)
-            used +=
-                (size_t)snprintf(expected + used, sizeof expected - used, "%s%s", i ? ", " : "", choices[i]);
-    }
-    return description_refuse(&v, expected, err);
+    const struct config_value v = description_value(d, key);
+    return !v.item || config_value_choice(&v, choices, value, err);
 }
 
 bool description_flag_or(const struct description *d, enum description_key key, bool *value,
                          struct io_error *err) {
-    const struct described v = description_value(d, key);
+    const struct config_value v = description_value(d, key);
     if (!v.item) return true;
-    if (!cJSON_IsBool(v.item) && !cJSON_IsNumber(v.item)) return description_refuse(&v, "true or false", err);
+    if (!cJSON_IsBool(v.item) && !cJSON_IsNumber(v.item)) return config_refuse(&v, "true or false", err);
     *value = cJSON_IsTrue(v.item) || (cJSON_IsNumber(v.item) && v.item->valuedouble != 0);
     return true;
 }
@@ -291,21 +250,18 @@ const char *description_text(const struct description *d, enum description_key k
 }
 
 void description_help(void) {
-    printf("\nfamilies, by model_type in config.json:\n  %s\n\n"
-           "--options FILE describes another family, or changes one: a JSON object of the keys below.\n"
-           "  {\"like\": \"deepseek_v3\", \"n_group\": 1, \"scale\": [\"$router_scale\", 2.5]}\n"
-           "\"like\" names the family that has what FILE has not. A value is a number, a text, true or "
-           "false; or\n"
-           "\"$KEY\" for what config.json has under KEY (\"$a.b\": in an object; \"$a|b\": a or else b; a "
-           "list there\n"
-           "has a value for each layer); or a list of these, of which the first one that exists counts. "
-           "Names of\n"
-           "tensors may be such lists too. null removes a value.\n"
-           "  {\"cases\": {\"topk_method\": {\"greedy\": {\"n_group\": 1}, \"grouped\": {}}}}\n"
-           "adds keys by the value of config.json's topk_method. tools/clmoe/families.json of the source has "
-           "all\n"
-           "families in this form. Keys:\n",
-           description_families());
+    printf("\nfamilies, by model_type in config.json:\n  %s\n\n", description_families());
+    fputs("--options FILE describes another family, or changes one: a JSON object of the keys below.\n"
+          "  {\"like\": \"deepseek_v3\", \"n_group\": 1, \"scale\": [\"$router_scale\", 2.5]}\n"
+          "\"like\" names the family that has what FILE has not. A value is a number, a text, true or\n"
+          "false; or \"$KEY\" for what config.json has under KEY (\"$a.b\": in an object; \"$a|b\": a, or\n"
+          "else b; a list there has a value for each layer); or a list with one of these in it, of\n"
+          "which the first value that exists counts. Names of tensors may be lists too. null removes\n"
+          "a value. By values of config.json,\n"
+          "  {\"cases\": {\"topk_method\": {\"greedy\": {\"n_group\": 1}, \"grouped\": {}}}}\n"
+          "adds keys, and refuses values that are not listed. In the source, all families stand in\n"
+          "tools/clmoe/families.json in this form. Keys:\n",
+          stdout);
     for (int k = 0; k < D_COUNT; k++)
         printf("  %-18s %s\n", key_names[k], key_meanings[k]);
 }

@@ -67,29 +67,18 @@
     X(SHARED_UP_PROJ, "shared_up_proj", "the same")                                                          \
     X(SHARED_DOWN_PROJ, "shared_down_proj", "the same")
 
-enum description_key {
 #define X(name, text, meaning) D_##name,
-    DESCRIPTION_KEYS(X)
+enum description_key { DESCRIPTION_KEYS(X) D_COUNT };
 #undef X
-        D_COUNT
-};
 
 /* Nothing in it is owned but `table` and `own`. */
 struct description {
-    const char *name;             /* "mixtral", or the file                                    */
-    const char *file;             /* where literals are from, for messages                     */
-    cJSON *table, *own;           /* families.json; the user's file or NULL                    */
-    struct config config;         /* config.json, or the object "within" it                    */
-    int64_t layer;                /* which value of lists counts                               */
-    const cJSON *values[D_COUNT]; /* NULL where nothing has the key                            */
-};
-
-/* A value where it was found. `item` is NULL where there is none; then `key` is the last place it was missed.
- */
-struct described {
-    const cJSON *item;
-    const char *file;
-    char key[128];
+    const char *name;             /* "mixtral", or the user's file        */
+    const char *file;             /* of literals, for messages            */
+    cJSON *table, *own;           /* families.json, and the user's file   */
+    struct config config;         /* config.json, or the object within it */
+    int64_t layer;                /* which value of lists counts          */
+    const cJSON *values[D_COUNT]; /* NULL where nothing has the key       */
 };
 
 /* Describes `config`, by `options` (a file) if not NULL, else by model_type. `{0}` and a failed one can be
@@ -98,13 +87,9 @@ bool description_open(const struct config *config, const char *options, int64_t 
                       struct io_error *err);
 void description_close(struct description *d);
 
-/* The value of a key for the layer; `description_list` does not take a list for one of a value for each
- * layer. */
-struct described description_value(const struct description *d, enum description_key key);
-struct described description_list(const struct description *d, enum description_key key);
-
-/* "FILE: KEY: expected WHAT, got ..."; false. */
-bool description_refuse(const struct described *v, const char *expected, struct io_error *err);
+/* The value of a key for the layer. `description_list` leaves a list of them as it is. */
+struct config_value description_value(const struct description *d, enum description_key key);
+struct config_value description_list(const struct description *d, enum description_key key);
 
 /* Required values of a type, as in config.h. */
 bool description_int(const struct description *d, enum description_key key, int64_t min, int64_t max,

@@ -33,18 +33,18 @@ static const char *const orders[] = {"enk", "ekn", NULL};
 static const enum clmoe_w_order order_kinds[] = {CLMOE_W_ENK, CLMOE_W_EKN};
 
 static bool read_groups(const struct description *d, struct clmoe_route_params *p, struct io_error *err) {
-    const struct described groups = description_value(d, D_N_GROUP),
-                           kept = description_value(d, D_TOPK_GROUP);
+    const struct config_value groups = description_value(d, D_N_GROUP),
+                              kept = description_value(d, D_TOPK_GROUP);
     int64_t n_group = 1, topk_group;
     if (!description_int_or(d, D_N_GROUP, 1, 64, &n_group, err)) return false;
     topk_group = n_group;
     if (!description_int_or(d, D_TOPK_GROUP, 1, n_group, &topk_group, err)) return false;
     if (p->experts % n_group)
-        return io_fail(err, groups.file, "%s: %d experts do not make %d equal groups", groups.key,
-                       (int)p->experts, (int)n_group);
+        return io_fail(err, groups.file, "%.*s: %d experts do not make %d equal groups", groups.key_length,
+                       groups.key, (int)p->experts, (int)n_group);
     if (topk_group * (p->experts / n_group) < p->topk)
-        return io_fail(err, kept.file, "%s: %d groups of %d experts hold no %d experts", kept.key,
-                       (int)topk_group, (int)(p->experts / n_group), (int)p->topk);
+        return io_fail(err, kept.file, "%.*s: %d groups of %d experts hold no %d experts", kept.key_length,
+                       kept.key, (int)topk_group, (int)(p->experts / n_group), (int)p->topk);
     if (n_group == 1) return true;
     p->n_group = (int32_t)n_group;
     p->topk_group = p->group_score == CLMOE_GROUP_EACH ? 0 : (int32_t)topk_group;
@@ -53,7 +53,7 @@ static bool read_groups(const struct description *d, struct clmoe_route_params *
 
 /* A name, or whether there is one at all, as norm_topk_prob says it. */
 static bool read_renorm(const struct description *d, struct clmoe_route_params *p, struct io_error *err) {
-    const struct described v = description_value(d, D_RENORM);
+    const struct config_value v = description_value(d, D_RENORM);
     int renorm = 0;
     bool sum = false;
     if (cJSON_IsString(v.item) && v.file == d->file) {
@@ -67,10 +67,11 @@ static bool read_renorm(const struct description *d, struct clmoe_route_params *
 }
 
 static bool read_scale(const struct description *d, struct clmoe_route_params *p, struct io_error *err) {
-    const struct described v = description_value(d, D_SCALE);
+    const struct config_value v = description_value(d, D_SCALE);
     p->scale = 1;
     if (!description_float_or(d, D_SCALE, -FLT_MAX, FLT_MAX, &p->scale, err)) return false;
-    return p->scale != 0 || io_fail(err, v.file, "%s: 0 leaves nothing of the experts", v.key);
+    return p->scale != 0 ||
+           io_fail(err, v.file, "%.*s: 0 leaves nothing of the experts", v.key_length, v.key);
 }
 
 bool family_route(const struct description *d, struct clmoe_route_params *params, struct io_error *err) {
@@ -105,20 +106,19 @@ static bool read_act(const struct description *d, struct clmoe_activation *act, 
 }
 
 static bool no_experts(const struct description *d, enum description_key key, struct io_error *err) {
-    const struct described v = description_list(d, key);
-    return io_fail(err, v.file, "%s: layer %lld has no experts", v.key, (long long)d->layer);
+    const struct config_value v = description_list(d, key);
+    return io_fail(err, v.file, "%.*s: layer %lld has no experts", v.key_length, v.key, (long long)d->layer);
 }
 
 /* Whether a list of layers names this one. */
 static bool find_layer(const struct description *d, enum description_key key, bool *found,
                        struct io_error *err) {
-    const struct described v = description_list(d, key);
+    const struct config_value v = description_list(d, key);
     int64_t layer;
     *found = false;
-    if (!cJSON_IsArray(v.item)) return description_refuse(&v, "a list of layers", err);
+    if (!cJSON_IsArray(v.item)) return config_refuse(&v, "a list of layers", err);
     for (const cJSON *item = v.item->child; item; item = item->next) {
-        if (!json_integer(item, 0, MAX_LAYERS, &layer))
-            return description_refuse(&v, "a list of layers", err);
+        if (!json_integer(item, 0, MAX_LAYERS, &layer)) return config_refuse(&v, "a list of layers", err);
         *found = *found || layer == d->layer;
     }
     return true;
@@ -126,12 +126,12 @@ static bool find_layer(const struct description *d, enum description_key key, bo
 
 /* By a list that names a kind for each layer, or text with a letter for each: "moe", "E" in Nemotron-H. */
 static bool check_kind(const struct description *d, struct io_error *err) {
-    const struct described v = description_list(d, D_KINDS);
+    const struct config_value v = description_list(d, D_KINDS);
     if (cJSON_IsString(v.item)) {
         const char *const text = v.item->valuestring;
         if ((size_t)d->layer < strlen(text) && text[d->layer] == 'E') return true;
     } else {
-        if (!cJSON_IsArray(v.item)) return description_refuse(&v, "a list of kinds of layers", err);
+        if (!cJSON_IsArray(v.item)) return config_refuse(&v, "a list of kinds of layers", err);
         const char *const kind = cJSON_GetStringValue(cJSON_GetArrayItem(v.item, (int)d->layer));
         if (kind && strcmp(kind, "moe") == 0) return true;
     }
@@ -152,7 +152,7 @@ static bool check_range(const struct description *d, struct io_error *err) {
 }
 
 static bool check_layer(const struct description *d, struct io_error *err) {
-    const struct described v = description_list(d, D_LAYERS);
+    const struct config_value v = description_list(d, D_LAYERS);
     int64_t layers = cJSON_GetArraySize(v.item);
     bool found;
     if (!cJSON_IsArray(v.item) && !description_int(d, D_LAYERS, 1, MAX_LAYERS, &layers, err)) return false;

@@ -59,51 +59,42 @@ static const cJSON *find_path(const cJSON *item, const char *path, size_t length
     return NULL;
 }
 
-// As config_find(), and the alternative that was found, for messages; the whole key when none was.
-static const cJSON *find_key(const struct config *c, const char *key, const char **found, int *found_length) {
-    *found = key;
-    *found_length = (int)strlen(key);
+struct config_value config_value(const struct config *c, const char *key) {
+    struct config_value value = {NULL, c->name, key, (int)strlen(key)};
     for (const char *at = key; at; at = strchr(at, '|') ? strchr(at, '|') + 1 : NULL) {
         const size_t length = strcspn(at, "|");
         const cJSON *item = find_path(c->root, at, length);
         if (!item || cJSON_IsNull(item)) continue;
-        *found = at;
-        *found_length = (int)length;
-        return item;
+        return (struct config_value){item, c->name, at, (int)length};
     }
-    return NULL;
+    return value;
 }
 
 const cJSON *config_find(const struct config *c, const char *key) {
-    const char *found;
-    int length;
-    return find_key(c, key, &found, &length);
-}
-
-// "config.json: KEY: expected WHAT, got ..." for a value that is there but wrong, or for none.
-static bool refuse(const struct config *c, const char *key, const char *expected, struct io_error *err) {
-    const char *found;
-    int length;
-    const cJSON *item = find_key(c, key, &found, &length);
-    if (!item) return io_fail(err, c->name, "%.*s: missing, expected %s", length, found, expected);
-    return io_fail(err, c->name, "%.*s: expected %s, got %s", length, found, expected, json_show(item).text);
+    return config_value(c, key).item;
 }
 
 const cJSON *config_item(const struct config *c, const char *key) {
     return find_path(c->root, key, strlen(key));
 }
 
-bool config_int(const struct config *c, const char *key, int64_t min, int64_t max, int64_t *value,
-                struct io_error *err) {
-    if (json_integer(config_find(c, key), min, max, value)) return true;
-    char expected[EXPECTED_BYTES];
-    (void)snprintf(expected, sizeof(expected), "an integer in %" PRId64 "..%" PRId64, min, max);
-    return refuse(c, key, expected, err);
+bool config_refuse(const struct config_value *v, const char *expected, struct io_error *err) {
+    if (!v->item) return io_fail(err, v->file, "%.*s: missing, expected %s", v->key_length, v->key, expected);
+    return io_fail(err, v->file, "%.*s: expected %s, got %s", v->key_length, v->key, expected,
+                   json_show(v->item).text);
 }
 
-bool config_number(const struct config *c, const char *key, double min, double max, double *value,
-                   struct io_error *err) {
-    const cJSON *item = config_find(c, key);
+bool config_value_int(const struct config_value *v, int64_t min, int64_t max, int64_t *value,
+                      struct io_error *err) {
+    if (json_integer(v->item, min, max, value)) return true;
+    char expected[EXPECTED_BYTES];
+    (void)snprintf(expected, sizeof(expected), "an integer in %" PRId64 "..%" PRId64, min, max);
+    return config_refuse(v, expected, err);
+}
+
+bool config_value_number(const struct config_value *v, double min, double max, double *value,
+                         struct io_error *err) {
+    const cJSON *item = v->item;
     if (cJSON_IsNumber(item) && isfinite(item->valuedouble) && item->valuedouble >= min &&
         item->valuedouble <= max) {
         *value = item->valuedouble;
@@ -111,48 +102,65 @@ bool config_number(const struct config *c, const char *key, double min, double m
     }
     char expected[EXPECTED_BYTES];
     (void)snprintf(expected, sizeof(expected), "a number in %.9g..%.9g", min, max);
-    return refuse(c, key, expected, err);
+    return config_refuse(v, expected, err);
 }
 
-bool config_bool(const struct config *c, const char *key, bool *value, struct io_error *err) {
-    const cJSON *item = config_find(c, key);
-    if (!cJSON_IsBool(item)) return refuse(c, key, "true or false", err);
-    *value = cJSON_IsTrue(item);
-    return true;
-}
-
-bool config_string(const struct config *c, const char *key, const char **value, struct io_error *err) {
-    const cJSON *item = config_find(c, key);
-    if (!cJSON_IsString(item)) return refuse(c, key, "a string", err);
-    *value = item->valuestring;
-    return true;
-}
-
-bool config_choice(const struct config *c, const char *key, const char *const *choices, int *value,
-                   struct io_error *err) {
-    const cJSON *item = config_find(c, key);
+bool config_value_choice(const struct config_value *v, const char *const *choices, int *value,
+                         struct io_error *err) {
     char expected[EXPECTED_BYTES] = "one of ";
     size_t used = strlen(expected);
     for (int i = 0; choices[i]; ++i) {
-        if (cJSON_IsString(item) && strcmp(choices[i], item->valuestring) == 0) {
+        if (cJSON_IsString(v->item) && strcmp(choices[i], v->item->valuestring) == 0) {
             *value = i;
             return true;
         }
         const int n = snprintf(expected + used, sizeof(expected) - used, "%s%s", i ? ", " : "", choices[i]);
         if (n > 0) used += (size_t)n < sizeof(expected) - used ? (size_t)n : sizeof(expected) - used - 1;
     }
-    return refuse(c, key, expected, err);
+    return config_refuse(v, expected, err);
+}
+
+bool config_int(const struct config *c, const char *key, int64_t min, int64_t max, int64_t *value,
+                struct io_error *err) {
+    const struct config_value v = config_value(c, key);
+    return config_value_int(&v, min, max, value, err);
+}
+
+bool config_number(const struct config *c, const char *key, double min, double max, double *value,
+                   struct io_error *err) {
+    const struct config_value v = config_value(c, key);
+    return config_value_number(&v, min, max, value, err);
+}
+
+bool config_bool(const struct config *c, const char *key, bool *value, struct io_error *err) {
+    const struct config_value v = config_value(c, key);
+    if (!cJSON_IsBool(v.item)) return config_refuse(&v, "true or false", err);
+    *value = cJSON_IsTrue(v.item);
+    return true;
+}
+
+bool config_string(const struct config *c, const char *key, const char **value, struct io_error *err) {
+    const struct config_value v = config_value(c, key);
+    if (!cJSON_IsString(v.item)) return config_refuse(&v, "a string", err);
+    *value = v.item->valuestring;
+    return true;
+}
+
+bool config_choice(const struct config *c, const char *key, const char *const *choices, int *value,
+                   struct io_error *err) {
+    const struct config_value v = config_value(c, key);
+    return config_value_choice(&v, choices, value, err);
 }
 
 bool config_ints(const struct config *c, const char *key, int64_t min, int64_t max, size_t room,
                  int64_t *values, size_t *count, struct io_error *err) {
-    const cJSON *item = config_find(c, key);
+    const struct config_value v = config_value(c, key);
     char expected[EXPECTED_BYTES];
     (void)snprintf(expected, sizeof(expected), "a list of at most %zu integers in %" PRId64 "..%" PRId64,
                    room, min, max);
-    if (!cJSON_IsArray(item)) return refuse(c, key, expected, err);
+    if (!cJSON_IsArray(v.item)) return config_refuse(&v, expected, err);
     size_t n = 0;
-    for (const cJSON *element = item->child; element; element = element->next, ++n) {
+    for (const cJSON *element = v.item->child; element; element = element->next, ++n) {
         int64_t value;
         if (n == room) return io_fail(err, c->name, "%s: expected %s, got more", key, expected);
         if (!json_integer(element, min, max, &value)) {

@@ -42,6 +42,26 @@ const cJSON *config_find(const struct config *c, const char *key);
 // The same for a key without alternatives, and null is an item like any other.
 const cJSON *config_item(const struct config *c, const char *key);
 
+// A value and where it was found. `item` is NULL when there is none; then `key` is all of the key.
+struct config_value {
+    const cJSON *item;
+    const char *file; // the config's name
+    const char *key;  // `key_length` bytes of the caller's key: the alternative
+    int key_length;
+};
+struct config_value config_value(const struct config *c, const char *key);
+
+// "FILE: KEY: expected WHAT, got ...", or missing; false.
+bool config_refuse(const struct config_value *v, const char *expected, struct io_error *err);
+
+// The getters below for a value that is there already.
+bool config_value_int(const struct config_value *v, int64_t min, int64_t max, int64_t *value,
+                      struct io_error *err);
+bool config_value_number(const struct config_value *v, double min, double max, double *value,
+                         struct io_error *err);
+bool config_value_choice(const struct config_value *v, const char *const *choices, int *value,
+                         struct io_error *err);
+
 // Required values. `*value` is written on success only.
 bool config_int(const struct config *c, const char *key, int64_t min, int64_t max, int64_t *value,
                 struct io_error *err);
