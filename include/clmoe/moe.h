@@ -35,7 +35,7 @@
  *   h = act(l . w1[e] + bias1[e] + s . B1[v] A1[v] l)         v = a*E + e, s = adapter_scale[a]
  *   o = gamma * (h . w2[e] + bias2[e] + s . B2[v] A2[v] h)
  *
- * Tokens with an id < 0 or >= L have none. Virtual experts v that no pair uses cost nothing.
+ * Tokens with an id < 0 or >= L have none. Virtual experts v that no pair uses cost next to nothing.
  */
 #ifndef CLMOE_MOE_H
 #define CLMOE_MOE_H

@@ -154,6 +154,54 @@ START_TEST(weight_on_the_input) {
 }
 END_TEST
 
+/* Experts that are all the same, with weights that add up to 1: one dense layer. */
+START_TEST(equal_experts_are_one_dense_layer) {
+    static const float halves[] = {0.25f, 0.75f};
+    struct rng rng = rng_for((uint64_t)_i + 350);
+    const int64_t t = both_ways[_i];
+    const struct clmoe_moe_params p = plain(t);
+    case_begin("equal experts, T=%lld", (long long)t);
+    struct moe_sample *const s = moe_sample_make(&rng, &p, t, ROUTING_RANDOM);
+    const size_t per_expert = (size_t)(p.hidden * p.inter);
+    float *const sets[] = {(float *)s->ref.gate, (float *)s->ref.up, (float *)s->ref.w2};
+    for (int i = 0; i < 3; i++)
+        for (int e = 1; e < p.experts; e++)
+            memcpy(sets[i] + (size_t)e * per_expert, sets[i], per_expert * sizeof(float));
+    for (int64_t i = 0; i < t * p.topk; i++)
+        s->gamma[i] = halves[i % 2];
+    moe_upload(&rng, s);
+    run_own(s);
+    for (int64_t i = 0; i < t; i++)
+        s->ids[i] = 0, s->gamma[i] = 1;
+    s->ref.k = 1;
+    moe_compare(s, 5e-6);
+    moe_sample_free(s);
+}
+END_TEST
+
+/* Slots in another order, with their weights: the same sum but for its rounding. */
+START_TEST(slots_in_another_order) {
+    struct rng rng = rng_for((uint64_t)_i + 370);
+    const int64_t t = both_ways[_i];
+    const struct clmoe_moe_params p = plain(t);
+    case_begin("slots in another order, T=%lld", (long long)t);
+    struct moe_sample *const s = moe_sample_make(&rng, &p, t, ROUTING_RANDOM);
+    ref_moe(&s->ref, s->pairs, s->want);
+    for (int64_t i = 0; i < t * p.topk; i += 2) {
+        const int32_t id = s->ids[i];
+        const float gamma = s->gamma[i];
+        s->ids[i] = s->ids[i + 1], s->ids[i + 1] = id;
+        s->gamma[i] = s->gamma[i + 1], s->gamma[i + 1] = gamma;
+    }
+    moe_upload(&rng, s);
+    run_own(s);
+    for (int64_t i = 0; i < t * p.hidden; i++)
+        case_require(fabs((double)s->got[i] - s->want[i]) < 1e-4, "y[%lld] = %g, expected %g", (long long)i,
+                     (double)s->got[i], s->want[i]);
+    moe_sample_free(s);
+}
+END_TEST
+
 /* A token may name an expert more than once: each time counts. */
 START_TEST(an_expert_named_twice) {
     struct rng rng = rng_for((uint64_t)_i + 400);
@@ -407,6 +455,8 @@ static void add_tests(TCase *cases) {
     tcase_add_loop_test(cases, a_token_among_others, 0, small ? 0 : N_KINDS);
     tcase_add_loop_test(cases, permuting_experts, 0, small ? 1 : 4);
     tcase_add_loop_test(cases, weight_on_the_input, 0, small ? 0 : 4);
+    tcase_add_loop_test(cases, equal_experts_are_one_dense_layer, 0, small ? 1 : 2);
+    tcase_add_loop_test(cases, slots_in_another_order, 0, small ? 1 : 2);
     tcase_add_loop_test(cases, an_expert_named_twice, 0, small ? 1 : 2 * N_KINDS);
     tcase_add_loop_test(cases, skipped_ids_read_nothing, 0, small ? 1 : 4);
     tcase_add_loop_test(cases, gate_of_shared_experts_at_its_ends, 0, small ? 0 : 2);
