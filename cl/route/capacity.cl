@@ -43,27 +43,25 @@ inline int count_token(const struct pairs *x, long t, uint least) {
     return n;
 }
 
-// The sum of the work-items' numbers, and of those before this one: blocks of FAN items are added up, then the blocks.
+// The sum of the work-items' numbers, and of those before this one: running sums in blocks of FAN items, then over the
+// blocks.
 inline int sum_of_items(int mine, local int *swap, int *before) {
     const int lid = get_local_id(0), block = lid / FAN;
-    local int *const blocks = swap + LOCAL_SIZE;
+    local int *const blocks = swap + LOCAL_SIZE; // FANS sums of what is before them, and of all
     swap[lid] = mine;
     barrier(CLK_LOCAL_MEM_FENCE);
-    if (lid < FANS) {
-        int sum = 0;
-        for (int i = 0; i < FAN; i++)
-            sum += swap[lid * FAN + i];
-        blocks[lid] = sum;
+    if (lid < FANS)
+        for (int i = lid * FAN + 1; i < (lid + 1) * FAN; i++)
+            swap[i] += swap[i - 1];
+    barrier(CLK_LOCAL_MEM_FENCE);
+    if (lid == 0) {
+        blocks[0] = 0;
+        for (int b = 0; b < FANS; b++)
+            blocks[b + 1] = blocks[b] + swap[b * FAN + FAN - 1];
     }
     barrier(CLK_LOCAL_MEM_FENCE);
-    int sum = 0;
-    *before = 0;
-    for (int b = 0; b < FANS; b++) {
-        if (b == block) *before = sum;
-        sum += blocks[b];
-    }
-    for (int i = block * FAN; i < lid; i++)
-        *before += swap[i];
+    const int sum = blocks[FANS];
+    *before = blocks[block] + swap[lid] - mine;
     barrier(CLK_LOCAL_MEM_FENCE);
     return sum;
 }
@@ -113,7 +111,7 @@ kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) void route_capaci
     const global int *ids, ulong ids_skip, long ids_stride, const global float *scores, ulong scores_skip,
     long scores_stride, global uchar *dropped, ulong dropped_skip, long tokens, long sequence, int routed, int k,
     int capacity) {
-    local int swap[LOCAL_SIZE + FANS];
+    local int swap[LOCAL_SIZE + FANS + 1];
     const long index = get_group_id(0) / routed, first = index * sequence;
     struct pairs x = {ids + ids_skip + first * ids_stride,
                       scores + scores_skip + first * scores_stride,

@@ -218,10 +218,13 @@ START_TEST(the_first_in_order_stay) {
 }
 END_TEST
 
-/* Sequences in one call are what calls of one sequence each are. */
+/* Sequences in one call are what calls of one sequence each are. On simulators less than 128 pairs: oclgrind
+ * 21.10 takes bytes of a workspace from the 128th on for uninitialised, even right after a kernel wrote them.
+ */
 START_TEST(sequences_do_not_see_each_other) {
-    enum { LENGTH = 33, N = 4, T = LENGTH * N - 7, K = 2 }; /* the last one is shorter */
-    struct clmoe_route_params p = {.topk = K,
+    enum { LENGTH = 70, N = 3, T = LENGTH * N - 7, K = 2 };
+    const int tokens = tester()->small ? LENGTH + 20 : T, k = tester()->small ? 1 : K;
+    struct clmoe_route_params p = {.topk = k,
                                    .score = CLMOE_SCORE_SIGMOID,
                                    .capacity = 5,
                                    .capacity_order = (enum clmoe_capacity_order)_i,
@@ -229,18 +232,18 @@ START_TEST(sequences_do_not_see_each_other) {
     struct rng rng = rng_for((uint64_t)_i);
     float logits[T * E];
     int32_t together[T * K];
-    fill_logits(&rng, logits, T);
+    fill_logits(&rng, logits, tokens);
     case_begin("order %d, together", _i);
-    const struct ref_route_call all = {.tokens = T, .logits = logits};
+    const struct ref_route_call all = {.tokens = tokens, .logits = logits};
     run(p, &all);
-    memcpy(together, ids, sizeof together);
+    memcpy(together, ids, (size_t)(tokens * k) * sizeof *ids);
     p.capacity_tokens = 0;
-    for (int s = 0; s < N; s++) {
-        const int first = s * LENGTH, n = T - first < LENGTH ? T - first : LENGTH;
+    for (int first = 0; first < tokens; first += LENGTH) { /* the last one is shorter */
+        const int n = tokens - first < LENGTH ? tokens - first : LENGTH;
         const struct ref_route_call one = {.tokens = n, .logits = logits + first * E};
-        case_begin("order %d, sequence %d", _i, s);
+        case_begin("order %d, the sequence from token %d on", _i, first);
         run(p, &one);
-        case_require(memcmp(ids, together + first * K, (size_t)(n * K) * sizeof *ids) == 0, "ids differ");
+        case_require(memcmp(ids, together + first * k, (size_t)(n * k) * sizeof *ids) == 0, "ids differ");
     }
 }
 END_TEST
@@ -251,7 +254,7 @@ static void add_tests(TCase *cases) {
     if (!small) tcase_add_loop_test(cases, nllb_counts_second_choices_last, 0, 8);
     if (!small) tcase_add_loop_test(cases, experts_fill_up, 0, 4);
     if (!small) tcase_add_test(cases, the_first_in_order_stay);
-    tcase_add_loop_test(cases, sequences_do_not_see_each_other, 0, small ? 1 : 4);
+    tcase_add_loop_test(cases, sequences_do_not_see_each_other, 0, 4);
 }
 
 int main(void) {
