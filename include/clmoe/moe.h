@@ -12,13 +12,15 @@
  *   s = out_scale * sum over k of o              [T, Z]
  *   y = residual + sum_scale * (s . up^T + shared)        s alone without a latent size
  *
- * Zero experts of the router and pairs over its capacity have no o. With `identity` they pass x on instead:
- * s gets out_scale * identity_gamma * x, with the sum of their weights that route makes (or that is given).
+ * With gamma_on_input it is h that has gamma * l for l, and o has no gamma (Llama-4).
  *
- * where `shared` is given, or is made from x by experts that every token uses:
+ * `shared` is given, or made from x by experts that every token uses:
  *
  *   shared = sigmoid(x . shared_gate^T) * act(x . shared_w1^T) . shared_w2^T      the first factor if there
  *                                                                                 is a gate (Qwen2-MoE)
+ *
+ * Zero experts of the router and pairs over its capacity have no o. With `identity` they pass x on instead:
+ * s gets out_scale * identity_gamma * x, with the sum of their weights that route makes (or that is given).
  *
  * It is a composition of clmoe_route, clmoe_permute, clmoe_matmul and clmoe_combine; their pages define each
  * step. What passes between the stages is kept in mid_dtype: l, h, o and the sum over k before `up`; all
@@ -32,10 +34,11 @@
  *
  * Adapters on experts (LoRA): a token t may have one adapter a = adapter_ids[t]; for its pairs
  *
- *   h = act(l . w1[e] + bias1[e] + s . B1[v] A1[v] l)         v = a*E + e, s = adapter_scale[a]
- *   o = gamma * (h . w2[e] + bias2[e] + s . B2[v] A2[v] h)
+ *   h = act(l . w1[e] + bias1[e] + c * B1[v] A1[v] l)         v = a*W + e, c = adapter_scale[a] or 1
+ *   o = gamma * (h . w2[e] + bias2[e] + c * B2[v] A2[v] h)
  *
- * Tokens with an id < 0 or >= L have none. Virtual experts v that no pair uses cost next to nothing.
+ * where w1 holds W experts. Tokens with an id < 0 or >= L have none. Virtual experts v that no pair uses cost
+ * next to nothing.
  */
 #ifndef CLMOE_MOE_H
 #define CLMOE_MOE_H
@@ -65,7 +68,7 @@ struct clmoe_moe_shared {
 
 /* Adapters on experts. */
 struct clmoe_moe_adapters {
-    int32_t count;          /* L: 0 for none; L * E <= 4096 */
+    int32_t count;          /* L: 0 for none; L * W <= 4096 */
     int64_t rank;           /* r: 1 <= r < 2^30; smaller ranks: pad with zero rows */
     enum clmoe_dtype dtype; /* of A and B: CLMOE_F32, CLMOE_F16, CLMOE_BF16 */
     /* Layout of b1, whatever that of w1 is. CLMOE_GLU_APART: gate and up have A and B of their own, the up
@@ -131,9 +134,9 @@ struct clmoe_moe_args {
     struct clmoe_tensor shared_gate;       /* [1, H] dense_dtype */
     struct clmoe_tensor adapter_ids;       /* [T] CLMOE_I32 */
     struct clmoe_tensor adapter_scale;     /* [L] CLMOE_F32 */
-    struct clmoe_tensor a1, a1_up;         /* [L*E, r, Z] adapters.dtype */
-    struct clmoe_tensor b1, b1_up;         /* [L*E, R, r], or [L*E, I, r] twice */
-    struct clmoe_tensor a2, b2;            /* [L*E, r, I], [L*E, Z, r] */
+    struct clmoe_tensor a1, a1_up;         /* [L*W, r, Z] adapters.dtype */
+    struct clmoe_tensor b1, b1_up;         /* [L*W, R, r], or [L*W, I, r] twice */
+    struct clmoe_tensor a2, b2;            /* [L*W, r, I], [L*W, Z, r] */
     struct clmoe_tensor residual, shared;  /* [T, H] x_dtype */
     struct clmoe_tensor out_ids,
         out_gamma;         /* optional copies of the routing, [T, k]: sources ROUTER and LOGITS */

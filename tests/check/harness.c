@@ -18,8 +18,8 @@ static struct {
     int other[8][MAX_ROWS];   /* refused for anything else */
 } run;
 
-static const char *const op_names[] = {"topk",   "scatter",     "route",   "permute",
-                                       "matmul", "matmul_pack", "combine", "quant"};
+static const char *const op_names[] = {"topk",        "scatter", "route",   "permute", "matmul",
+                                       "matmul_pack", "combine", "adapter", "quant"};
 
 static void die(const char *message) {
     fprintf(stderr, "check: %s\n", message);

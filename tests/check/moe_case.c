@@ -107,6 +107,9 @@ static void make_routing(struct moe_sample *s, struct rng *rng) {
     for (int e = 0, local = 0; e < p->experts + p->route.shared_slots; e++)
         s->map[e] = e % 3 == 1 ? -1 : local++;
     s->valid = (int32_t)(s->tokens * 2 / 3);
+    s->mask = keep(s, calloc((size_t)s->tokens + 1, 1));
+    for (int64_t t = 0; t < s->tokens; t++)
+        s->mask[t] = t % 4 != 1;
 }
 
 struct moe_sample *moe_sample_make(struct rng *rng, const struct clmoe_moe_params *p, int64_t tokens,
@@ -276,6 +279,9 @@ static void upload_routing(struct rng *rng, struct moe_sample *s) {
     if (r->expert_scale) a->expert_scale = put_vector(s, rng, CLMOE_F32, p->experts, s->expert_scale);
     if (r->expert_map) a->expert_map = put_ints(s, rng, p->experts + r->shared_slots, s->map);
     if (r->valid_tokens) a->valid_tokens = put_ints(s, rng, 1, &s->valid);
+    if (!r->token_mask) return;
+    put(s, guarded_ints(rng, CLMOE_U8, 1, t, s->mask));
+    a->token_mask = as_1d(&s->buffers[s->n_buffers - 1]);
 }
 
 static void release(struct moe_sample *s) {

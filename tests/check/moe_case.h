@@ -14,6 +14,7 @@ struct moe_sample {
     struct ref_moe ref; /* with arrays of the sample: random, rounded to the dtypes of the params */
     float *x, *gamma, *router;
     int32_t *ids, *adapter_ids, *given, *map, valid;
+    uint8_t *mask;
     float *expert_scale, *identity; /* inputs of the routing; weights of zero experts */
     double *pairs, *want;           /* what moe_solve makes */
     float *got;                     /* what moe_run reads: [T, H] or [T*k, H] */

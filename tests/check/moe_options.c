@@ -79,7 +79,7 @@ static const struct setting {
       .route = {.score = CLMOE_SCORE_SQRT_SOFTPLUS, .select = CLMOE_SELECT_GIVEN, .scale = 1.5f}}},
     {"expert parallelism: experts that are elsewhere, padding rows",
      true,
-     {.glu = CLMOE_GLU_GATE_UP, .act = SILU, .route = {.expert_map = 1, .valid_tokens = 1}}},
+     {.glu = CLMOE_GLU_GATE_UP, .act = SILU, .route = {.expert_map = 1, .valid_tokens = 1, .token_mask = 1}}},
     {"adapters: one A for gate and up",
      false,
      {.glu = CLMOE_GLU_GATE_UP,
@@ -134,15 +134,51 @@ START_TEST(setting_against_reference) {
     struct moe_sample *const s = moe_sample_make(&rng, &p, t, ROUTING_SKIPS);
     moe_run(s, tester_context(which % 4 ? CAPS_OWN : CAPS_PLAIN), tester()->ooo_queue);
     moe_compare(s, half ? 1e-2 : 5e-6);
+    for (int64_t i = 0; i < t * p.topk; i++) {
+        const bool padding =
+            (p.route.valid_tokens && i / p.topk >= s->valid) || (p.route.token_mask && !s->mask[i / p.topk]);
+        case_require(!padding || s->ids[i] == -1, "ids[%lld] = %d, but its token is padding", (long long)i,
+                     (int)s->ids[i]);
+    }
     moe_sample_free(s);
+}
+END_TEST
+
+/* Each row of the table that numbers virtual experts, by name. */
+START_TEST(every_adapter_row) {
+    const char *name;
+    for (int row = 0; (name = clmoe_kernel_name("adapter", row)); row++) {
+        struct rng rng = rng_for((uint64_t)row + 500);
+        struct clmoe_moe_params p = {
+            .plan = {.kernel = name},
+            .max_tokens = 5,
+            .experts = 6,
+            .topk = 2,
+            .hidden = 48,
+            .inter = 28,
+            .source = CLMOE_MOE_IDS,
+            .glu = CLMOE_GLU_GATE_UP,
+            .act = SILU,
+            .adapters = {.count = 3, .rank = 5, .glu = CLMOE_GLU_GATE_UP, .scale = 1},
+        };
+        clmoe_plan *plan;
+        case_begin("every adapter row: %s", name);
+        if (!row_fits("adapter", row, clmoe_moe_plan(tester_context(CAPS_OWN), &p, &plan))) continue;
+        clmoe_plan_destroy(&plan);
+        struct moe_sample *const s = moe_sample_make(&rng, &p, 5, ROUTING_SKIPS);
+        moe_run(s, tester_context(CAPS_OWN), tester()->queue);
+        moe_compare(s, 5e-6);
+        moe_sample_free(s);
+    }
 }
 END_TEST
 
 static void add_tests(TCase *cases) {
     const int all = N_SETTINGS * N_TOKENS + N_SETTINGS / 3;
     tcase_add_loop_test(cases, setting_against_reference, 0, tester()->small ? N_SETTINGS : all);
+    tcase_add_test(cases, every_adapter_row);
 }
 
 int main(void) {
-    return harness_main("moe_options", "", add_tests);
+    return harness_main("moe_options", "adapter", add_tests);
 }

@@ -311,6 +311,46 @@ START_TEST(zero_experts_return_x) {
 }
 END_TEST
 
+/* The weight that the router gives to its first choice for token t. */
+static double best_score(const struct moe_sample *s, int64_t t) {
+    double best = -INFINITY, sum = 0, logits[64];
+    for (int e = 0; e < s->params.experts; e++) {
+        logits[e] = 0;
+        for (int64_t i = 0; i < s->params.hidden; i++)
+            logits[e] += (double)s->router[e * s->params.hidden + i] * (double)s->x[t * s->params.hidden + i];
+        best = fmax(best, logits[e]);
+    }
+    for (int e = 0; e < s->params.experts; e++)
+        sum += exp(logits[e] - best);
+    return 1 / sum;
+}
+
+/* Old Switch: a token over the capacity of its expert, here that of the call, passes x on. */
+START_TEST(pairs_over_the_capacity_pass_x_on) {
+    struct rng rng = rng_for(950);
+    const int64_t t = 30;
+    struct clmoe_moe_params p = plain(t);
+    p.topk = 1;
+    p.source = CLMOE_MOE_ROUTER;
+    p.route.capacity = 30;
+    p.route.pass_dropped = p.identity = 1;
+    case_begin("capacity");
+    struct moe_sample *const s = moe_sample_make(&rng, &p, t, ROUTING_RANDOM);
+    s->args.capacity = 3;
+    run_own(s);
+    int kept[6] = {0};
+    for (int64_t i = 0; i < t; i++) {
+        s->identity[i] = s->ids[i] < 0 ? (float)best_score(s, i) : 0;
+        if (s->ids[i] >= 0) kept[s->ids[i]]++;
+    }
+    for (int e = 0; e < p.experts; e++)
+        case_require(kept[e] <= 3, "expert %d has %d pairs", e, kept[e]);
+    s->ref.identity = s->identity;
+    moe_compare(s, 5e-6);
+    moe_sample_free(s);
+}
+END_TEST
+
 /* A constant expert is a row of its own that every token sees: a view with a stride of 0. */
 START_TEST(zero_experts_return_a_constant) {
     struct rng rng = rng_for(1000);
@@ -462,6 +502,7 @@ static void add_tests(TCase *cases) {
     tcase_add_loop_test(cases, gate_of_shared_experts_at_its_ends, 0, small ? 0 : 2);
     tcase_add_loop_test(cases, zero_experts_return_x, 0, small ? 1 : 2);
     tcase_add_test(cases, zero_experts_return_a_constant);
+    if (!small) tcase_add_test(cases, pairs_over_the_capacity_pass_x_on);
     tcase_add_loop_test(cases, bad_args, 0, 2);
     tcase_add_test(cases, bad_params);
     if (!small) tcase_add_test(cases, runs_repeat);
