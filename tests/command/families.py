@@ -128,7 +128,8 @@ class Variants(Goldens):
     def test_layers_without_experts(self):
         for family, reason in (("qwen2_moe", "decoder_sparse_step"), ("qwen3_moe", "mlp_only_layers"),
                                ("deepseek_v2", "first_k_dense_replace"), ("deepseek_v3", "first_k_dense_replace"),
-                               ("glm4_moe", "first_k_dense_replace"), ("llama4", "moe_layers"),
+                               ("glm4_moe", "first_k_dense_replace"), ("glm4_moe_lite", "mlp_layer_types"),
+                               ("dots1", "first_k_dense_replace"), ("llama4", "moe_layers"),
                                ("jamba", "expert_layer_period"), ("ernie4_5_moe", "moe_layer_start_index"),
                                ("lfm2_moe", "num_dense_layers"), ("nemotron_h", "layers_block_type")):
             with self.subTest(family=family):

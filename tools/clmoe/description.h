@@ -26,7 +26,8 @@
     X(OFFSET, "offset", "default: step - 1")                                                                 \
     X(ONLY, "only", "a list of the layers that have experts, instead of the four above")                     \
     X(EXCEPT, "except", "a list of layers that have none")                                                   \
-    X(KINDS, "kinds", "a list of layers' kinds, \"moe\" for experts; or a text of letters, E for experts")   \
+    X(KINDS, "kinds",                                                                                        \
+      "a list of layers' kinds, \"moe\" or \"sparse\" for experts; or a text, E for experts")                \
     X(HIDDEN, "hidden", "H")                                                                                 \
     X(INTER, "inter", "I (required)")                                                                        \
     X(LATENT, "latent", "Z, the size that the experts work in; default: H")                                  \

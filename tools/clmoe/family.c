@@ -124,7 +124,7 @@ static bool find_layer(const struct description *d, enum description_key key, bo
     return true;
 }
 
-/* By a list that names a kind for each layer, or text with a letter for each: "moe", "E" in Nemotron-H. */
+/* By a list that names a kind for each layer, or by text with a letter for each (Nemotron-H). */
 static bool check_kind(const struct description *d, struct io_error *err) {
     const struct config_value v = description_list(d, D_KINDS);
     if (cJSON_IsString(v.item)) {
@@ -133,7 +133,7 @@ static bool check_kind(const struct description *d, struct io_error *err) {
     } else {
         if (!cJSON_IsArray(v.item)) return config_refuse(&v, "a list of kinds of layers", err);
         const char *const kind = cJSON_GetStringValue(cJSON_GetArrayItem(v.item, (int)d->layer));
-        if (kind && strcmp(kind, "moe") == 0) return true;
+        if (kind && (strcmp(kind, "moe") == 0 || strcmp(kind, "sparse") == 0)) return true;
     }
     return no_experts(d, D_KINDS, err);
 }
