@@ -144,8 +144,9 @@ struct clmoe_moe_args {
 };
 
 /* Errors: as for the stages; also sizes beyond 2^61 for max_tokens * k * (H + I), 2^58 for
- * max_tokens * (H + Z + S), 2^59 for max_tokens * k * (r + 2I + H) with adapters; shared and shared_experts
- * both; gated layers with adapters.glu NONE or the reverse; unreduced or identity with what they exclude. */
+ * max_tokens * (H + Z + S) with a latent size or shared_experts, 2^59 for max_tokens * k * (r + 2I + H) with
+ * adapters; shared and shared_experts both; gated layers with adapters.glu NONE or the reverse; unreduced or
+ * identity with what they exclude. */
 CLMOE_API enum clmoe_status clmoe_moe_plan(clmoe_context *ctx, const struct clmoe_moe_params *params,
                                            clmoe_plan **plan);
 CLMOE_API enum clmoe_status clmoe_moe_enqueue(clmoe_plan *plan, cl_command_queue queue,

@@ -34,7 +34,7 @@ static enum clmoe_status check_dense(const struct log *log, const struct layer_p
     const bool any = p->latent || s->inter;
     REQUIRE(log, !any || dtype_is_float(p->dense_dtype), "dense_dtype = %d", (int)p->dense_dtype);
     REQUIRE(log, s->inter >= 0 && s->inter < 1 << 30, "shared_experts.inter = %lld", (long long)s->inter);
-    REQUIRE(log, product_fits(p->max_tokens, p->out + p->latent + s->inter, INT64_MAX / 32),
+    REQUIRE(log, !any || product_fits(p->max_tokens, p->out + p->latent + s->inter, INT64_MAX / 32),
             "max_tokens = %lld: %lld elements for each token overflow", (long long)p->max_tokens,
             (long long)(p->out + p->latent + s->inter));
     REQUIRE(log, !s->inter || !p->shared,
