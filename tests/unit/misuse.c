@@ -270,7 +270,8 @@ enum { OK = CLMOE_OK, INVALID = CLMOE_E_INVALID, UNSUPPORTED = CLMOE_E_UNSUPPORT
     X(p->unreduced = 1, INVALID, "unreduced, with residual = 1")                                             \
     X(p->adapters.count = 1025, INVALID, "adapters.count = 1025, experts = 4")                               \
     X(p->out_scale = NAN, INVALID, "out_scale = ")                                                           \
-    X((p->max_tokens = 1 << 29, p->hidden = p->inter = (1 << 30) - 1), UNSUPPORTED, "workspace")             \
+    X((p->adapters.count = 0, p->max_tokens = 1 << 29, p->hidden = p->inter = (1 << 30) - 1), UNSUPPORTED,   \
+      "workspace")                                                                                           \
     X(p->plan.kernel = "moe_fast", INVALID, "moe_fast")                                                      \
     X(p->plan.kernel = "scatter_ref", INVALID, "scatter_ref")
 
@@ -284,7 +285,7 @@ enum { OK = CLMOE_OK, INVALID = CLMOE_E_INVALID, UNSUPPORTED = CLMOE_E_UNSUPPORT
     X(a->ids = a->out_ids, INVALID, "ids is given")                                                          \
     X(a->gamma = a->out_gamma, INVALID, "gamma is given")                                                    \
     X(a->down = a->x, INVALID, "down is given")                                                              \
-    X(a->adapter_ids = a->select_bias, INVALID, "adapter_ids is given")                                      \
+    X(a->adapter_ids = a->select_bias, INVALID, "adapter_ids.dtype is 0")                                    \
     X(a->w1_up = a->w1, INVALID, "w_up is given")                                                            \
     X(a->y = a->x, INVALID, "y overlaps x")                                                                  \
     X(a->select_bias.mem = NULL, INVALID, "select_bias.mem is NULL")                                         \

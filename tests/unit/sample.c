@@ -278,6 +278,7 @@ static void moe_open(struct sample *s, int64_t t) {
         .route = {.score = CLMOE_SCORE_IDENTITY, .bias = 1},
         .glu = CLMOE_GLU_GATE_UP,
         .act = {CLMOE_ACT_RELU},
+        .adapters = {.count = 2, .rank = 3, .glu = CLMOE_GLU_GATE_UP, .scale = 1},
         .bias1 = 1,
         .bias2 = 1,
         .router_bias = 1,
@@ -295,6 +296,12 @@ static void moe_open(struct sample *s, int64_t t) {
     a->w2 = &s->parts[1];
     floats(s, "bias1", &a->bias1, shape2(CLMOE_F32, EXPERTS, 18));
     floats(s, "bias2", &a->bias2, shape2(CLMOE_F32, EXPERTS, WIDTH));
+    ints(s, "adapter_ids", &a->adapter_ids, shape1(CLMOE_I32, t), 1, 3);
+    floats(s, "adapter_scale", &a->adapter_scale, shape1(CLMOE_F32, 2));
+    floats(s, "a1", &a->a1, clmoe_tensor_3d(NULL, CLMOE_F32, 2 * EXPERTS, 3, WIDTH));
+    floats(s, "b1", &a->b1, clmoe_tensor_3d(NULL, CLMOE_F32, 2 * EXPERTS, 18, 3));
+    floats(s, "a2", &a->a2, clmoe_tensor_3d(NULL, CLMOE_F32, 2 * EXPERTS, 3, 9));
+    floats(s, "b2", &a->b2, clmoe_tensor_3d(NULL, CLMOE_F32, 2 * EXPERTS, WIDTH, 3));
     floats(s, "residual", &a->residual, shape2(CLMOE_F32, t, WIDTH));
     floats(s, "shared", &a->shared, shape2(CLMOE_F32, t, WIDTH));
     output(s, "y", &a->y, shape2(CLMOE_F32, t, WIDTH));
