@@ -2,12 +2,12 @@
  *
  * lora: many low-rank adapters on one batch, and X-LoRA's mixtures of them.
  *
- *   y[t] = base[t] + scale * sum over j = 0..k-1 of c[t,j] * s[a] * B[a] (A[a] x[t]),   a = ids[t,j]
+ *   y[t] = base[t] + W x[t] + scale * sum over j = 0..k-1 of c[t,j] * s[a] * B[a] (A[a] x[t]),   a = ids[t,j]
  *
  *   x [T, K], A [L, r, K], B [L, N, r], s [L]  ->  y [T, N]
  *
  * Adapters are experts without an activation: the layer is clmoe_route (for X-LoRA), clmoe_permute, two
- * clmoe_matmul and clmoe_combine. An id of -1 means no adapter; a token with none gets base (or zeros).
+ * clmoe_matmul and clmoe_combine. An id of -1 means no adapter; a token with none gets base + W x (or zeros).
  *
  * Ranks that differ: A and B are padded to the largest, r. With args.ranks only the first ranks[a] rows of
  * A[a] and columns of B[a] are used, and what is behind them may hold anything; without, pad with zeros.
@@ -56,6 +56,8 @@ struct clmoe_lora_params {
     int adapter_scale;               /* 1: args.adapter_scale is given */
     int ranks;                       /* 1: args.ranks is given */
     int base;                        /* 1: args.base is given */
+    int w;                           /* 1: args.w is given: the frozen layer as a part of this one */
+    enum clmoe_dtype base_dtype;     /* of W: as x_dtype */
     float scale;                     /* 0 means 1; finite */
 };
 
@@ -70,11 +72,13 @@ struct clmoe_lora_args {
     struct clmoe_tensor ids;           /* [T, k] CLMOE_I32: IDS */
     struct clmoe_tensor weights;       /* [T, k] CLMOE_F32: IDS, optional */
     struct clmoe_tensor scalings;      /* [T, L] scalings_dtype: SCALINGS */
-    struct clmoe_tensor base;          /* [T, N] x_dtype: the frozen layer's output */
+    struct clmoe_tensor base;          /* [T, N] x_dtype: the frozen layer's output, or a residual */
+    struct clmoe_tensor w;             /* [N, K] base_dtype; W x stays in fp32 until y is rounded */
     struct clmoe_tensor y;             /* [T, N] x_dtype */
 };
 
-/* Errors: as for the stages; also max_tokens * topk * (r + N) beyond 2^61. */
+/* Errors: as for the stages; also max_tokens * topk * (r + N) beyond 2^61, max_tokens * N beyond 2^58
+ * with w, kept_softmax with renorm or with CLMOE_LORA_IDS. */
 CLMOE_API enum clmoe_status clmoe_lora_plan(clmoe_context *ctx, const struct clmoe_lora_params *params,
                                             clmoe_plan **plan);
 CLMOE_API enum clmoe_status clmoe_lora_enqueue(clmoe_plan *plan, cl_command_queue queue,

@@ -31,7 +31,7 @@ static enum clmoe_status check_sizes(const struct log *log, const struct layer_p
 
 static enum clmoe_status check_dense(const struct log *log, const struct layer_params *p) {
     const struct clmoe_moe_shared *const s = &p->shared_experts;
-    const bool any = p->latent || s->inter;
+    const bool any = p->latent || s->inter || p->base;
     REQUIRE(log, !any || dtype_is_float(p->dense_dtype), "dense_dtype = %d", (int)p->dense_dtype);
     REQUIRE(log, s->inter >= 0 && s->inter < 1 << 30, "shared_experts.inter = %lld", (long long)s->inter);
     REQUIRE(log, !any || product_fits(p->max_tokens, p->out + p->latent + s->inter, INT64_MAX / 32),
@@ -173,6 +173,7 @@ static enum clmoe_status check_weights(const clmoe_plan *plan, const struct laye
         input(&u, "shared_w1_up", &a->shared_w1_up, shared_up, w_t, 2, s->inter, p->in),
         input(&u, "shared_w2", &a->shared_w2, s->inter, w_t, 2, p->out, s->inter),
         input(&u, "shared_gate", &a->shared_gate, s->gate, w_t, 2, 1, p->in),
+        input(&u, "w", &a->base_w, p->base, w_t, 2, p->out, p->in),
         input(&u, "adapter_ids", &a->adapter_ids, adapters, CLMOE_I32, 1, t, 0),
         input(&u, "adapter_scale", &a->adapter_scale, scale, CLMOE_F32, 1, p->adapters.count, 0),
         weights(&u, "a1", &a->a1, adapters, a_t, v, r, in),

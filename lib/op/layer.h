@@ -29,6 +29,7 @@ struct layer_params {
     struct clmoe_moe_shared shared_experts; /* act filled in; inter 0: none */
     struct clmoe_moe_adapters adapters;     /* count 0: none */
     bool bias1, bias2, router_bias, expert_scale, residual, shared, identity, unreduced;
+    bool base;                  /* a dense product of x beside the experts: base_w */
     bool limits;                /* expert e has limits[e] columns of h */
     float out_scale, sum_scale; /* 1 by default */
 };
@@ -40,7 +41,7 @@ struct layer_args {
     const struct clmoe_tensor *w1, *w1_up, *w2;
     int32_t n_w;
     struct clmoe_tensor bias1, bias1_up, bias2, expert_scale, limits, residual, shared, out_ids, out_gamma, y;
-    struct clmoe_tensor down, up, shared_w1, shared_w1_up, shared_w2, shared_gate;
+    struct clmoe_tensor down, up, shared_w1, shared_w1_up, shared_w2, shared_gate, base_w;
     struct clmoe_tensor adapter_ids, adapter_scale, a1, a1_up, b1, b1_up, a2, b2;
 };
 

@@ -180,6 +180,11 @@ enum clmoe_status layer_check_stages(const clmoe_plan *plan, const struct layer_
         p->unreduced ? a->y : layer_own(plan, l->parts.o, p->mid_dtype, t * p->topk, layer_expert_out(p));
     TRY(check_experts(plan, a, &x, &o, t, path, written, calls));
     if (l->shared_first) TRY(check_shared(plan, a, t, &shared, calls));
+    if (l->base) {
+        shared = layer_own(plan, l->parts.shared, CLMOE_F32, t, p->out);
+        struct clmoe_matmul_args base = {.x = a->x, .y = shared};
+        TRY(check_dense(l->base, &base, &a->base_w, &calls->w_base, &calls->base));
+    }
     if (!l->combine) return CLMOE_OK;
     struct clmoe_combine_args combine = {.x = o, .ids = a->ids};
     if (l->finish) {
@@ -230,6 +235,7 @@ enum clmoe_status layer_launch(const struct layer_problem *l, const struct path 
     TRY(run(l->shared_gate, &c->shared_gate, launch));
     TRY(run(l->shared_first, &c->shared_first, launch));
     TRY(run(l->shared_second, &c->shared_second, launch));
+    TRY(run(l->base, &c->base, launch));
     TRY(run(l->combine, &c->combine, launch));
     TRY(run(l->up, &c->up, launch));
     return run(l->finish, &c->finish, launch);

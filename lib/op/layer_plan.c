@@ -55,8 +55,8 @@ struct parts layer_lay_out(const struct layer_params *p) {
     if (p->shared_experts.inter) {
         parts.shared_h = part(&parts, p->mid_dtype, p->max_tokens * p->shared_experts.inter);
         parts.shared_gate = part(&parts, CLMOE_F32, p->max_tokens);
-        parts.shared = part(&parts, CLMOE_F32, p->max_tokens * p->out);
     }
+    if (p->shared_experts.inter || p->base) parts.shared = part(&parts, CLMOE_F32, p->max_tokens * p->out);
     if (p->adapters.count) lay_out_adapters(p, &parts);
     return parts;
 }
@@ -121,6 +121,11 @@ static enum clmoe_status add_shared(clmoe_plan *layer, struct layer_problem *l) 
     params = dense(p, p->in, 1);
     params.act.kind = CLMOE_ACT_SIGMOID;
     return layer_add_matmul(layer, &params, &l->shared_gate);
+}
+
+static enum clmoe_status add_base(clmoe_plan *layer, struct layer_problem *l) {
+    const struct clmoe_matmul_params params = dense(&l->p, l->p.in, l->p.out);
+    return layer_add_matmul(layer, &params, &l->base);
 }
 
 /* ---- routing ---- */
@@ -246,8 +251,8 @@ static enum clmoe_status add_sums(clmoe_plan *layer, struct layer_problem *l) {
         .y_dtype = p->x_dtype,
         .residual = p->residual,
         .identity = p->identity,
-        .shared = p->shared || p->shared_experts.inter,
-        .shared_f32 = p->shared_experts.inter > 0,
+        .shared = p->shared || p->shared_experts.inter || p->base,
+        .shared_f32 = p->shared_experts.inter || p->base,
         .shared_scale = p->sum_scale,
     };
     struct clmoe_combine_params slots = p->latent ? (struct clmoe_combine_params){0} : last;
@@ -275,6 +280,7 @@ enum clmoe_status layer_add_stages(clmoe_plan *layer) {
     if (l->p.latent) TRY(add_latent(layer, l));
     TRY(add_paths(layer, l));
     if (l->p.shared_experts.inter) TRY(add_shared(layer, l));
+    if (l->p.base) TRY(add_base(layer, l));
     if (!l->p.unreduced) TRY(add_sums(layer, l));
     return plan_finish_layer(layer, l->p.plan.kernel, l->parts.end);
 }

@@ -24,7 +24,7 @@ struct parts {
     uint64_t logits, ids, gamma, identity, kept_ids, chosen_gamma; /* routing */
     uint64_t counts, offsets, order, h, o;
     uint64_t narrow, narrow_sum, wide;      /* latent: [T, Z] before and after the experts, [T, out] */
-    uint64_t shared_h, shared_gate, shared; /* [T, S], [T, 1], [T, out] */
+    uint64_t shared_h, shared_gate, shared; /* [T, S], [T, 1], [T, out]: the last also of the base */
     uint64_t virtuals, weights, virtual_counts, virtual_offsets, virtual_order; /* adapters' routing */
     uint64_t z, delta; /* [T*k, r], [T*k, layer_delta_width] */
     uint64_t end;
@@ -36,7 +36,7 @@ struct layer_problem {
     /* NULL: not part of this layer */
     clmoe_plan *router, *route, *kept, *permute, *combine;
     clmoe_plan *down, *up, *finish;
-    clmoe_plan *shared_gate, *shared_first, *shared_second;
+    clmoe_plan *shared_gate, *shared_first, *shared_second, *base;
     clmoe_plan *adapter, *adapter_permute;
     struct path few, many;
     int64_t few_tokens; /* calls of up to this many tokens take `few` */
@@ -46,8 +46,9 @@ struct layer_problem {
  * the launches: `args` is the caller's, with the routing filled in, and `w_` are those that are made here. */
 struct stage_calls {
     struct layer_args args;
-    struct clmoe_tensor w_router, w_down, w_up, w_shared_gate, w_shared_first, w_shared_up, w_shared_second;
-    struct matmul_call router, down, up, shared_gate, shared_first, shared_second, first, second;
+    struct clmoe_tensor w_router, w_down, w_up, w_shared_gate, w_shared_first, w_shared_up, w_shared_second,
+        w_base;
+    struct matmul_call router, down, up, shared_gate, shared_first, shared_second, base, first, second;
     struct matmul_call a1, a1_up, b1, b1_up, a2, b2;
     struct combine_call combine, finish;
     struct route_call route, kept;

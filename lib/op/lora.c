@@ -42,6 +42,7 @@ enum clmoe_status clmoe_lora_plan(clmoe_context *ctx, const struct clmoe_lora_pa
         .x_dtype = p->x_dtype,
         .w_dtype = p->w_dtype,
         .mid_dtype = CLMOE_F32,
+        .dense_dtype = p->base_dtype,
         .source = scalings ? CLMOE_MOE_LOGITS : CLMOE_MOE_IDS,
         .route = p->route,
         .gamma = scalings || p->weights ? CLMOE_GAMMA_OUTPUT : CLMOE_GAMMA_NONE,
@@ -49,6 +50,7 @@ enum clmoe_status clmoe_lora_plan(clmoe_context *ctx, const struct clmoe_lora_pa
         .expert_scale = p->adapter_scale,
         .limits = p->ranks,
         .residual = p->base,
+        .base = p->w,
         .out_scale = p->scale == 0.0f ? 1.0f : p->scale,
         .sum_scale = 1.0f,
     };
@@ -79,6 +81,7 @@ enum clmoe_status clmoe_lora_enqueue(clmoe_plan *plan, cl_command_queue queue,
         .expert_scale = a->adapter_scale,
         .limits = a->ranks,
         .residual = a->base,
+        .base_w = a->w,
         .y = a->y,
     };
     return layer_enqueue(plan, &layer, queue, n_wait, wait, event);

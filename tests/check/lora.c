@@ -192,7 +192,7 @@ END_TEST
 /* What the layer of PEFT gets, on the device: A and B padded to the largest rank, NaN where the padding is,
  * and the scalings of all layers in one array. */
 struct peft_layer {
-    struct guarded x, a, b, scale, ranks, scalings, base, y;
+    struct guarded x, a, b, scale, ranks, scalings, base, w, y;
 };
 
 static struct guarded padded(struct rng *rng, const float *values, int64_t rows, int64_t columns) {
@@ -215,13 +215,15 @@ static struct peft_layer upload_peft(struct rng *rng) {
         .scalings =
             guarded_floats(rng, CLMOE_F32, XLORA_TOKENS, XLORA_LAYERS * XLORA_ADAPTERS, xlora_scalings),
         .base = guarded_floats(rng, CLMOE_F32, XLORA_TOKENS, XLORA_OUT, xlora_base),
+        .w = guarded_floats(rng, CLMOE_F32, XLORA_OUT, XLORA_IN, xlora_w),
         .y = guarded_floats(rng, CLMOE_F32, XLORA_TOKENS, XLORA_OUT, NULL),
     };
 }
 
 static void free_peft(struct peft_layer *p) {
     guarded_free(&p->x), guarded_free(&p->a), guarded_free(&p->b), guarded_free(&p->scale);
-    guarded_free(&p->ranks), guarded_free(&p->scalings), guarded_free(&p->base), guarded_free(&p->y);
+    guarded_free(&p->ranks), guarded_free(&p->scalings), guarded_free(&p->base), guarded_free(&p->w);
+    guarded_free(&p->y);
 }
 
 /* Rows first .. first + n - 1 of a matrix, of its columns from `column` on. */
@@ -234,24 +236,29 @@ static struct clmoe_tensor window(const struct guarded *g, int64_t first, int64_
     return t;
 }
 
-/* In calls of `step` tokens: the whole batch, and a token at a time, which goes another way. */
-static void run_peft(const struct peft_layer *p, const struct xlora_golden *g, clmoe_plan *plan,
-                     int64_t step) {
+/* In calls of `step` tokens: the whole batch, and a token at a time, which goes another way. The frozen layer
+ * is a part of the plan, or its output is given. */
+static void run_peft(const struct peft_layer *p, const struct xlora_golden *g,
+                     const struct clmoe_lora_params *params, int64_t step) {
+    clmoe_plan *plan;
+    case_ok(clmoe_lora_plan(tester_context(CAPS_OWN), params, &plan));
     float got[XLORA_TOKENS * XLORA_OUT];
     const int layer = g->layer < 0 ? 0 : g->layer;
     for (int64_t t = 0; t < XLORA_TOKENS; t += step) {
-        const struct clmoe_lora_args args = {
+        struct clmoe_lora_args args = {
             .x = window(&p->x, t, step, 0, XLORA_IN),
             .a = p->a.tensor,
             .b = p->b.tensor,
             .adapter_scale = as_1d(&p->scale),
             .ranks = as_1d(&p->ranks),
             .scalings = window(&p->scalings, t, step, layer * XLORA_ADAPTERS, XLORA_ADAPTERS),
-            .base = window(&p->base, t, step, 0, XLORA_OUT),
             .y = window(&p->y, t, step, 0, XLORA_OUT),
         };
+        if (params->base) args.base = window(&p->base, t, step, 0, XLORA_OUT);
+        if (params->w) args.w = p->w.tensor;
         case_ok(clmoe_lora_enqueue(plan, tester()->queue, &args, 0, NULL, NULL));
     }
+    clmoe_plan_destroy(&plan);
     guarded_read_floats(&p->y, got);
     for (int i = 0; i < XLORA_TOKENS * XLORA_OUT; i++)
         case_require(fabsf(got[i] - g->y[i]) <= 1e-5f * (fabsf(g->y[i]) + 10), "y[%d] = %g, PEFT has %g", i,
@@ -263,7 +270,7 @@ enum { N_PEFT = sizeof xlora_goldens / sizeof *xlora_goldens };
 START_TEST(xlora_as_peft_does_it) {
     const struct xlora_golden *const g = &xlora_goldens[_i];
     struct rng rng = rng_for((uint64_t)_i + 400);
-    const struct clmoe_lora_params params = {
+    struct clmoe_lora_params params = {
         .max_tokens = XLORA_TOKENS,
         .adapters = XLORA_ADAPTERS,
         .topk = g->topk,
@@ -281,11 +288,11 @@ START_TEST(xlora_as_peft_does_it) {
     };
     case_begin("PEFT: %s", g->name);
     struct peft_layer p = upload_peft(&rng);
-    clmoe_plan *plan;
-    case_ok(clmoe_lora_plan(tester_context(CAPS_OWN), &params, &plan));
-    run_peft(&p, g, plan, XLORA_TOKENS);
-    run_peft(&p, g, plan, 1);
-    clmoe_plan_destroy(&plan);
+    run_peft(&p, g, &params, XLORA_TOKENS);
+    run_peft(&p, g, &params, 1);
+    params.w = 1;
+    params.base = 0;
+    run_peft(&p, g, &params, XLORA_TOKENS);
     free_peft(&p);
 }
 END_TEST

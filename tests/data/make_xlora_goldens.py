@@ -102,6 +102,7 @@ def main():
     array("b", padded(layer, "lora_B"))
     array("x", x)
     array("scalings", z)
+    array("w", layer.base_layer.weight.data)
     array("base", layer.base_layer(x).detach())
     print("\nstatic const struct xlora_golden {")
     print("    const char *name;\n    int softmax;\n    float temperature;\n    int topk, kept_softmax;\n    float weight;")

@@ -317,6 +317,7 @@ enum { OK = CLMOE_OK, INVALID = CLMOE_E_INVALID, UNSUPPORTED = CLMOE_E_UNSUPPORT
 #define LORA_ARGS(X)                                                                                         \
     X(a->x.shape[0] = 8, INVALID, "x has 8 rows, the plan is for at most 7")                                 \
     X(a->scalings = a->weights, INVALID, "is given")                                                         \
+    X(a->w = a->base, INVALID, "w is given")                                                                 \
     X(a->ids = (struct clmoe_tensor){0}, INVALID, "ids")                                                     \
     X(a->a.mem = NULL, INVALID, "mem is NULL")                                                               \
     X(a->b.mem = NULL, INVALID, "mem is NULL")                                                               \
