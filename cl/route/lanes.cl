@@ -149,6 +149,26 @@ inline void choose_in_rounds(local uint *keys, int experts, int k, int lane, loc
     }
 }
 
+#if EXTRAS
+inline void write_slots(const struct extras *x, long t, int k, int lane, const local int *chosen,
+                        const local float *weights, float total, int renorm, float scale, global int *id,
+                        global float *gamma) {
+    const int valid = token_is_valid(x, t);
+    for (int j = lane; j < k; j += LANES) {
+        const int to = valid ? placed_id(x, chosen[j]) : -1;
+        id[j] = to;
+        gamma[j] = to < 0 ? 0.0f : final_gamma(x, chosen[j], weights[j], total, renorm, scale);
+    }
+    for (int s = lane; s < x->shared_slots; s += LANES)
+        write_shared(x, s, valid, id + k, gamma + k);
+    if (lane > 0 || !(x->options & OPTION_IDENTITY_GAMMA)) return;
+    float identity = 0.0f;
+    for (int j = 0; valid && j < k; j++)
+        if (chosen[j] >= x->routed) identity += final_gamma(x, chosen[j], weights[j], total, renorm, scale);
+    x->identity_gamma[t] = identity;
+}
+#endif
+
 kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) void route_lanes(
     const global ELEM(LOGIT_T) *logits, ulong logits_skip, long logits_stride, const global float *bias,
     ulong bias_skip, global int *ids, ulong ids_skip, long ids_stride, global float *gamma, ulong gamma_skip,
@@ -225,20 +245,7 @@ kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) void route_lanes(
     global float *weight = gamma + gamma_skip + t * gamma_stride;
 #if EXTRAS
     const struct extras extra = EXTRAS_ARGUMENTS;
-    const int valid = token_is_valid(&extra, t);
-    for (int j = lane; live && j < k; j += LANES) {
-        const int to = valid ? placed_id(&extra, chosen[j]) : -1;
-        id[j] = to;
-        weight[j] = to < 0 ? 0.0f : final_gamma(&extra, chosen[j], weights[j], total, renorm, scale);
-    }
-    for (int s = lane; live && s < shared_slots; s += LANES)
-        write_shared(&extra, s, valid, id + k, weight + k);
-    if (live && lane == 0 && (options & OPTION_IDENTITY_GAMMA)) {
-        float identity = 0.0f;
-        for (int j = 0; valid && j < k; j++)
-            if (chosen[j] >= routed) identity += final_gamma(&extra, chosen[j], weights[j], total, renorm, scale);
-        extra.identity_gamma[t] = identity;
-    }
+    if (live) write_slots(&extra, t, k, lane, chosen, weights, total, renorm, scale, id, weight);
 #else
     for (int j = lane; live && j < k; j += LANES) {
         id[j] = chosen[j];

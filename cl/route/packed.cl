@@ -56,6 +56,37 @@ inline float softmax_sum(const uint *key, uint experts, float largest, local ulo
     return sum;
 }
 
+#if EXTRAS
+// Slot h * LANES + lane has id[h] and the score weight[h].
+inline void write_slots(const struct extras *x, long t, bool active, uint k, local ulong *swap, const uint *id,
+                        float *weight, float total, int renorm, float scale, global int *to_id, global float *to_gamma) {
+    const uint lane = packed_lane();
+    const int valid = token_is_valid(x, t);
+    TEAM_UNROLL
+    for (int h = 0; h < SLOTS; h++)
+        weight[h] = final_gamma(x, h * LANES + lane < k ? (int)id[h] : -1, weight[h], total, renorm, scale);
+    float identity = 0.0f;
+    TEAM_UNROLL
+    for (int i = 0; i < KMAX; i++) {
+        const float other = as_float(team_at(swap, as_uint(weight[i / LANES]), row_lane(i)));
+        const int other_id = (int)team_at(swap, id[i / LANES], row_lane(i));
+        if (i < k && valid && other_id >= x->routed) identity += other;
+    }
+    if (!active) return;
+    TEAM_UNROLL
+    for (int h = 0; h < SLOTS; h++) {
+        const uint slot = h * LANES + lane;
+        if (slot >= k) continue;
+        const int to = valid ? placed_id(x, (int)id[h]) : -1;
+        to_id[slot] = to;
+        to_gamma[slot] = to < 0 ? 0.0f : weight[h];
+    }
+    for (int s = lane; s < x->shared_slots; s += LANES)
+        write_shared(x, s, valid, to_id + k, to_gamma + k);
+    if (lane == 0 && (x->options & OPTION_IDENTITY_GAMMA)) x->identity_gamma[t] = identity;
+}
+#endif
+
 kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) void route_packed(
     const global ELEM(LOGIT_T) *logits, ulong logits_skip, long logits_stride, const global float *bias, ulong bias_skip,
     global int *ids, ulong ids_skip, long ids_stride, global float *gamma, ulong gamma_skip, long gamma_stride,
@@ -94,32 +125,9 @@ kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) void route_packed
     }
 #if EXTRAS
     const struct extras extra = EXTRAS_ARGUMENTS;
-    const int valid = token_is_valid(&extra, t);
     total = divisor(total, eps, renorm);
-    TEAM_UNROLL
-    for (int h = 0; h < SLOTS; h++)
-        weight[h] = final_gamma(&extra, h * LANES + lane < k ? (int)id[h] : -1, weight[h], total, renorm, scale);
-    float identity = 0.0f;
-    TEAM_UNROLL
-    for (int i = 0; i < KMAX; i++) {
-        const float other = as_float(team_at(swap, as_uint(weight[i / LANES]), row_lane(i)));
-        const int other_id = (int)team_at(swap, id[i / LANES], row_lane(i));
-        if (i < k && valid && other_id >= routed) identity += other;
-    }
-    if (!active) return;
-    global int *to_id = ids + ids_skip + t * ids_stride;
-    global float *to_gamma = gamma + gamma_skip + t * gamma_stride;
-    TEAM_UNROLL
-    for (int h = 0; h < SLOTS; h++) {
-        const uint slot = h * LANES + lane;
-        if (slot >= k) continue;
-        const int to = valid ? placed_id(&extra, (int)id[h]) : -1;
-        to_id[slot] = to;
-        to_gamma[slot] = to < 0 ? 0.0f : weight[h];
-    }
-    for (int s = lane; s < shared_slots; s += LANES)
-        write_shared(&extra, s, valid, to_id + k, to_gamma + k);
-    if (lane == 0 && (options & OPTION_IDENTITY_GAMMA)) extra.identity_gamma[t] = identity;
+    write_slots(&extra, t, active, k, swap, id, weight, total, renorm, scale, ids + ids_skip + t * ids_stride,
+                gamma + gamma_skip + t * gamma_stride);
 #else
     total += eps;
     TEAM_UNROLL
