@@ -143,8 +143,8 @@ struct clmoe_moe_args {
     struct clmoe_tensor y; /* [T, H] x_dtype, unreduced [T*k, H] */
 };
 
-/* Errors: as for the stages; also sizes beyond 2^61 for max_tokens * k * (H + I), 2^58 for
- * max_tokens * (H + Z + S) with a latent size or shared_experts, 2^59 for max_tokens * k * (r + 2I + H) with
+/* Errors: as for the stages; also sizes beyond 2^61 for max_tokens * k * (Z + I), 2^58 for
+ * max_tokens * (H + Z + S) with a latent size or shared_experts, 2^59 for max_tokens * k * (r + 2I + Z) with
  * adapters; shared and shared_experts both; gated layers with adapters.glu NONE or the reverse; unreduced or
  * identity with what they exclude. */
 CLMOE_API enum clmoe_status clmoe_moe_plan(clmoe_context *ctx, const struct clmoe_moe_params *params,

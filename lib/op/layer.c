@@ -20,9 +20,9 @@ static enum clmoe_status check_sizes(const struct log *log, const struct layer_p
     REQUIRE(log, p->mid >= 1 && p->mid < 1 << 30, "size between the products: %lld", (long long)p->mid);
     REQUIRE(log, p->out >= 1 && p->out < 1 << 30, "size of the output: %lld", (long long)p->out);
     REQUIRE(log, p->latent >= 0 && p->latent < 1 << 30, "latent = %lld", (long long)p->latent);
-    REQUIRE(log, product_fits(p->max_tokens * p->topk, p->mid + p->out, INT64_MAX / 4),
+    REQUIRE(log, product_fits(p->max_tokens * p->topk, p->mid + layer_expert_out(p), INT64_MAX / 4),
             "max_tokens = %lld, topk = %d: %lld elements for each pair overflow", (long long)p->max_tokens,
-            (int)p->topk, (long long)(p->mid + p->out));
+            (int)p->topk, (long long)(p->mid + layer_expert_out(p)));
     REQUIRE(log, dtype_is_float(p->x_dtype), "x_dtype = %d", (int)p->x_dtype);
     REQUIRE(log, dtype_is_float(p->mid_dtype), "mid_dtype = %d", (int)p->mid_dtype);
     REQUIRE(log, (unsigned)p->source <= CLMOE_MOE_IDS, "source = %d", (int)p->source);

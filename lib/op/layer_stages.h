@@ -26,7 +26,7 @@ struct parts {
     uint64_t narrow, narrow_sum, wide;      /* latent: [T, Z] before and after the experts, [T, out] */
     uint64_t shared_h, shared_gate, shared; /* [T, S], [T, 1], [T, out]: the last also of the base */
     uint64_t virtuals, weights, virtual_counts, virtual_offsets, virtual_order; /* adapters' routing */
-    uint64_t z, delta; /* [T*k, r], [T*k, layer_delta_width] */
+    uint64_t z, delta; /* [T*k, r], [T*k, layer_adapters_width] */
     uint64_t end;
 };
 
@@ -99,8 +99,9 @@ enum clmoe_status layer_launch(const struct layer_problem *l, const struct path 
 
 enum clmoe_status layer_adapters_check_params(const struct log *log, const struct layer_params *p);
 
-/* The stage that numbers virtual experts, and for many rows the one that sorts by them. */
+/* The stage that numbers virtual experts. */
 enum clmoe_status layer_adapters_add(clmoe_plan *layer);
+
 /* The four products of a path. */
 enum clmoe_status layer_adapters_add_path(clmoe_plan *layer, int64_t tokens, enum clmoe_routing routing,
                                           struct path *path);
@@ -108,11 +109,12 @@ enum clmoe_status layer_adapters_add_path(clmoe_plan *layer, int64_t tokens, enu
 /* Columns of the buffer that the adapters' parts of both products take turns in. */
 int64_t layer_adapters_width(const struct layer_params *p);
 
-/* Fills the calls of the adapters and the addends of `first` and `second`. `ids` is the routing, gamma what
- * an input is weighted with or absent; h is the output of the first product. */
+/* Fills the calls of the adapters; `first` is what the first product of the experts gets. */
 enum clmoe_status layer_adapters_check(const clmoe_plan *plan, const struct layer_args *args, int64_t t,
                                        const struct path *path, const struct clmoe_matmul_args *first,
                                        const struct written *written, struct stage_calls *calls);
+
+/* What the adapters add, as operands of both products. */
 void layer_adapters_addends(const clmoe_plan *plan, int64_t t, struct clmoe_matmul_args *first,
                             struct clmoe_matmul_args *second);
 
