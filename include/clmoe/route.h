@@ -8,13 +8,14 @@
  *   1. value    v[e] = logit / temperature; with a cap, v = cap * tanh(v / cap)
  *   2. score    s[e] = softmax(v)[e] | sigmoid(v) | v | sqrt(log(1 + exp(v))) | sparsemixer (below)
  *   3. key      q[e] = s[e] + bias[e] if a selection bias is given, else s[e]. The bias never enters gamma.
- *   4. groups   (n_group > 1) expert e is in group e / (R/n_group). A group scores the largest q in it, or
- * the sum of its two largest. The topk_group best groups stay; q = -inf elsewhere, so an expert of another
- * group is chosen only when the kept ones have fewer than k experts, which is an error of the params. Or
- * (EACH) there is no choice of groups: each brings its k/n_group best.
- *   5. select   the k largest q, best first; equal ones by lower id (equal groups by lower group). With EACH:
- *               those of group 0, best first, then those of group 1, ... With GIVEN: ids that the caller
- * brings.
+ *   4. groups   (n_group > 1) expert e is in group e / (R/n_group). A group scores the largest q in
+ *               it, or the sum of its two largest. The topk_group best groups stay; q = -inf elsewhere,
+ *               so an expert of another group is chosen only when the kept ones have fewer than k
+ *               experts, which is an error of the params. Or (EACH) there is no choice of groups: each
+ *               brings its k/n_group best.
+ *   5. select   the k largest q, best first; equal ones by lower id (equal groups by lower group). With
+ *               EACH: those of group 0, best first, then those of group 1, ... With GIVEN: ids that the
+ *               caller brings.
  *   6. gamma    w[j] = s[ids[j]], from the unbiased score
  *   7. capacity (capacity > 0) drops the pairs (token, slot) of an expert beyond its capacity (below)
  *   8. renorm   none | w[j] /= sum(w) + eps | w[j] /= max(sum(w), eps); where that divisor is 0, w stays as
@@ -117,11 +118,10 @@ struct clmoe_route_params {
     int32_t topk;                  /* 0 <= k <= min(E + Z, 64) */
     enum clmoe_dtype logits_dtype; /* CLMOE_F32, CLMOE_F16, CLMOE_BF16 */
     enum clmoe_score score;
-    int bias;        /* 1: args.bias is given */
-    int32_t n_group; /* 0 or 1: no groups; else a divisor of E + Z, at most 64 */
-    int32_t
-        topk_group; /* with groups: 1 <= topk_group <= n_group, and topk_group * R/n_group >= k; EACH: 0 */
-    enum clmoe_group_score group_score; /* EACH: n_group divides k as well */
+    int bias;           /* 1: args.bias is given */
+    int32_t n_group;    /* 0 or 1: no groups; else a divisor of E + Z, at most 64 */
+    int32_t topk_group; /* with groups: 1 <= topk_group <= n_group, topk_group * R/n_group >= k */
+    enum clmoe_group_score group_score; /* EACH: n_group divides k, topk_group is 0 */
     enum clmoe_renorm renorm;
     float renorm_eps; /* >= 0, finite */
     float scale;      /* 0 means 1; finite */

@@ -372,6 +372,36 @@ START_TEST(given_ids_repeat_and_lack) {
 }
 END_TEST
 
+/* ids may be written over the given ones. */
+START_TEST(given_ids_in_place) {
+    enum { E = 4, K = 5, T = 70 };
+    struct rng rng = rng_for(1);
+    struct clmoe_route_params p = {
+        .max_tokens = T, .experts = E, .topk = K, .score = CLMOE_SCORE_SIGMOID, .select = CLMOE_SELECT_GIVEN};
+    float logits[T * E], gamma[T * K];
+    int32_t given[T * K], got[T * K];
+    fill_floats(&rng, FILL_RANDOM, logits, T * E);
+    for (int c = 0; c < T * K; c++)
+        given[c] = (int32_t)rng_below(&rng, E + 2) - 1;
+    const struct ref_route_call call = {.tokens = T, .logits = logits, .given = given};
+    for (int row = 0; (p.plan.kernel = clmoe_kernel_name("route", row)); row++) {
+        clmoe_plan *plan;
+        case_begin("%s in place", p.plan.kernel);
+        if (!row_fits("route", row, clmoe_route_plan(tester_context(CAPS_OWN), &p, &plan))) continue;
+        struct guarded l = guarded_floats(&rng, CLMOE_F32, T, E, logits);
+        struct guarded i = guarded_ints(&rng, CLMOE_I32, T, K, given);
+        struct guarded g = guarded_floats(&rng, CLMOE_F32, T, K, NULL);
+        const struct clmoe_route_args args = {
+            .logits = l.tensor, .ids = i.tensor, .gamma = g.tensor, .given = i.tensor};
+        case_ok(clmoe_route_enqueue(plan, tester()->queue, &args, 0, NULL, NULL));
+        guarded_read(&i, got), guarded_read_floats(&g, gamma);
+        route_judge(&p, &call, got, gamma, NULL);
+        guarded_free(&l), guarded_free(&i), guarded_free(&g);
+        clmoe_plan_destroy(&plan);
+    }
+}
+END_TEST
+
 /* Nothing but shared slots; and nothing at all but a sum of no zero experts. */
 START_TEST(slots_without_selection) {
     const float logits[3 * 4] = {0};
@@ -438,6 +468,7 @@ static void add_tests(TCase *cases) {
     tcase_add_test(cases, maps_split_the_pairs);
     tcase_add_test(cases, given_ids_replay_a_routing);
     tcase_add_test(cases, given_ids_repeat_and_lack);
+    tcase_add_test(cases, given_ids_in_place);
     tcase_add_test(cases, slots_without_selection);
     tcase_add_loop_test(cases, gamma_is_linear_in_scale, 0, tester()->small ? 1 : N_SCALED);
 }
