@@ -40,6 +40,7 @@ struct kernel_spec {
     const char *file;  /* under cl/ */
     const char *entry; /* kernel function */
     size_t local;      /* work-items of a work-group */
+    int resident; /* where PTX can be bounded: work-groups that a unit shall hold at once; 0: as it comes */
     char options[SPEC_OPTIONS];
 };
 

@@ -5,8 +5,10 @@
 #include "base/str.h"
 #include "blob.h"
 #include "device/clerr.h"
+#include "ptx.h"
 #include "source.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -21,6 +23,7 @@ struct build {
     const struct device *dev;
     const struct log *log;
     const char *file, *source, *options;
+    int resident;
 };
 
 void store_init(struct store *store, const struct clmoe_cache *cache) {
@@ -40,9 +43,12 @@ static void program_key(const struct build *b, char key[HASH_HEX]) {
     struct hash h;
     uint8_t digest[HASH_BYTES];
     hash_begin(&h);
-    hash_add_str(&h, "clmoe program 1");
+    hash_add_str(&h, "clmoe program 2");
     hash_add_str(&h, b->source);
     hash_add_str(&h, b->options);
+    char resident[32];
+    snprintf(resident, sizeof resident, "%d", b->resident);
+    hash_add_str(&h, resident);
     hash_add_str(&h, b->dev->name);
     hash_add_str(&h, b->dev->vendor);
     hash_add_str(&h, b->dev->version);
@@ -150,25 +156,56 @@ static int device_index(const struct build *b, cl_program program, cl_uint n) {
     return index;
 }
 
-/* Failing to save is no failure: the next process builds from source again. */
-static void save_binary(const struct build *b, const struct clmoe_cache *cache, const char key[HASH_HEX],
-                        cl_program program) {
+/* The program's binary for our device, to be freed; NULL if it cannot be had. */
+static unsigned char *binary_of(const struct build *b, cl_program program, size_t *size) {
     cl_uint n = 0;
-    if (clGetProgramInfo(program, CL_PROGRAM_NUM_DEVICES, sizeof n, &n, NULL) != CL_SUCCESS || n == 0) return;
+    if (clGetProgramInfo(program, CL_PROGRAM_NUM_DEVICES, sizeof n, &n, NULL) != CL_SUCCESS || n == 0)
+        return NULL;
     const int mine = device_index(b, program, n);
     size_t *const sizes = calloc(n, sizeof *sizes);
-    unsigned char **const binaries = calloc(n, sizeof *binaries);
+    unsigned char **const binaries = calloc(n, sizeof *binaries), *binary = NULL;
     if (mine >= 0 && sizes && binaries &&
         clGetProgramInfo(program, CL_PROGRAM_BINARY_SIZES, n * sizeof *sizes, sizes, NULL) == CL_SUCCESS &&
         sizes[mine]) {
-        binaries[mine] = malloc(sizes[mine]); /* the others stay NULL: not wanted */
-        if (binaries[mine] && clGetProgramInfo(program, CL_PROGRAM_BINARIES, n * sizeof *binaries, binaries,
-                                               NULL) == CL_SUCCESS)
-            blob_set(cache, key, binaries[mine], sizes[mine]);
-        free(binaries[mine]);
+        *size = sizes[mine];
+        binary = binaries[mine] = malloc(sizes[mine]); /* the others stay NULL: not wanted */
+        if (binary && clGetProgramInfo(program, CL_PROGRAM_BINARIES, n * sizeof *binaries, binaries, NULL) !=
+                          CL_SUCCESS) {
+            free(binary);
+            binary = NULL;
+        }
     }
     free(binaries);
     free(sizes);
+    return binary;
+}
+
+/* Failing to save is no failure: the next process builds from source again. */
+static void save_binary(const struct build *b, const struct clmoe_cache *cache, const char key[HASH_HEX],
+                        cl_program program) {
+    size_t size;
+    unsigned char *const binary = binary_of(b, program, &size);
+    if (binary) blob_set(cache, key, binary, size);
+    free(binary);
+}
+
+/* Puts a program that was built for b->resident work-groups in the place of the one built from source. Where
+ * that cannot be had the latter stays: it computes the same. */
+static void bound_registers(const struct build *b, cl_program *program) {
+    size_t size;
+    unsigned char *const binary = binary_of(b, *program, &size);
+    struct str text = {0};
+    cl_program bounded = NULL;
+    const bool ok = binary && ptx_set_resident(binary, size, b->resident, &text) && !text.failed &&
+                    build_binary(b, (const unsigned char *)text.text, text.size, &bounded);
+    if (ok) {
+        clReleaseProgram(*program);
+        *program = bounded;
+    } else {
+        log_msg(b->log, CLMOE_LOG_INFO, "%s: not built for %d resident work-groups", b->file, b->resident);
+    }
+    str_free(&text);
+    free(binary);
 }
 
 static enum clmoe_status load_or_build(struct store *store, const struct build *b, const char key[HASH_HEX],
@@ -186,19 +223,20 @@ static enum clmoe_status load_or_build(struct store *store, const struct build *
         log_msg(b->log, CLMOE_LOG_WARN, "cache entry %s is refused by the driver: built again", key);
     }
     TRY(build_source(b, program));
+    if (b->resident && b->dev->features & CLMOE_FEATURE_NV_PTX) bound_registers(b, program);
     if (store->cache) save_binary(b, store->cache, key, *program);
     return CLMOE_OK;
 }
 
 enum clmoe_status store_get(struct store *store, const struct device *dev, const struct log *log,
-                            const char *file, const char *options, cl_program *program) {
+                            const char *file, const char *options, int resident, cl_program *program) {
     *program = NULL;
     struct str source = {0}, all_options = {0};
     str_printf(&all_options, "-cl-std=CL1.2%s%s", *options ? " " : "", options);
     enum clmoe_status status = source_assemble(log, file, &source);
     if (status == CLMOE_OK && all_options.failed) status = CLMOE_E_NO_MEMORY;
     if (status == CLMOE_OK) {
-        const struct build b = {dev, log, file, source.text, all_options.text};
+        const struct build b = {dev, log, file, source.text, all_options.text, resident};
         char key[HASH_HEX];
         program_key(&b, key);
         status = find(store, log, key, program);
