@@ -432,7 +432,7 @@ FORCE void finish(const struct row *row, const struct skey_rule *rule, const str
         set_cell(row, list[j]);
 }
 
-kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) void topk_cpu(TOPK_PARAMS, long rows, SCRATCH_PARAMS) {
+kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) void topk_cpu(TOPK_PARAMS, SCRATCH_PARAMS) {
     const struct scratch w = SCRATCH;
     const struct skey_rule rule = skey_rule_of(flags);
     const long item = get_group_id(0), items = get_num_groups(0), end = (item + 1) * rows / items;

@@ -15,7 +15,7 @@
 #error "PER: elements of a lane"
 #endif
 
-kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) void topk_lanes(TOPK_PARAMS, long rows, int lane_bits) {
+kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) void topk_lanes(TOPK_PARAMS, int lane_bits) {
     local KEY_T keys[(PER + 1) * LOCAL_SIZE]; // candidates of slot s from s * (PER * LANES + 1) on: no bank conflicts
     local ushort ids[(PER + 1) * LOCAL_SIZE];
     local KEY_T best_key[LOCAL_SIZE]; // of each lane that has positions

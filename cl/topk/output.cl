@@ -49,13 +49,16 @@
 
 // A view of a tensor is (offset, stride of outer, stride of inner, stride along a row); row r is
 // (r / inner_rows, r % inner_rows). threshold, cut and the arrays of rows are contiguous, from `skip` on.
+//
+// What every plan needs comes first: on a GPU whose constant memory is cold each further line of it costs a wait.
 #define TOPK_PARAMS                                                                                                    \
-    const global BITS(X_T) *x, long4 x_view, const global int *row_begin, ulong row_begin_skip,                        \
-        const global int *row_length, ulong row_length_skip, const global int *row_k, ulong row_k_skip,                \
-        global BITS(X_T) *values, long4 values_view, global int *indices, long4 indices_view, global uchar *mask,      \
-        long4 mask_view, global uint *bitmask, long4 bitmask_view, global BITS(X_T) *dense, long4 dense_view,          \
-        global BITS(X_T) *threshold, ulong threshold_skip, global int *cut, ulong cut_skip, global uint *counts,       \
-        ulong counts_skip, long inner_rows, uint columns, uint slots, int flags, ulong fill, ulong pad, float scale
+    const global BITS(X_T) *x, global BITS(X_T) *values, global int *indices, long inner_rows, long4 x_view,           \
+        long4 values_view, long4 indices_view, long rows, uint columns, uint slots, int flags,                         \
+        const global int *row_begin, ulong row_begin_skip, const global int *row_length, ulong row_length_skip,        \
+        const global int *row_k, ulong row_k_skip, global uchar *mask, long4 mask_view, global uint *bitmask,          \
+        long4 bitmask_view, global BITS(X_T) *dense, long4 dense_view, global BITS(X_T) *threshold,                    \
+        ulong threshold_skip, global int *cut, ulong cut_skip, global uint *counts, ulong counts_skip, ulong fill,     \
+        ulong pad, float scale
 
 // A row. What is written once at the end is computed there from the kernel's arguments, so that little is kept.
 struct row {
@@ -88,10 +91,10 @@ struct row {
 #endif
 
 #define TOPK_ROW(r)                                                                                                    \
-    row_of(r, x, x_view, row_begin, row_begin_skip, row_length, row_length_skip, row_k, row_k_skip, values,            \
-           values_view, indices, indices_view, mask, mask_view, bitmask, bitmask_view, dense, dense_view, threshold,   \
-           threshold_skip, cut, cut_skip, counts, counts_skip, inner_rows, columns, slots, FLAGS_OF(flags), fill, pad,  \
-           scale)
+    row_of(r, x, values, indices, inner_rows, x_view, values_view, indices_view, rows, columns, slots,                 \
+           FLAGS_OF(flags), row_begin, row_begin_skip, row_length, row_length_skip, row_k, row_k_skip, mask,           \
+           mask_view, bitmask, bitmask_view, dense, dense_view, threshold, threshold_skip, cut, cut_skip, counts,      \
+           counts_skip, fill, pad, scale)
 
 // Not INLINE: where a compiler is made to inline a function that returns a struct, it leaves marks (scopes of aliases)
 // that oclgrind does not know. All but it inline this one anyway.

@@ -17,7 +17,7 @@ inline uint packed_key(const struct packed_source *source, uint position) {
 
 #include "common/packed.cl"
 
-kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) void topk_packed(TOPK_PARAMS, long rows) {
+kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) void topk_packed(TOPK_PARAMS) {
     local ulong swap[PTX ? 1 : LOCAL_SIZE];
     const uint lane = packed_lane();
     const long wanted = (long)get_group_id(0) * (LOCAL_SIZE / LANES) + get_local_id(0) / LANES;

@@ -7,7 +7,7 @@
 #error "LOCAL_SIZE: work-items of a work-group"
 #endif
 
-kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) void topk_ref(TOPK_PARAMS, long rows) {
+kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) void topk_ref(TOPK_PARAMS) {
     const long r = get_global_id(0);
     if (r >= rows) return;
     const struct row row = TOPK_ROW(r);

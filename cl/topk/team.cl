@@ -44,7 +44,7 @@ inline uint pick_in_turn(const KEY_T *key, uint valid, uint rounds, local ulong 
     return id;
 }
 
-kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) void topk_team(TOPK_PARAMS, long rows) {
+kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) void topk_team(TOPK_PARAMS) {
     local ulong candidates[LOCAL_SIZE], swap[PTX ? 1 : LOCAL_SIZE];
     const uint lane = team_lane();
     const long wanted = (long)get_group_id(0) * TEAMS + team_index();

@@ -50,7 +50,6 @@ static enum clmoe_status lanes_run(const struct run *run) {
         lane_bits++;
     struct bind b = bind_begin(run->kernels[0], c->x.mem);
     bind_topk(&b, run);
-    bind_i64(&b, c->rows);
     bind_i32(&b, lane_bits);
     TRY(bind_end(&b, run->launch->log));
     const int64_t rows_of_group = (int64_t)run->local[0] / lanes;

@@ -78,10 +78,14 @@ bool topk_is_plain(const struct topk_problem *p) {
     return flags_of(p) == TOPK_LISTS;
 }
 
-static void bind_tensor(struct bind *b, const struct operand *o) {
+static void bind_strides(struct bind *b, const struct operand *o) {
     const int64_t view[4] = {(int64_t)o->offset, o->stride[0], o->stride[2], o->stride[1]};
-    bind_mem(b, o->mem);
     bind_long4(b, view);
+}
+
+static void bind_tensor(struct bind *b, const struct operand *o) {
+    bind_mem(b, o->mem);
+    bind_strides(b, o);
 }
 
 static void bind_array(struct bind *b, const struct operand *o) {
@@ -91,44 +95,43 @@ static void bind_array(struct bind *b, const struct operand *o) {
 void bind_topk(struct bind *b, const struct run *run) {
     const struct topk_problem *const p = run->problem;
     const struct topk_call *const c = run->call;
-    bind_tensor(b, &c->x);
+    bind_mem(b, c->x.mem);
+    bind_mem(b, c->values.mem);
+    bind_mem(b, c->indices.mem);
+    bind_i64(b, c->inner);
+    bind_strides(b, &c->x);
+    bind_strides(b, &c->values);
+    bind_strides(b, &c->indices);
+    bind_i64(b, c->rows);
+    bind_u32(b, p->n);
+    bind_u32(b, p->k);
+    bind_i32(b, flags_of(p));
     bind_array(b, &c->row_begin);
     bind_array(b, &c->row_length);
     bind_array(b, &c->row_k);
-    bind_tensor(b, &c->values);
-    bind_tensor(b, &c->indices);
     bind_tensor(b, &c->mask);
     bind_tensor(b, &c->bitmask);
     bind_tensor(b, &c->dense);
     bind_array(b, &c->threshold);
     bind_array(b, &c->cut);
     bind_array(b, &c->counts);
-    bind_i64(b, c->inner);
-    bind_u32(b, p->n);
-    bind_u32(b, p->k);
-    bind_i32(b, flags_of(p));
     bind_u64(b, p->fill);
     bind_u64(b, p->pad_bits);
     bind_f32(b, p->scale);
 }
 
-static enum clmoe_status run_groups(const struct run *run, int64_t rows_of_group, bool bind_rows) {
+enum clmoe_status topk_run_rows(const struct run *run, int64_t rows_of_group) {
     const struct topk_call *const c = run->call;
     bool done;
     TRY(topk_begin(run, 1, &done));
     if (done) return CLMOE_OK;
     struct bind b = bind_begin(run->kernels[0], c->x.mem);
     bind_topk(&b, run);
-    if (bind_rows) bind_i64(&b, c->rows);
     TRY(bind_end(&b, run->launch->log));
     return launch_kernel(run->launch, run->kernels[0], (uint64_t)ceil_div(c->rows, rows_of_group),
                          run->local[0]);
 }
 
 enum clmoe_status topk_run_row_each(const struct run *run) {
-    return run_groups(run, 1, false);
-}
-
-enum clmoe_status topk_run_rows(const struct run *run, int64_t rows_of_group) {
-    return run_groups(run, rows_of_group, true);
+    return topk_run_rows(run, 1);
 }

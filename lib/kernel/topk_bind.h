@@ -33,8 +33,7 @@ enum clmoe_status topk_begin(const struct run *run, int kernel, bool *done);
 /* TOPK_PARAMS. */
 void bind_topk(struct bind *b, const struct run *run);
 
-/* Runs of rows with one kernel: a work-group takes one row, or `rows_of_group` rows, and then the number of
- * rows follows TOPK_PARAMS. */
+/* Runs of rows with one kernel: a work-group takes one row, or `rows_of_group` rows. */
 enum clmoe_status topk_run_row_each(const struct run *run);
 enum clmoe_status topk_run_rows(const struct run *run, int64_t rows_of_group);
 

@@ -96,7 +96,6 @@ static struct bind cpu_bind(const struct run *run, const struct cpu_shape *s, in
     const struct topk_call *const c = run->call;
     struct bind b = bind_begin(run->kernels[kernel], c->x.mem);
     bind_topk(&b, run);
-    if (kernel == WHOLE) bind_i64(&b, c->rows);
     bind_view(&b, run->workspace, run->workspace_offset);
     bind_i64(&b, s->item);
     bind_u32(&b, s->most_k);
