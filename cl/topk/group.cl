@@ -8,34 +8,20 @@
 //      Too many (ties): the first such position of each work-item is among them, and those past the last of these
 //      positions are not needed where they equal the bound. Still too many: find_cut over the row.
 //   3. finish_row.
-#include "topk/select.cl"
+#define HOLDERS LOCAL_SIZE
+#include "topk/held.cl"
 
-#ifndef PER
-#error "PER: positions of a work-item, at most 32"
-#endif
-
-// Positions of this work-item, of those of its bits, that equal the bound and are past `last`, are dropped.
-inline uint drop_late(const KEY_T *key, uint hits, KEY_T bound, uint last) {
-    TEAM_UNROLL
-    for (uint q = 0; q < PER; q++)
-        if (key[q] == bound && q * LOCAL_SIZE + get_local_id(0) > last) hits &= ~(1u << q);
-    return hits;
-}
-
-// The last, over work-items, of the first position that is not below the bound, where that one equals it.
-inline uint last_needed(struct group g, const KEY_T *key, KEY_T best, KEY_T bound) {
-    uint first = 0;
-    TEAM_UNROLL
-    for (int q = PER - 1; q >= 0; q--)
-        if (best == bound && key[q] == bound) first = q * LOCAL_SIZE + get_local_id(0) + 1;
-    const uint last = team_max(g.swap, first);
+// The end of the positions that are needed of those with the bound's key: past the first such one of every work-item
+// whose best it is.
+inline uint last_needed(struct group g, const KEY_T *element, const struct row *row, KEY_T best, KEY_T bound) {
+    const uint end = team_max(g.swap, held_first(element, row, best, bound, get_local_id(0)));
     barrier(CLK_LOCAL_MEM_FENCE);
-    if (team_lane() == 0) g.scratch[team_index()] = last;
+    if (team_lane() == 0) g.scratch[team_index()] = end;
     barrier(CLK_LOCAL_MEM_FENCE);
     uint most = 0;
     for (uint t = 0; t < TEAMS; t++)
         most = max(most, (uint)g.scratch[t]);
-    return most ? most - 1 : 0;
+    return most;
 }
 
 // Places for the hits of each work-item, counted in *g.counter, which is 0 before; returns this one's first.
@@ -54,42 +40,21 @@ kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) void topk_group(T
     const uint lid = get_local_id(0);
     if (lid == 0) counter = 0;
 
-    KEY_T key[PER], best = 0;
-    const global BITS(X_T) *const own = row.x + (long)lid * row.step;
-    const bool whole = row.n == PER * LOCAL_SIZE;
-    if (row.step == 1 && whole) {
-        TEAM_UNROLL
-        for (uint q = 0; q < PER; q++)
-            key[q] = own[q * LOCAL_SIZE];
-    } else {
-        TEAM_UNROLL
-        for (uint q = 0; q < PER; q++)
-            key[q] = q * LOCAL_SIZE + lid < row.n ? own[(long)(q * LOCAL_SIZE) * row.step] : 0;
-    }
-    TEAM_UNROLL
-    for (uint q = 0; q < PER; q++) {
-        key[q] = quick_key((BITS(X_T))key[q], row.rule);
-        if (!whole && q * LOCAL_SIZE + lid >= row.n) key[q] = 0; // no hit, whatever the bound
-        best = max(best, key[q]);
-    }
-    const uint filled = row.n > lid ? (row.n - lid + LOCAL_SIZE - 1) / LOCAL_SIZE : 0;
-    const uint valid = filled >= 32 ? 0xffffffffu : (1u << filled) - 1u;
+    KEY_T element[PER];
+    held_load(&row, lid, element);
+    const KEY_T best = held_best(element, &row);
 
     // With so few positions all are candidates, and work-items may have none.
     const bool few = row.n <= CAP;
     const KEY_T bound = few ? 0 : bound_of(g, best, max(row.k, 1u), TEAMS);
-    uint hits = 0;
-    TEAM_UNROLL
-    for (uint q = 0; q < PER; q++)
-        hits |= key[q] >= bound ? 1u << q : 0u;
-    hits &= valid;
+    uint hits = held_hits(element, bound, held_valid(&row, lid));
     barrier(CLK_LOCAL_MEM_FENCE);
     uint at = reserve(g, hits);
     barrier(CLK_LOCAL_MEM_FENCE);
     uint m = counter;
     barrier(CLK_LOCAL_MEM_FENCE);
     if (m > CAP) {
-        hits = drop_late(key, hits, bound, last_needed(g, key, best, bound));
+        hits = held_drop(element, &row, hits, bound, last_needed(g, element, &row, best, bound), lid);
         if (lid == 0) counter = 0;
         barrier(CLK_LOCAL_MEM_FENCE);
         at = reserve(g, hits);
@@ -102,12 +67,7 @@ kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) void topk_group(T
         finish_from(&row, g, s, row.n, candidates);
         return;
     }
-    while (hits) {
-        const uint q = 31 - clz(hits);
-        hits ^= 1u << q;
-        const uint p = q * LOCAL_SIZE + lid;
-        candidates[at++] = pair_of(quick_key(row.x[(long)p * row.step], row.rule), p); // a register cannot be indexed
-    }
+    held_put(&row, hits, lid, candidates + at);
     barrier(CLK_LOCAL_MEM_FENCE);
     finish_row(&row, g, candidates, m, REDUCED);
 }

@@ -20,3 +20,40 @@ inline KEY_T quick_key(BITS(X_T) bits, struct key_rule rule) {
     return key_of(bits, rule);
 #endif
 }
+
+// Elements on their way to a bound, most of which have no need of a key: where keys are quick, floats as they are, else
+// keys. quick_best gives an element whose key is the larger one of both; quick_absent is no better than any element;
+// quick_passes lets through what has at least the bound's key, and perhaps more: NaN, or everything where the bound is.
+#if QUICK_KEY
+typedef float quick_bound;
+#define QUICK_OF(bits, rule) (bits)
+#define quick_absent (SMALLEST_FIRST ? 0x7fffffffu : 0xff800000u)
+
+inline uint quick_best(uint a, uint b) {
+    uint r;
+    if (SMALLEST_FIRST)
+        asm("min.f32 %0, %1, %2;" : "=r"(r) : "r"(a), "r"(b)); // of a number and NaN the number
+    else
+        asm("max.NaN.f32 %0, %1, %2;" : "=r"(r) : "r"(a), "r"(b));
+    return r;
+}
+
+inline quick_bound quick_bound_of(KEY_T key) {
+    const uint u = SMALLEST_FIRST ? ~key : key;
+    return as_float(u & 0x80000000u ? u ^ 0x80000000u : ~u);
+}
+
+inline bool quick_passes(uint element, quick_bound bound) {
+    return SMALLEST_FIRST ? !(as_float(element) > bound) : !(as_float(element) < bound);
+}
+
+inline KEY_T quick_element_key(uint element, struct key_rule rule) { return quick_key(element, rule); }
+#else
+typedef KEY_T quick_bound;
+#define QUICK_OF(bits, rule) key_of((BITS(X_T))(bits), rule)
+#define quick_absent 0
+inline KEY_T quick_best(KEY_T a, KEY_T b) { return max(a, b); }
+inline quick_bound quick_bound_of(KEY_T key) { return key; }
+inline bool quick_passes(KEY_T element, quick_bound bound) { return element >= bound; }
+inline KEY_T quick_element_key(KEY_T element, struct key_rule rule) { return element; }
+#endif

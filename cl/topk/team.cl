@@ -4,35 +4,19 @@
 //   1. bound: the k-th best of the 32 best keys of work-items.
 //   2. candidates: the positions that are not below it, usually no more than 32, as topk/group.cl finds them.
 //   3. the team sorts them. More than 32: the k best are picked one after another.
-#include "topk/select.cl"
-
-#ifndef PER
-#error "PER: positions of a work-item, at most 32"
-#endif
-
-// The hits without those that equal the bound and come after the first such position of every work-item.
-inline uint drop_late(const KEY_T *key, uint hits, KEY_T best, KEY_T bound, local ulong *swap) {
-    const uint lane = team_lane();
-    uint first = 0;
-    TEAM_UNROLL
-    for (int q = PER - 1; q >= 0; q--)
-        if (best == bound && key[q] == bound) first = q * TEAM + lane + 1;
-    const uint last = team_max(swap, first);
-    TEAM_UNROLL
-    for (uint q = 0; q < PER; q++)
-        if (last > 0 && key[q] == bound && q * TEAM + lane >= last) hits &= ~(1u << q);
-    return hits;
-}
+#define HOLDERS TEAM
+#include "topk/held.cl"
 
 // The position of the lane's rank, ranks below `rounds`: the best, the best behind it, and so on.
-inline uint pick_in_turn(const KEY_T *key, uint valid, uint rounds, local ulong *swap) {
+inline uint pick_in_turn(const KEY_T *element, const struct row *row, uint valid, uint rounds, local ulong *swap) {
     uint id = 0;
     ulong previous = ~0ul;
     for (uint slot = 0; slot < rounds; slot++) {
         ulong next = 0;
         TEAM_UNROLL
         for (uint q = 0; q < PER; q++) {
-            const ulong pair = valid >> q & 1u ? pair_of(key[q], q * TEAM + team_lane()) : 0ul;
+            const KEY_T key = quick_element_key(element[q], row->rule);
+            const ulong pair = valid >> q & 1u ? pair_of(key, q * TEAM + team_lane()) : 0ul;
             if (slot == 0 || pair < previous) next = max(next, pair);
         }
         TEAM_UNROLL
@@ -52,33 +36,13 @@ kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) void topk_team(TO
     const struct row row = TOPK_ROW(active ? wanted : rows - 1);
     local ulong *const own_candidates = candidates + TEAM * team_index();
 
-    KEY_T key[PER], best = 0;
-    const global BITS(X_T) *const own = row.x + (long)lane * row.step;
-    const bool whole = row.n == PER * TEAM;
-    if (row.step == 1 && whole) {
-        TEAM_UNROLL
-        for (uint q = 0; q < PER; q++)
-            key[q] = own[q * TEAM];
-    } else {
-        TEAM_UNROLL
-        for (uint q = 0; q < PER; q++)
-            key[q] = q * TEAM + lane < row.n ? own[(long)(q * TEAM) * row.step] : 0;
-    }
-    TEAM_UNROLL
-    for (uint q = 0; q < PER; q++) {
-        key[q] = quick_key((BITS(X_T))key[q], row.rule);
-        if (!whole && q * TEAM + lane >= row.n) key[q] = 0; // no hit, whatever the bound
-        best = max(best, key[q]);
-    }
-    const uint filled = row.n > lane ? (row.n - lane + TEAM - 1) / TEAM : 0;
-    const uint valid = filled >= 32 ? 0xffffffffu : (1u << filled) - 1u;
+    KEY_T element[PER];
+    held_load(&row, lane, element);
+    const KEY_T best = held_best(element, &row);
+    const uint valid = held_valid(&row, lane);
     const uint kth_best = team_at(swap, team_sort(swap, best), max(row.k, 1u) - 1);
     const KEY_T bound = row.n <= TEAM ? 0 : kth_best; // all of a row so short are candidates
-    uint hits = 0;
-    TEAM_UNROLL
-    for (uint q = 0; q < PER; q++)
-        hits |= key[q] >= bound ? 1u << q : 0u;
-    hits &= valid;
+    uint hits = held_hits(element, bound, valid);
     uint prefix = team_prefix(swap, popcount(hits));
     uint m = team_at(swap, prefix, TEAM - 1);
 
@@ -86,22 +50,17 @@ kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) void topk_team(TO
     if (m > TEAM) // all of the team, or none; elsewhere all teams go along, which drops nothing that is needed
 #endif
     {
-        hits = drop_late(key, hits, best, bound, swap);
+        const uint end = team_max(swap, held_first(element, &row, best, bound, lane));
+        if (end > 0) hits = held_drop(element, &row, hits, bound, end, lane);
         prefix = team_prefix(swap, popcount(hits));
         m = team_at(swap, prefix, TEAM - 1);
     }
 
     uint id = 0;
     if (team_any(swap, m > TEAM)) {
-        id = pick_in_turn(key, valid, PTX ? row.k : 16u, swap);
+        id = pick_in_turn(element, &row, valid, PTX ? row.k : 16u, swap);
     } else {
-        uint at = prefix - popcount(hits);
-        while (hits) {
-            const uint q = 31 - clz(hits);
-            hits ^= 1u << q;
-            const uint p = q * TEAM + lane; // a register cannot be indexed
-            own_candidates[at++] = pair_of(quick_key(row.x[(long)p * row.step], row.rule), p);
-        }
+        held_put(&row, hits, lane, own_candidates + (prefix - popcount(hits)));
         team_fence();
         id = pair_position(team_sort64(swap, lane < m ? own_candidates[lane] : 0ul));
     }
