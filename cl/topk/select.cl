@@ -119,7 +119,7 @@ inline ulong find_cut(struct group g, struct source s, uint m, uint k, uint most
         const uint bin = find_bin(g, k - above, &before, &inside);
         above += before;
         low += (ulong)bin << shift;
-        high = min(high, low + ((1ul << shift) - 1ul));
+        high = low + min(high - low, (1ul << shift) - 1ul); // the end of a bin may be past 2^64
     }
     return low;
 }
