@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// The best few of a short row, in registers: LANES work-items of a team a row, work-item l has positions l + q * LANES
-// for q < PER, so that n <= PER * LANES. A key and its position share one number,
+// The best few of a short row, in registers: LANES work-items of a team a row, each with PER positions, four and four
+// side by side (POSITION), so that n <= PER * LANES. A key and its position share one number,
 //
 //   packed = (key at the top of 32 bits, its low ID_BITS bits cut off) | (2^ID_BITS - 1 - position)
 //
@@ -16,7 +16,7 @@
 #error "LANES: work-items of a row, a power of two up to 32"
 #endif
 #ifndef PER
-#error "PER: positions of a work-item, a multiple of KMAX"
+#error "PER: positions of a work-item, a multiple of KMAX and of 4"
 #endif
 #ifndef KMAX_LOG2
 #error "KMAX_LOG2: k <= KMAX = 2^KMAX_LOG2"
@@ -33,7 +33,7 @@
 
 #define KMAX (1 << KMAX_LOG2)
 #define ID_MASK ((1u << ID_BITS) - 1u)
-#define POSITION(q) ((uint)(q) * LANES + packed_lane())
+#define POSITION(q) ((uint)((q) / 4 * 4 * LANES + (q) % 4) + 4u * packed_lane())
 #define THERE(q, n) (WHOLE || POSITION(q) < (n))
 #define SLOTS ((KMAX + LANES - 1) / LANES) // of a work-item: slot h * LANES + packed_lane()
 
@@ -76,6 +76,19 @@ inline uint packed_lane(void) { return (uint)get_local_id(0) & (LANES - 1u); }
 // The lane of the team that is lane `lane` of this row.
 inline uint row_lane(uint lane) { return (team_lane() & ~(LANES - 1u)) + (lane & (LANES - 1u)); }
 
+// The elements of a work-item, 32 bits each, of a row that is WHOLE and begins at a multiple of 16 bytes.
+inline void packed_load(const global uint *row, uint *element) {
+    const global uint4 *own = (const global uint4 *)row + packed_lane();
+    OPAQUE(own);
+    TEAM_UNROLL
+    for (int q = 0; q < PER; q += 4) {
+        const uint4 four = team_load4(own + q / 4 * LANES);
+        element[q] = four.x, element[q + 1] = four.y, element[q + 2] = four.z, element[q + 3] = four.w;
+    }
+}
+
+inline bool packed_can_load(const global void *row) { return WHOLE && ((ulong)row & 15) == 0; }
+
 // The packed numbers of the KMAX best, the same for all work-items of the row.
 inline void packed_best(const uint *key, uint n, local ulong *swap, uint *top) {
     TEAM_UNROLL
@@ -109,6 +122,7 @@ inline void packed_best(const uint *key, uint n, local ulong *swap, uint *top) {
 // Whether the order of the slots, or the choice at the last of them, may hang on what was cut off. last: its full key.
 inline bool packed_doubt(const uint *key, uint n, uint k, local ulong *swap, const uint *full, uint *last) {
     bool doubt = false;
+    uint least = ~0u; // difference from the last key, less one: the key itself wraps around to the largest number
     *last = 0;
     TEAM_UNROLL
     for (int h = 0; h < SLOTS; h++) {
@@ -122,8 +136,8 @@ inline bool packed_doubt(const uint *key, uint n, uint k, local ulong *swap, con
     }
     TEAM_UNROLL
     for (int q = 0; q < PER; q++)
-        doubt |= THERE(q, n) && (key[q] ^ *last) - 1u < ID_MASK;
-    return doubt && k > 0;
+        if (THERE(q, n)) least = min(least, (key[q] ^ *last) - 1u);
+    return (doubt || least < ID_MASK) && k > 0;
 }
 
 // Fills the slots whose packed keys equal the last one's again, by full keys.

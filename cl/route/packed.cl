@@ -100,9 +100,13 @@ kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) void route_packed
     const struct packed_source source = {logits, logits_skip + (ulong)(t * logits_stride)};
 
     uint key[PER], id[SLOTS], full[SLOTS];
-    TEAM_UNROLL
-    for (int q = 0; q < PER; q++)
-        key[q] = THERE(q, n) ? as_uint(LOAD(LOGIT_T, logits, source.skip + POSITION(q))) : 0u;
+    if (sizeof(ELEM(LOGIT_T)) == 4 && packed_can_load(logits + source.skip)) {
+        packed_load((const global uint *)(logits + source.skip), key);
+    } else {
+        TEAM_UNROLL
+        for (int q = 0; q < PER; q++)
+            key[q] = THERE(q, n) ? as_uint(LOAD(LOGIT_T, logits, source.skip + POSITION(q))) : 0u;
+    }
     TEAM_UNROLL
     for (int q = 0; q < PER; q++)
         key[q] = logit_key(as_float(key[q]));

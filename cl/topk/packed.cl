@@ -26,15 +26,12 @@ kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) void topk_packed(
     const struct row row = source.row;
 
     uint key[PER], id[SLOTS], full[SLOTS];
-    const global BITS(X_T) *const own = row.x + (long)lane * row.step;
-    if (WHOLE && row.step == 1) {
-        TEAM_UNROLL
-        for (int q = 0; q < PER; q++)
-            key[q] = own[q * LANES];
+    if (KEY_BITS == 32 && row.step == 1 && packed_can_load(row.x)) {
+        packed_load((const global uint *)row.x, key);
     } else {
         TEAM_UNROLL
         for (int q = 0; q < PER; q++)
-            key[q] = THERE(q, row.n) ? own[(long)(q * LANES) * row.step] : 0;
+            key[q] = THERE(q, row.n) ? row.x[(long)POSITION(q) * row.step] : 0;
     }
     TEAM_UNROLL
     for (int q = 0; q < PER; q++)

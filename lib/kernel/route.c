@@ -60,6 +60,7 @@ static void packed_prepare(const struct device *dev, const void *problem, struct
         id_bits++;
     struct kernel_spec *const spec = recipe_add(recipe, "route/packed.cl", "route_packed", PACKED_LOCAL);
     define_problem(spec, p);
+    if (per == 32) spec->resident = 6; /* else the compiler lets 4 */
     spec_define(spec, "PTX", "1");
     spec_define(spec, "SUM", "%d", needs_sum(p));
     spec_define(spec, "LANES", "%d", (int)lanes);

@@ -63,6 +63,7 @@ static void packed_prepare(const struct device *dev, const struct topk_problem *
     const struct packed_shape s = packed_shape(dev, p);
     struct kernel_spec *const spec = topk_kernel(recipe, p, "topk/packed.cl", "topk_packed", s.local);
     define_team(spec, p, ptx);
+    if (s.per == 32) spec->resident = 6; /* else the compiler lets 4 */
     spec_define(spec, "LANES", "%d", (int)s.lanes);
     spec_define(spec, "PER", "%d", s.per);
     spec_define(spec, "KMAX_LOG2", "%d", s.kmax_log2);
