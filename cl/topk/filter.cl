@@ -111,42 +111,50 @@ inline void offer(struct sink sink, ulong pair) {
     }
 }
 
+// Offers the elements of a batch, UNROLL at distances of LOCAL_SIZE from position p on, that are not behind the cut; most
+// batches have none. own: the element of position p.
+inline void collect_batch(const global BITS(X_T) *own, long step, uint p, const struct row *row, ulong cut,
+                          quick_bound bound, struct sink sink) {
+    KEY_T element[UNROLL];
+    TEAM_UNROLL
+    for (uint u = 0; u < UNROLL; u++)
+        element[u] = QUICK_OF(own[(long)(u * LOCAL_SIZE) * step], row->rule);
+    bool any = false;
+    TEAM_UNROLL
+    for (uint u = 0; u < UNROLL; u++)
+        any |= quick_passes(element[u], bound);
+    if (!any) return;
+    uint hits = 0;
+    TEAM_UNROLL
+    for (uint u = 0; u < UNROLL; u++)
+        hits |= quick_passes(element[u], bound) ? 1u << u : 0u;
+    while (hits) {
+        const uint u = 31 - clz(hits);
+        hits ^= 1u << u;
+        // Read again: a register cannot be indexed.
+        const ulong pair = pair_of(quick_key(own[(long)(u * LOCAL_SIZE) * step], row->rule), p + u * LOCAL_SIZE);
+        if (pair >= cut) offer(sink, pair);
+    }
+}
+
 inline void collect(const struct row *row, ulong cut, uint begin, uint end, struct sink sink) {
     const uint lid = get_local_id(0), cut_position = pair_position(cut);
     const KEY_T cut_key = pair_key(cut);
-    KEY_T bound = cut_key;
+    quick_bound bound = quick_bound_of(cut_key);
+    bool behind = false; // the cut, where equal keys are, too
     uint p = begin + lid;
     for (; end - begin >= UNROLL * LOCAL_SIZE && p - lid <= end - UNROLL * LOCAL_SIZE; p += UNROLL * LOCAL_SIZE) {
-        if (p - lid > cut_position && bound == cut_key) { // from here on equal keys are behind the cut
+        if (p - lid > cut_position && !behind) {
             if (cut_key == KEY_MAX) return;
-            bound = cut_key + 1;
+            bound = quick_bound_of(cut_key + 1);
+            behind = true;
         }
-        const global BITS(X_T) *const own = row->x + (long)p * row->step;
-        KEY_T key[UNROLL], most = 0;
+        const global BITS(X_T) *own = row->x + (long)p * row->step;
         if (row->step == 1) {
-            TEAM_UNROLL
-            for (uint u = 0; u < UNROLL; u++)
-                key[u] = own[u * LOCAL_SIZE];
+            OPAQUE(own);
+            collect_batch(own, 1, p, row, cut, bound, sink);
         } else {
-            TEAM_UNROLL
-            for (uint u = 0; u < UNROLL; u++)
-                key[u] = own[(long)(u * LOCAL_SIZE) * row->step];
-        }
-        TEAM_UNROLL
-        for (uint u = 0; u < UNROLL; u++) {
-            key[u] = quick_key((BITS(X_T))key[u], row->rule);
-            most = max(most, key[u]);
-        }
-        if (most < bound) continue;
-        uint hits = 0;
-        TEAM_UNROLL
-        for (uint u = 0; u < UNROLL; u++)
-            hits |= key[u] >= bound ? 1u << u : 0u;
-        while (hits) {
-            const uint u = 31 - clz(hits), at = p + u * LOCAL_SIZE;
-            hits ^= 1u << u;
-            const ulong pair = pair_of(quick_key(row->x[(long)at * row->step], row->rule), at);
-            if (pair >= cut) offer(sink, pair);
+            collect_batch(own, row->step, p, row, cut, bound, sink);
         }
     }
     for (; p < end; p += LOCAL_SIZE) {

@@ -147,13 +147,13 @@ void topk_group_prepare(const struct device *dev, const void *problem, struct re
 
 #define FILTER_MAX_K 2048
 #define FILTER_WORKSPACE ((int64_t)16 << 20)
-#define FILTER_UNROLL 8
-#define FILTER_GROUPS_PER_UNIT 2
+#define FILTER_UNIT 2048   /* work-items that a unit shall hold */
+#define FILTER_SPANS 264   /* of a row: each takes a ticket at the same place */
 #define FILTER_PIECES 8    /* of a span */
 #define FILTER_COUNTERS 32 /* uints of a row: COUNTER_STRIDE of cl/topk/filter.cl */
 
 struct filter_shape {
-    int64_t local, cap, each, listed, spans, piece, room, slab;
+    int64_t local, unroll, cap, each, listed, spans, piece, resident, room, slab;
     uint64_t bytes; /* of the workspace */
 };
 
@@ -169,13 +169,15 @@ static double expected_candidates(const struct topk_problem *p, int64_t samples,
 
 static void filter_spread(const struct device *dev, const struct topk_problem *p, double candidates,
                           struct filter_shape *s) {
-    const int64_t groups = (int64_t)dev->caps.compute_units * FILTER_GROUPS_PER_UNIT;
-    const int64_t rows = p->max_rows < 1 ? 1 : p->max_rows;
-    const int64_t most = ceil_div(p->n, FILTER_UNROLL * s->local);
-    s->spans = rows >= groups ? 1 : ceil_div(groups, rows);
+    const int64_t rows = p->max_rows < 1 ? 1 : p->max_rows, units = dev->caps.compute_units;
+    const int64_t tile = s->unroll * s->local, most = ceil_div(p->n, tile);
+    s->spans = 2 * rows > units ? 1 : FILTER_UNIT / s->local * units / rows;
+    if (s->spans > FILTER_SPANS) s->spans = FILTER_SPANS;
     if (s->spans > most) s->spans = most;
-    const int64_t tile = FILTER_UNROLL * s->local, pieces = p->n / (s->spans * FILTER_PIECES * tile);
+    const int64_t pieces = p->n / (s->spans * FILTER_PIECES * tile);
     s->piece = s->spans == 1 ? p->n : (pieces < 1 ? 1 : pieces) * tile;
+    s->resident = ceil_div(s->spans * rows, units);
+    if (s->resident > FILTER_UNIT / s->local) s->resident = FILTER_UNIT / s->local;
     s->room = s->cap;
     while ((double)s->room < 4 * candidates)
         s->room *= 2;
@@ -184,9 +186,20 @@ static void filter_spread(const struct device *dev, const struct topk_problem *p
     s->bytes = s->spans > 1 ? (uint64_t)s->slab * 8 * (uint64_t)s->room : 0;
 }
 
+/* One group a row where there are enough rows, as large as lets the units hold all of them at once. */
+static int64_t filter_group(const struct device *dev, const struct topk_problem *p) {
+    const int64_t rows = p->max_rows, units = dev->caps.compute_units;
+    if (2 * rows <= units) return topk_group(dev, 512);
+    const int64_t all = FILTER_UNIT * units / rows, least = p->k > 256 ? 512 : 256;
+    return topk_group(dev, all < least ? least : all > 1024 ? 1024 : floor_pow2(all));
+}
+
 static struct filter_shape filter_shape(const struct device *dev, const struct topk_problem *p) {
-    struct filter_shape s = {.local = topk_group(dev, 512)};
-    s.each = p->n <= 65536 && p->k <= 128 ? 2 : p->n < 1 << 22 ? 8 : 32;
+    struct filter_shape s = {.local = filter_group(dev, p)};
+    const bool small_sample = p->n <= 65536 && p->k <= 128, huge = p->n >= 1 << 22;
+    s.each = huge ? 32 : small_sample ? ceil_div(1024, s.local) : s.local > 512 ? 4 : 8;
+    s.unroll =
+        huge ? 8 : 16; /* smaller tiles spread neighbours, which may all be candidates, over more groups */
     double rank;
     const double candidates = expected_candidates(p, s.each * s.local, &rank);
     s.listed = rank <= 2.0 * (double)(s.local / TEAM) ? 4 : 8;
@@ -221,11 +234,12 @@ static void filter_prepare(const struct device *dev, const struct topk_problem *
     for (int i = 0; i < (s.spans > 1 && !ptx ? 2 : 1); i++) {
         struct kernel_spec *const spec = topk_kernel(recipe, p, "topk/filter.cl", entries[i], s.local);
         define_team(spec, p, ptx);
+        spec->resident = (int)s.resident;
         spec_define(spec, "SPANNED", "%d", s.spans > 1);
         spec_define(spec, "TICKET", "%d", ptx);
         spec_define(spec, "EACH", "%d", (int)s.each);
         spec_define(spec, "LISTED", "%d", (int)s.listed);
-        spec_define(spec, "UNROLL", "%d", FILTER_UNROLL);
+        spec_define(spec, "UNROLL", "%d", (int)s.unroll);
         spec_define(spec, "CAP", "%d", (int)s.cap);
     }
     if (s.spans > 1 && !ptx) recipe_add(recipe, "topk/counts.cl", "topk_zero", (size_t)s.local);

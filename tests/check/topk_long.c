@@ -74,8 +74,26 @@ START_TEST(long_rows_in_parts) {
 }
 END_TEST
 
+/* As many rows as decide how a device is filled: several groups for a row, one of each size. */
+START_TEST(rows_for_the_units) {
+    cl_uint units = 1;
+    clGetDeviceInfo(tester()->device, CL_DEVICE_MAX_COMPUTE_UNITS, sizeof units, &units, NULL);
+    const int64_t rows_of[] = {units / 2 + 1, 2 * units, 8 * units};
+    const int64_t rows = rows_of[_i % 3], k = _i / 3 ? 300 : 50;
+    const int pattern = _i % 2 ? BORDERS : RISING_BLOCKS;
+    const struct clmoe_topk_params params = {
+        .max_rows = rows, .n = 17001, .k = k, .smallest = _i % 2, .ties = (enum clmoe_ties)(_i / 2 % 2)};
+    struct rng rng = rng_for((uint64_t)(1000 + _i));
+    struct topk_sample s =
+        topk_sample_with(&params, rows, data(&rng, &params, rows, pattern), NULL, NULL, NULL);
+    topk_run_rows(&rng, &s, CAPS_OWN, names[pattern]);
+    topk_sample_free(&s);
+}
+END_TEST
+
 static void add_tests(TCase *cases) {
     tcase_add_loop_test(cases, long_rows_in_parts, 0, tester()->small ? 1 : PATTERNS * N_SHAPES);
+    if (!tester()->small) tcase_add_loop_test(cases, rows_for_the_units, 0, 6);
 }
 
 int main(void) {
