@@ -61,7 +61,11 @@ class Bench(command.CommandTest):
             self.assertLessEqual({"op", "peer", "shape", "fill", "median_us", "p10_us", "p90_us"}, set(row))
 
     def test_route(self):
-        self.check_rows(self.rows("route", *SMALL), 2, ["experts", "topk", "tokens"])
+        for shape in SMALL, ["--model", "dsv3", "--tokens", "1,40"]:
+            rows = self.rows("route", *shape)
+            self.check_rows(rows, 4, ["experts", "topk", "tokens"])
+            self.assertEqual([row["op"] for row in rows], ["route", "order"] * 2)
+            self.assertIn("+permute_", rows[1]["kernel"])
 
     def test_matmul(self):
         for dtype in "f32", "q8_0":

@@ -7,9 +7,18 @@
 #include <stdio.h>
 #include <string.h>
 
+#define RENORM                                                                                               \
+    { .renorm = CLMOE_RENORM_SUM }
+#define DEEPSEEK_V3                                                                                          \
+    {                                                                                                        \
+        .score = CLMOE_SCORE_SIGMOID, .bias = 1, .n_group = 8, .topk_group = 4,                              \
+        .group_score = CLMOE_GROUP_TOP2_SUM, .renorm = CLMOE_RENORM_SUM, .renorm_eps = 1e-20f, .scale = 2.5f \
+    }
+
 static const struct shape shapes[] = {
-    {"mixtral-8x7b", 8, 2, 4096, 14336}, {"qwen3-30b-a3b", 128, 8, 2048, 768}, {"dsv3", 256, 8, 7168, 2048},
-    {"gptoss-120b", 128, 4, 2880, 2880}, {"olmoe", 64, 8, 2048, 1024},         {"cpu-8x", 8, 2, 1024, 3584},
+    {"mixtral-8x7b", 8, 2, 4096, 14336, RENORM},     {"qwen3-30b-a3b", 128, 8, 2048, 768, RENORM},
+    {"dsv3", 256, 8, 7168, 2048, DEEPSEEK_V3},       {"gptoss-120b", 128, 4, 2880, 2880, RENORM},
+    {"olmoe", 64, 8, 2048, 1024, {.max_tokens = 0}}, {"cpu-8x", 8, 2, 1024, 3584, RENORM},
 };
 
 const struct shape *shape_at(int index) {
@@ -22,23 +31,27 @@ const struct shape *shape_find(const char *model) {
     return NULL;
 }
 
-static double bytes_of(enum clmoe_dtype dtype, double count) {
+double bytes_of(enum clmoe_dtype dtype, double count) {
     return count * (double)clmoe_dtype_bytes(dtype, 32) / 32.0;
 }
 
-static struct result new_result(const char *op, const struct settings *s, const clmoe_plan *plan) {
-    struct result r = {.op = op, .settings = *s};
-    /* "op: row (refusals)": the row alone; of a layer, all of its rows */
-    size_t used = 0;
+/* "op: row (refusals)": the row alone; of a layer, all of its rows */
+void result_add_kernels(struct result *r, const clmoe_plan *plan) {
+    size_t used = strlen(r->kernel);
     for (const char *line = clmoe_plan_describe(plan); line && *line;) {
         const char *const row = strstr(line, ": ") + 2;
         const size_t size = strcspn(row, " \n");
-        if (used + size + 2 < sizeof r.kernel)
-            used += (size_t)snprintf(r.kernel + used, sizeof r.kernel - used, "%s%.*s", used ? "+" : "",
+        if (used + size + 2 < sizeof r->kernel)
+            used += (size_t)snprintf(r->kernel + used, sizeof r->kernel - used, "%s%.*s", used ? "+" : "",
                                      (int)size, row);
         line = strchr(line, '\n');
         if (line) line++;
     }
+}
+
+struct result result_new(const char *op, const struct settings *s, const clmoe_plan *plan) {
+    struct result r = {.op = op, .settings = *s};
+    result_add_kernels(&r, plan);
     return r;
 }
 
@@ -51,11 +64,6 @@ struct call {
 static enum clmoe_status call_topk(void *priv, cl_command_queue queue, cl_event *event) {
     const struct call *const c = priv;
     return clmoe_topk_enqueue(c->plan, queue, c->args, 0, NULL, event);
-}
-
-static enum clmoe_status call_route(void *priv, cl_command_queue queue, cl_event *event) {
-    const struct call *const c = priv;
-    return clmoe_route_enqueue(c->plan, queue, c->args, 0, NULL, event);
 }
 
 static enum clmoe_status call_scatter(void *priv, cl_command_queue queue, cl_event *event) {
@@ -92,7 +100,7 @@ int problem_topk(struct bench *b, const struct settings *s, result_sink sink, vo
     if (code < 0) code = session_buffer(b->s, CLMOE_I32, 2, ys, &args.indices);
     if (code < 0) {
         struct call call = {plan, &args};
-        struct result r = new_result("topk", s, plan);
+        struct result r = result_new("topk", s, plan);
         r.bytes =
             bytes_of(s->dtype, (double)s->rows * (double)(s->n + s->k)) + 4.0 * (double)(s->rows * s->k);
         code = bench_time(b, call_topk, &call, &r.timing);
@@ -136,7 +144,7 @@ int problem_scatter(struct bench *b, const struct settings *s, result_sink sink,
     if (code < 0 && (mask || folds) && !s->in_place) code = bench_tensor(b, s->dtype, 2, dense, 6, 1.0f, &x);
     if (code < 0) {
         struct call call = {plan, &args};
-        struct result r = new_result("scatter", s, plan);
+        struct result r = result_new("scatter", s, plan);
         args.x = mask && s->in_place ? args.y : x;
         r.bytes = scatter_bytes(s);
         code = bench_time(b, call_scatter, &call, &r.timing);
@@ -147,35 +155,6 @@ int problem_scatter(struct bench *b, const struct settings *s, result_sink sink,
     session_release(&args.values);
     session_release(&args.y);
     session_release(&x);
-    return code;
-}
-
-int problem_route(struct bench *b, const struct settings *s, result_sink sink, void *priv) {
-    const struct clmoe_route_params params = {.plan.kernel = s->kernel,
-                                              .max_tokens = s->tokens,
-                                              .experts = s->shape.experts,
-                                              .topk = s->shape.topk,
-                                              .logits_dtype = s->dtype,
-                                              .renorm = CLMOE_RENORM_SUM};
-    const int64_t xs[2] = {s->tokens, s->shape.experts}, ys[2] = {s->tokens, s->shape.topk};
-    struct clmoe_route_args args = {0};
-    clmoe_plan *plan;
-    const enum clmoe_status status = clmoe_route_plan(b->s->ctx, &params, &plan);
-    int code = status == CLMOE_OK ? -1 : session_fail(b->s, status, "clmoe_route_plan");
-    if (code < 0) code = bench_tensor(b, s->dtype, 2, xs, 3, 1.0f, &args.logits);
-    if (code < 0) code = session_buffer(b->s, CLMOE_I32, 2, ys, &args.ids);
-    if (code < 0) code = session_buffer(b->s, CLMOE_F32, 2, ys, &args.gamma);
-    if (code < 0) {
-        struct call call = {plan, &args};
-        struct result r = new_result("route", s, plan);
-        r.bytes = bytes_of(s->dtype, (double)(xs[0] * xs[1])) + 8.0 * (double)(ys[0] * ys[1]);
-        code = bench_time(b, call_route, &call, &r.timing);
-        if (code < 0) code = sink(priv, &r);
-    }
-    clmoe_plan_destroy(&plan);
-    session_release(&args.logits);
-    session_release(&args.ids);
-    session_release(&args.gamma);
     return code;
 }
 
@@ -213,7 +192,7 @@ static int time_product(struct bench *b, const struct settings *s, const struct 
     const enum clmoe_status status = clmoe_matmul_plan(b->s->ctx, params, &plan);
     if (status != CLMOE_OK) return session_fail(b->s, status, "clmoe_matmul_plan");
     struct call call = {plan, args};
-    struct result result = new_result(p->op, s, plan);
+    struct result result = result_new(p->op, s, plan);
     const double pairs = (double)(s->tokens * s->shape.topk);
     const double x_rows = params->x_rows == CLMOE_ROWS_TOKEN ? (double)s->tokens : pairs;
     result.flops = 2.0 * pairs * (double)p->in * (double)p->out;
@@ -277,7 +256,7 @@ static int time_layer(struct bench *b, const struct settings *s, const struct cl
     const enum clmoe_status status = clmoe_moe_plan(b->s->ctx, params, &plan);
     if (status != CLMOE_OK) return session_fail(b->s, status, "clmoe_moe_plan");
     struct call call = {plan, args};
-    struct result r = new_result("moe", s, plan);
+    struct result r = result_new("moe", s, plan);
     const double pairs = (double)(s->tokens * s->shape.topk), h = (double)s->shape.hidden,
                  i = (double)s->shape.inter;
     const double used =

@@ -10,6 +10,7 @@ struct shape {
     const char *model; /* "" if given by numbers */
     int32_t experts, topk;
     int64_t hidden, inter;
+    struct clmoe_route_params route; /* its options; sizes and dtype are 0 */
 };
 
 /* A known model's shape by name, NULL if there is none. `index` walks the list for --help: NULL past the end.
@@ -45,9 +46,17 @@ struct result {
 /* Each runs one problem and appends its results; returns -1 or an exit code. */
 typedef int (*result_sink)(void *priv, const struct result *result);
 int problem_topk(struct bench *b, const struct settings *s, result_sink sink, void *priv);
-int problem_route(struct bench *b, const struct settings *s, result_sink sink, void *priv);
+/* Two results: "route", and "order", which has permute behind it. */
 int problem_matmul(struct bench *b, const struct settings *s, result_sink sink, void *priv);
 int problem_scatter(struct bench *b, const struct settings *s, result_sink sink, void *priv);
+/* Two results: "route", and "order" with permute behind it. */
+int problem_route(struct bench *b, const struct settings *s, result_sink sink, void *priv);
 int problem_moe(struct bench *b, const struct settings *s, result_sink sink, void *priv);
+
+/* For the files of this folder: a result without times, its kernels those of the plan; those of another one.
+ */
+struct result result_new(const char *op, const struct settings *s, const clmoe_plan *plan);
+void result_add_kernels(struct result *r, const clmoe_plan *plan);
+double bytes_of(enum clmoe_dtype dtype, double count);
 
 #endif

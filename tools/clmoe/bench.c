@@ -249,10 +249,10 @@ int command_bench(int argc, char **argv) {
     double peak = 0;
     struct topk_shape one = {4096, 1024, 8};
     struct runs runs = {.n_tokens = 0};
-    struct settings s = {.shape = {"", 8, 2, 1024, 3584}};
+    struct settings s = {.shape = {"", 8, 2, 1024, 3584, {.renorm = CLMOE_RENORM_SUM}}};
     const struct option_row options[] = {
         {"model", OPTION_TEXT, &model, 0, 0, NULL,
-         "NAME  the shape of a known model: mixtral-8x7b, qwen3-30b-a3b, ..."},
+         "NAME  the shape of a known model, and how it routes: mixtral-8x7b, dsv3, ..."},
         {"experts", OPTION_INT, &experts, 1, 4096, NULL, "E  8 by default"},
         {"topk", OPTION_INT, &topk, 1, 64, NULL, "k  experts of a token; 2 by default"},
         {"hidden", OPTION_INT, &s.shape.hidden, 1, 1 << 20, NULL, "H  1024 by default"},
