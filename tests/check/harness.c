@@ -8,18 +8,18 @@
 #include <string.h>
 #include <time.h>
 
-#define MAX_ROWS 24
+static const char *const op_names[] = {"topk",        "scatter", "route",   "permute", "matmul",
+                                       "matmul_pack", "combine", "adapter", "quant"};
+
+enum { N_OPS = sizeof op_names / sizeof *op_names, MAX_ROWS = 24 };
 
 static struct {
     char text[512], log[2048];
     uint64_t seed;
-    int ran[8][MAX_ROWS];
-    int lacking[8][MAX_ROWS]; /* refused for a feature that the device lacks */
-    int other[8][MAX_ROWS];   /* refused for anything else */
+    int ran[N_OPS][MAX_ROWS];
+    int lacking[N_OPS][MAX_ROWS]; /* refused for a feature that the device lacks */
+    int other[N_OPS][MAX_ROWS];   /* refused for anything else */
 } run;
-
-static const char *const op_names[] = {"topk",        "scatter", "route",   "permute", "matmul",
-                                       "matmul_pack", "combine", "adapter", "quant"};
 
 static void die(const char *message) {
     fprintf(stderr, "check: %s\n", message);
@@ -129,14 +129,15 @@ void case_fail_at(const char *file, int line, const char *fmt, ...) {
 }
 
 static int op_index(const char *op) {
-    for (size_t i = 0; i < sizeof op_names / sizeof *op_names; i++)
-        if (strcmp(op_names[i], op) == 0) return (int)i;
+    for (int i = 0; i < N_OPS; i++)
+        if (strcmp(op_names[i], op) == 0) return i;
     die("unknown operation");
     return 0;
 }
 
 bool row_fits(const char *op, int row, enum clmoe_status status) {
     const int o = op_index(op);
+    if (row >= MAX_ROWS) die("more rows than the harness counts");
     if (status == CLMOE_E_UNSUPPORTED) {
         (strstr(run.log, "the device lacks") ? run.lacking : run.other)[o][row]++;
         return false;
@@ -152,7 +153,7 @@ bool row_fits(const char *op, int row, enum clmoe_status status) {
 START_TEST(every_row_ran) {
     const char *const ops = case_text();
     char idle[512] = "";
-    for (size_t i = 0; i < sizeof op_names / sizeof *op_names; i++) {
+    for (int i = 0; i < N_OPS; i++) {
         if (!strstr(ops, op_names[i])) continue;
         const char *name;
         for (int row = 0; row < MAX_ROWS && (name = clmoe_kernel_name(op_names[i], row)); row++) {
