@@ -13,11 +13,12 @@ static void define_problem(struct kernel_spec *spec, const struct route_problem 
     spec_define(spec, "EXTRAS", "%d", route_has_extras(p));
 }
 
-/* With renormalised weights p / sum the sum cancels, up to eps * sum beside a total of at least 1. */
+/* With renormalised weights p / sum the sum cancels, up to eps * sum beside a total of at least 1: that of
+ * the largest p, which all ways to choose by logits take. */
 #define EPS_IS_NOTHING 1e-12f
 
 static bool needs_sum(const struct route_problem *p) {
-    return !p->renorm || p->capacity || p->eps > EPS_IS_NOTHING || p->bias ||
+    return !p->renorm || p->capacity || p->eps > EPS_IS_NOTHING || p->bias || p->given ||
            p->group == ROUTE_GROUP_TOP2_SUM;
 }
 

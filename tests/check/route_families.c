@@ -372,6 +372,24 @@ START_TEST(given_ids_repeat_and_lack) {
 }
 END_TEST
 
+/* What was given may weigh next to nothing among all experts: eps counts beside that. */
+START_TEST(given_ids_of_little_weight) {
+    enum { E = 64 };
+    float logits[E] = {0};
+    logits[5] = -27.6f;
+    const int32_t given[] = {5};
+    const double s = exp((double)logits[5]) / (E - 1 + exp((double)logits[5]));
+    const struct ref_route_call call = {.tokens = 1, .logits = logits, .given = given};
+    struct clmoe_route_params p = {
+        .experts = E, .topk = 1, .select = CLMOE_SELECT_GIVEN, .renorm_eps = 1e-12f};
+    p.renorm = _i ? CLMOE_RENORM_CLAMP : CLMOE_RENORM_SUM;
+    case_begin("renorm %d", (int)p.renorm);
+    run_call(p, &call);
+    const double by = _i ? fmax(s, (double)p.renorm_eps) : s + (double)p.renorm_eps;
+    expect_weights((const double[]){s / by}, 1, 1e-4 * s / by);
+}
+END_TEST
+
 /* ids may be written over the given ones. */
 START_TEST(given_ids_in_place) {
     enum { E = 4, K = 5, T = 70 };
@@ -468,6 +486,7 @@ static void add_tests(TCase *cases) {
     tcase_add_test(cases, maps_split_the_pairs);
     tcase_add_test(cases, given_ids_replay_a_routing);
     tcase_add_test(cases, given_ids_repeat_and_lack);
+    tcase_add_loop_test(cases, given_ids_of_little_weight, 0, 2);
     tcase_add_test(cases, given_ids_in_place);
     tcase_add_test(cases, slots_without_selection);
     tcase_add_loop_test(cases, gamma_is_linear_in_scale, 0, tester()->small ? 1 : N_SCALED);
