@@ -108,7 +108,8 @@ static enum clmoe_status launch_row(const struct run *run, int64_t groups) {
 static enum clmoe_status launch_capacity(const struct run *run) {
     const struct route_problem *const p = run->problem;
     const struct route_call *const c = run->call;
-    const int64_t sequence = p->capacity_tokens ? p->capacity_tokens : c->tokens;
+    const bool parts = p->capacity_tokens && p->capacity_tokens < c->tokens;
+    const int64_t sequence = parts ? p->capacity_tokens : c->tokens;
     struct bind b = bind_begin(run->kernels[1], c->logits.mem);
     bind_result(&b, c);
     bind_view(&b, run->workspace, run->workspace_offset);

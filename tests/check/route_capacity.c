@@ -248,6 +248,23 @@ START_TEST(sequences_do_not_see_each_other) {
 }
 END_TEST
 
+/* Sequences of any length: that of a call ends where its tokens do. */
+START_TEST(sequences_may_outlast_the_call) {
+    enum { T = 50 };
+    static const int64_t lengths[] = {T, T + 1, INT64_MAX - T, INT64_MAX};
+    struct rng rng = rng_for((uint64_t)_i);
+    float logits[T * E];
+    fill_logits(&rng, logits, T);
+    const struct ref_route_call call = {.tokens = T, .logits = logits};
+    case_begin("sequences of %lld", (long long)lengths[_i]);
+    run((struct clmoe_route_params){.topk = 1, .capacity = 3, .capacity_tokens = lengths[_i]}, &call);
+    int count[E];
+    count_pairs(T, count);
+    for (int e = 0; e < E; e++)
+        case_require(count[e] <= 3, "expert %d has %d pairs", e, count[e]);
+}
+END_TEST
+
 static void add_tests(TCase *cases) {
     const bool small = tester()->small;
     if (!small) tcase_add_loop_test(cases, switch_counts_along_sequences, 0, 2);
@@ -255,6 +272,7 @@ static void add_tests(TCase *cases) {
     if (!small) tcase_add_loop_test(cases, experts_fill_up, 0, 4);
     if (!small) tcase_add_test(cases, the_first_in_order_stay);
     tcase_add_loop_test(cases, sequences_do_not_see_each_other, 0, 4);
+    if (!small) tcase_add_loop_test(cases, sequences_may_outlast_the_call, 0, 4);
 }
 
 int main(void) {

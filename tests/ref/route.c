@@ -213,7 +213,8 @@ static struct claim claim_of(const struct clmoe_route_params *p, const double *s
 
 void ref_route_drop(const struct clmoe_route_params *p, const struct ref_route_call *call, const int32_t *ids,
                     const double *scores, bool *dropped) {
-    const int64_t sequence = p->capacity_tokens ? p->capacity_tokens : call->tokens;
+    const bool parts = p->capacity_tokens && p->capacity_tokens < call->tokens;
+    const int64_t sequence = parts ? p->capacity_tokens : call->tokens;
     const int capacity = call->capacity ? call->capacity : p->capacity;
     struct claim *const claims = malloc((size_t)(call->tokens * p->topk + 1) * sizeof *claims);
     if (!claims) abort();
