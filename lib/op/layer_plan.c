@@ -139,7 +139,8 @@ static enum clmoe_status add_route_stage(clmoe_plan *layer, struct clmoe_route_p
     return CLMOE_OK;
 }
 
-/* The softmax over what was kept is a second routing, to k of the k weights: they are in order already. */
+/* The softmax over what was kept is a second routing, to k of the k weights. Each is a group of its own, so
+ * that it stays in its slot: scores of sparsemixer are in no order. */
 static enum clmoe_status add_route(clmoe_plan *layer, struct layer_problem *l) {
     struct clmoe_route_params params = l->p.route;
     if (l->p.kept_softmax) params.scale = 1.0f;
@@ -149,6 +150,8 @@ static enum clmoe_status add_route(clmoe_plan *layer, struct layer_problem *l) {
         .max_tokens = params.max_tokens,
         .experts = params.topk,
         .topk = params.topk,
+        .n_group = params.topk,
+        .group_score = CLMOE_GROUP_EACH,
         .scale = l->p.route.scale,
     };
     return add_route_stage(layer, &kept, &l->kept);

@@ -59,6 +59,7 @@ enum clmoe_status clmoe_lora_plan(clmoe_context *ctx, const struct clmoe_lora_pa
         layer.kept_softmax = false;
         layer.route.score = CLMOE_SCORE_SOFTMAX;
         layer.route.renorm = CLMOE_RENORM_SUM;
+        layer.route.renorm_eps = 0;
     }
     layer.route.max_tokens = p->max_tokens;
     layer.route.experts = p->adapters;

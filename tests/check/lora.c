@@ -187,6 +187,44 @@ START_TEST(xlora_settings) {
 }
 END_TEST
 
+/* Softmax over what was kept: eps is not of it, and each slot has its own value's weight, though the scores
+ * of sparsemixer need not descend. */
+static const struct {
+    const char *name;
+    struct clmoe_route_params route;
+    float z[2][4];
+    double kept[2][2];
+} kept_settings[] = {
+    {"values and an eps",
+     {.score = CLMOE_SCORE_IDENTITY, .renorm_eps = 1},
+     {{2, 1, 0, -1}, {0, 0.5f, 3, 1}},
+     {{0.731059, 0.268941}, {0.880797, 0.119203}}},
+    {"sparsemixer", /* scores 0.33667, 0.5025 */
+     {.score = CLMOE_SCORE_SPARSEMIXER},
+     {{2, 1.99f, 1.98f, -1}, {-1, 1.98f, 2, 1.99f}},
+     {{0.458636, 0.541364}, {0.458636, 0.541364}}},
+};
+enum { N_KEPT = sizeof kept_settings / sizeof *kept_settings };
+
+START_TEST(softmax_of_the_kept) {
+    struct rng rng = rng_for(101);
+    case_begin("kept softmax: %s", kept_settings[_i].name);
+    struct clmoe_lora_params params = xlora_params(&goldens[0], 2);
+    params.route = kept_settings[_i].route;
+    params.kept_softmax = 1;
+    const int32_t ids[4] = {0, 1, 2, 3};
+    float weights[4];
+    for (int i = 0; i < 4; i++)
+        weights[i] = (float)kept_settings[_i].kept[i / 2][i % 2];
+    struct lora_case *const c = make_case(&rng, &params, 2);
+    struct guarded d_z = guarded_floats(&rng, CLMOE_F32, 2, 4, kept_settings[_i].z[0]);
+    c->args.scalings = d_z.tensor;
+    run_case(c, CAPS_OWN, ids, weights);
+    guarded_free(&d_z);
+    free_case(c);
+}
+END_TEST
+
 /* ---- PEFT's own layer ---- */
 
 /* What the layer of PEFT gets, on the device: A and B padded to the largest rank, NaN where the padding is,
@@ -374,6 +412,7 @@ END_TEST
 static void add_tests(TCase *cases) {
     tcase_add_loop_test(cases, adapters_by_id, 0, tester()->small ? N_SHAPES - 2 : N_IDS);
     tcase_add_loop_test(cases, xlora_settings, 0, N_GOLDENS);
+    tcase_add_loop_test(cases, softmax_of_the_kept, 0, N_KEPT);
     tcase_add_loop_test(cases, xlora_as_peft_does_it, 0, tester()->small ? 1 : N_PEFT);
     tcase_add_test(cases, a_token_among_others);
     tcase_add_test(cases, xlora_traps);
