@@ -36,7 +36,8 @@
  * NaN and infinities: a NaN logit counts as -inf, a NaN bias as -inf for that expert's key, and so does any
  * other NaN that a key or a group's score would be (inf - inf). A +inf logit shares the softmax with the
  * other +inf ones; if all logits are -inf the softmax is uniform. Chosen ids are distinct and in range for
- * any input bits. (identity score: a chosen NaN or -inf logit gives gamma -inf.)
+ * any input bits. (identity score: that of a chosen NaN or -inf logit is -inf. With a cap the value of -inf
+ * is -cap, as the formula says: such an expert has a weight.)
  *
  * Sparsemixer: slot j's score is the softmax over those experts that come at or after it in the order of step
  * 5, without those of (v[ids[j]] - v[e]) / max(|v[e]|, v[ids[j]]) > 2 * mixer_eps, and so that of ids[j]
