@@ -223,6 +223,19 @@ START_TEST(each_group_brings_its_best) {
 }
 END_TEST
 
+/* Keys of nothing tie in the first group, whatever made them; the second one's are all better. */
+START_TEST(each_group_has_ties_of_its_own) {
+    const float logits[] = {0, 0, 0, 1}, bias[] = {-INFINITY, NAN, 0, 0};
+    const struct ref_route_call call = {.tokens = 1, .logits = logits, .bias = bias};
+    case_begin("2 of each group, of no key");
+    run_call(
+        (struct clmoe_route_params){
+            .experts = 4, .topk = 4, .bias = 1, .n_group = 2, .group_score = CLMOE_GROUP_EACH},
+        &call);
+    expect_ids((const int32_t[]){0, 1, 3, 2}, 4);
+}
+END_TEST
+
 /* ---- X-LoRA: vectors of PEFT's own layers ---- */
 
 static const float xlora[] = {2, 1, 0, -1, 0, 0.5f, 3, 1};
@@ -479,6 +492,7 @@ static void add_tests(TCase *cases) {
     tcase_add_loop_test(cases, sparsemixer_masks_twice, 0, 2);
     tcase_add_test(cases, clamped_sums);
     tcase_add_loop_test(cases, each_group_brings_its_best, 0, 2);
+    tcase_add_test(cases, each_group_has_ties_of_its_own);
     tcase_add_loop_test(cases, xlora_softmax_then_mask, 0, 2);
     tcase_add_test(cases, xlora_softmax_of_the_kept);
     tcase_add_test(cases, dropped_scalings_leave_no_trace);

@@ -12,6 +12,10 @@ bool ref_route_grouped(const struct clmoe_route_params *p) {
     return p->n_group > 1 && p->group_score != CLMOE_GROUP_EACH && p->topk_group < p->n_group;
 }
 
+int ref_route_parts(const struct clmoe_route_params *p) {
+    return p->group_score == CLMOE_GROUP_EACH && p->n_group > 1 ? p->n_group : 1;
+}
+
 bool ref_route_on_logits(const struct clmoe_route_params *p) {
     return !p->bias &&
            (!ref_route_grouped(p) || p->group_score == CLMOE_GROUP_MAX || p->n_group == ref_route_width(p));
@@ -116,7 +120,7 @@ static void select_best(const struct ref_expert *x, int first, int n, int k, int
 }
 
 void ref_route_select(const struct clmoe_route_params *p, const struct ref_expert *x, int32_t *ids) {
-    const int parts = p->group_score == CLMOE_GROUP_EACH && p->n_group > 1 ? p->n_group : 1;
+    const int parts = ref_route_parts(p);
     const int n = ref_route_width(p) / parts, k = p->topk / parts;
     for (int i = 0; i < parts; i++)
         select_best(x, i * n, n, k, ids + i * k);

@@ -34,6 +34,9 @@ bool ref_route_on_logits(const struct clmoe_route_params *p);
 /* Whether groups are chosen. */
 bool ref_route_grouped(const struct clmoe_route_params *p);
 
+/* How many groups choose by themselves: n_group with CLMOE_GROUP_EACH, else 1. */
+int ref_route_parts(const struct clmoe_route_params *p);
+
 /* Steps 1 to 4: fills x [E + Z] from a token's logits; bias may be NULL. */
 void ref_route_experts(const struct clmoe_route_params *p, const float *logits, const float *bias,
                        struct ref_expert *x);
