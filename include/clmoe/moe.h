@@ -19,8 +19,9 @@
  *   shared = sigmoid(x . shared_gate^T) * act(x . shared_w1^T) . shared_w2^T      the first factor if there
  *                                                                                 is a gate (Qwen2-MoE)
  *
- * Zero experts of the router and pairs over its capacity have no o. With `identity` they pass x on instead:
- * s gets out_scale * identity_gamma * x, with the sum of their weights that route makes (or that is given).
+ * Zero experts of the router and pairs over its capacity have no o. With `identity` they pass x on instead,
+ * the latter with route.pass_dropped: s gets out_scale * identity_gamma * x, with the sum of their weights
+ * that route makes (or that is given).
  *
  * It is a composition of clmoe_route, clmoe_permute, clmoe_matmul and clmoe_combine; their pages define each
  * step. What passes between the stages is kept in mid_dtype: l, h, o and the sum over k before `up`; all
@@ -109,7 +110,8 @@ struct clmoe_moe_params {
     float sum_scale;      /* factor on that sum and shared together (Cohere2, Grok-2); 0 means 1 */
 };
 
-/* Strides and overlap as on the pages of the stages; y may be residual or shared, not x. */
+/* Strides and overlap as on the pages of the stages; y may be residual or shared, not x; out_ids
+ * must not be given, unlike route's ids. */
 struct clmoe_moe_args {
     struct clmoe_tensor x;                   /* [T, H] x_dtype */
     struct clmoe_tensor router, router_bias; /* [R, H] x_dtype, [R] bias_dtype: source ROUTER; R = E + Z */
