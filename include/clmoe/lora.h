@@ -17,7 +17,7 @@
  * X-LoRA (CLMOE_LORA_SCALINGS): c comes from the classifier's output z, as PEFT's xlora config names it:
  *
  *   c = softmax of z / T over the adapters (enable_softmax: route.score = softmax, softmax_temperature:
- *       route.temperature), or z (identity)
+ *       route.temperature), or z (identity, whatever the temperature)
  *   c = c for its k largest, nothing for the rest (top_k_lora), without renormalisation
  *   c = softmax over the k kept values of a token (enable_softmax_topk: kept_softmax = 1)
  *   c = c * route.scale (global_scaling_weight)
@@ -50,7 +50,7 @@ struct clmoe_lora_params {
     enum clmoe_dtype w_dtype; /* of A and B: the same */
     enum clmoe_lora_source source;
     struct clmoe_route_params route; /* SCALINGS: score, temperature, renorm, renorm_eps, scale; the rest 0 */
-    int kept_softmax;                /* SCALINGS: 1: enable_softmax_topk; without renorm */
+    int kept_softmax;                /* SCALINGS: 1: enable_softmax_topk; without renorm and its eps */
     enum clmoe_dtype scalings_dtype; /* of z */
     int weights;                     /* IDS: 1 if args.weights is given */
     int adapter_scale;               /* 1: args.adapter_scale is given */
@@ -78,7 +78,7 @@ struct clmoe_lora_args {
 };
 
 /* Errors: as for the stages; also max_tokens * topk * (r + N) beyond 2^61, max_tokens * N beyond 2^58
- * with w, kept_softmax with renorm or with CLMOE_LORA_IDS. */
+ * with w, kept_softmax with renorm, renorm_eps, sparsemixer or CLMOE_LORA_IDS. */
 CLMOE_API enum clmoe_status clmoe_lora_plan(clmoe_context *ctx, const struct clmoe_lora_params *params,
                                             clmoe_plan **plan);
 CLMOE_API enum clmoe_status clmoe_lora_enqueue(clmoe_plan *plan, cl_command_queue queue,

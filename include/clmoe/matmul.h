@@ -88,8 +88,8 @@ struct clmoe_activation {
     float up_max;   /* 0: off; >= 0 */
     float up_add;
     float act_max;   /* 0: off; >= 0 */
-    float gate_tanh; /* CLMOE_ACT_SITU: > 0; others: 0 */
-    float up_tanh;   /* CLMOE_ACT_SITU: >= 0, 0: off; others: 0 */
+    float gate_tanh; /* CLMOE_ACT_SITU: > 0, finite; others: 0 */
+    float up_tanh;   /* CLMOE_ACT_SITU: >= 0, finite, 0: off; others: 0 */
 };
 
 enum clmoe_gamma {

@@ -107,7 +107,8 @@ struct clmoe_moe_params {
     int residual, shared; /* 1: args.residual, args.shared are given; not shared and shared_experts */
     int unreduced;        /* 1: y is o; without residual, shared, latent, identity and the scales */
     float out_scale;      /* factor on the sum over experts; 0 means 1 */
-    float sum_scale;      /* factor on that sum and shared together (Cohere2, Grok-2); 0 means 1 */
+    float sum_scale;      /* factor on that sum and shared together (Cohere2, Grok-2); 0 means 1. The product
+                             of the two must be finite and not 0 */
 };
 
 /* Strides and overlap as on the pages of the stages; y may be residual or shared, not x; out_ids
@@ -141,14 +142,15 @@ struct clmoe_moe_args {
     struct clmoe_tensor a2, b2;            /* [L*W, r, I], [L*W, Z, r] */
     struct clmoe_tensor residual, shared;  /* [T, H] x_dtype */
     struct clmoe_tensor out_ids,
-        out_gamma;         /* optional copies of the routing, [T, k]: sources ROUTER and LOGITS */
+        out_gamma;         /* optional, [T, k]: where the routing goes, and is read from by the layer (so
+                              not CL_MEM_WRITE_ONLY): sources ROUTER and LOGITS */
     struct clmoe_tensor y; /* [T, H] x_dtype, unreduced [T*k, H] */
 };
 
 /* Errors: as for the stages; also sizes beyond 2^61 for max_tokens * k * (Z + I), 2^58 for
- * max_tokens * (H + Z + S) with a latent size or shared_experts, 2^59 for max_tokens * k * (r + 2I + Z) with
- * adapters; shared and shared_experts both; gated layers with adapters.glu NONE or the reverse; unreduced or
- * identity with what they exclude. */
+ * max_tokens * (H + Z + S) with a latent size or shared_experts, 2^59 for max_tokens * k * (r + the larger
+ * one of Z and I, 2I with up rows) with adapters; shared and shared_experts both; gated layers with
+ * adapters.glu NONE or the reverse; unreduced or identity with what they exclude. */
 CLMOE_API enum clmoe_status clmoe_moe_plan(clmoe_context *ctx, const struct clmoe_moe_params *params,
                                            clmoe_plan **plan);
 CLMOE_API enum clmoe_status clmoe_moe_enqueue(clmoe_plan *plan, cl_command_queue queue,

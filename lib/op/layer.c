@@ -95,6 +95,7 @@ static enum clmoe_status check_rows(const clmoe_plan *plan, const struct layer_a
     const struct layer_params *const p = &((const struct layer_problem *)plan->problem)->p;
     const bool router = p->source == CLMOE_MOE_ROUTER, logits = p->source == CLMOE_MOE_LOGITS;
     const bool ids = p->source == CLMOE_MOE_IDS, gamma = ids && p->gamma != CLMOE_GAMMA_NONE;
+    const bool given = !ids && p->route.select == CLMOE_SELECT_GIVEN;
     const bool bias1_up = p->bias1 && p->glu == CLMOE_GLU_APART;
     const int64_t e = p->experts, k = p->topk, z = layer_expert_out(p), r = layer_logits(p);
     const enum clmoe_dtype x_t = p->x_dtype, b_t = p->bias_dtype;
@@ -104,6 +105,7 @@ static enum clmoe_status check_rows(const clmoe_plan *plan, const struct layer_a
         input(&u, "out_gamma", &a->out_gamma, a->out_gamma.mem, CLMOE_F32, 2, t, k);
     struct operand_rule y = input(&u, "y", &a->y, true, x_t, 2, p->unreduced ? t * k : t, p->out);
     out_ids.use = out_gamma.use = y.use = USE_WRITE;
+    out_ids.may_be[0] = "given";
     y.may_be[0] = "residual";
     y.may_be[1] = "shared";
     const struct operand_rule rules[] = {
@@ -118,6 +120,7 @@ static enum clmoe_status check_rows(const clmoe_plan *plan, const struct layer_a
         input(&u, "logits", &a->logits, logits, p->route.logits_dtype, 2, t, r),
         input(&u, "select_bias", &a->select_bias, !ids && p->route.bias, CLMOE_F32, 1, r, 0),
         input(&u, "ids", &a->ids, ids, CLMOE_I32, 2, t, k),
+        input(&u, "given", &a->given, given, CLMOE_I32, 2, t, p->route.topk),
         input(&u, "gamma", &a->gamma, gamma, CLMOE_F32, 2, t, k),
         input(&u, "residual", &a->residual, p->residual, x_t, 2, t, p->out),
         input(&u, "shared", &a->shared, p->shared, x_t, 2, t, p->out),
@@ -135,11 +138,10 @@ static enum clmoe_status check_route(const clmoe_plan *plan, const struct layer_
                                      const struct written *written) {
     const struct layer_params *const p = &((const struct layer_problem *)plan->problem)->p;
     const struct clmoe_route_params *const r = &p->route;
-    const bool ids = p->source == CLMOE_MOE_IDS, given = !ids && r->select == CLMOE_SELECT_GIVEN;
+    const bool ids = p->source == CLMOE_MOE_IDS;
     const bool identity_x = p->identity && a->identity_x.mem;
     struct operand u;
     const struct operand_rule rules[] = {
-        input(&u, "given", &a->given, given, CLMOE_I32, 2, t, r->topk),
         input(&u, "expert_scale", &a->route_scale, !ids && r->expert_scale, CLMOE_F32, 1, r->experts, 0),
         input(&u, "expert_map", &a->expert_map, !ids && r->expert_map, CLMOE_I32, 1,
               r->experts + r->shared_slots, 0),

@@ -16,19 +16,29 @@ static bool route_is_plain(const struct clmoe_route_params *r) {
            !r->shared_slots;
 }
 
-enum clmoe_status clmoe_lora_plan(clmoe_context *ctx, const struct clmoe_lora_params *p, clmoe_plan **plan) {
-    TRY(plan_check_create(ctx, p, plan));
-    const struct log *const log = &ctx->log;
+static enum clmoe_status check_params(const struct log *log, const struct clmoe_lora_params *p) {
     REQUIRE(log, (unsigned)p->source <= CLMOE_LORA_SCALINGS, "source = %d", (int)p->source);
     REQUIRE(log, route_is_plain(&p->route),
             "only score, temperature, renorm, renorm_eps and scale of route are lora's");
     REQUIRE(log, p->source == CLMOE_LORA_IDS || !p->weights, "weights are for CLMOE_LORA_IDS");
     REQUIRE(log, p->source == CLMOE_LORA_SCALINGS || !p->kept_softmax,
             "kept_softmax is for CLMOE_LORA_SCALINGS");
-    REQUIRE(log, !p->kept_softmax || p->route.renorm == CLMOE_RENORM_NONE,
-            "kept_softmax with route.renorm = %d", (int)p->route.renorm);
+    REQUIRE(log, !p->kept_softmax || (p->route.renorm == CLMOE_RENORM_NONE && p->route.renorm_eps == 0.0f),
+            "kept_softmax with route.renorm = %d, renorm_eps = %g", (int)p->route.renorm,
+            (double)p->route.renorm_eps);
+    /* The other scores fall from slot to slot, as the routing that makes the second softmax has them. */
+    REQUIRE(log, !p->kept_softmax || p->route.score != CLMOE_SCORE_SPARSEMIXER,
+            "kept_softmax with route.score = %d", (int)p->route.score);
+    REQUIRE(log, isfinite(p->route.temperature) && p->route.temperature >= 0.0f, "route.temperature = %g",
+            (double)p->route.temperature);
     REQUIRE(log, dtype_is_float(p->w_dtype), "w_dtype = %d", (int)p->w_dtype);
     REQUIRE(log, isfinite(p->scale), "scale = %g", (double)p->scale);
+    return CLMOE_OK;
+}
+
+enum clmoe_status clmoe_lora_plan(clmoe_context *ctx, const struct clmoe_lora_params *p, clmoe_plan **plan) {
+    TRY(plan_check_create(ctx, p, plan));
+    TRY(check_params(&ctx->log, p));
     const bool scalings = p->source == CLMOE_LORA_SCALINGS;
     struct layer_params layer = {
         .op = "lora",
@@ -54,6 +64,7 @@ enum clmoe_status clmoe_lora_plan(clmoe_context *ctx, const struct clmoe_lora_pa
         .out_scale = p->scale == 0.0f ? 1.0f : p->scale,
         .sum_scale = 1.0f,
     };
+    if (p->route.score == CLMOE_SCORE_IDENTITY) layer.route.temperature = 0.0f; /* the softmax's */
     /* Of plain values it is the softmax over all of them, which the kept ones share out: one stage. */
     if (p->kept_softmax && p->route.score == CLMOE_SCORE_IDENTITY) {
         layer.kept_softmax = false;

@@ -3,6 +3,7 @@
 
 #include "kernel/matmul_parts.h"
 
+#include <math.h>
 #include <stdio.h>
 
 static enum clmoe_status check_sizes(const struct log *log, const struct clmoe_matmul_params *p) {
@@ -33,8 +34,9 @@ static enum clmoe_status check_limits(const struct log *log, const struct clmoe_
     REQUIRE(log, act->up_max >= 0, "act.up_max = %g", (double)act->up_max);
     REQUIRE(log, act->act_max >= 0, "act.act_max = %g", (double)act->act_max);
     if (act->kind == CLMOE_ACT_SITU) {
-        REQUIRE(log, act->gate_tanh > 0, "act.gate_tanh = %g with SITU", (double)act->gate_tanh);
-        REQUIRE(log, act->up_tanh >= 0, "act.up_tanh = %g", (double)act->up_tanh);
+        REQUIRE(log, isfinite(act->gate_tanh) && act->gate_tanh > 0, "act.gate_tanh = %g with SITU",
+                (double)act->gate_tanh);
+        REQUIRE(log, isfinite(act->up_tanh) && act->up_tanh >= 0, "act.up_tanh = %g", (double)act->up_tanh);
     } else {
         REQUIRE(log, act->gate_tanh == 0 && act->up_tanh == 0,
                 "act.gate_tanh = %g, act.up_tanh = %g, act.kind = %d is not SITU", (double)act->gate_tanh,

@@ -32,6 +32,11 @@ static enum clmoe_status check_params(const struct log *log, const struct clmoe_
             (int)p->route.zero_experts);
     REQUIRE(log, isfinite(p->out_scale), "out_scale = %g", (double)p->out_scale);
     REQUIRE(log, isfinite(p->sum_scale), "sum_scale = %g", (double)p->sum_scale);
+    /* One factor in combine, where 0 means 1. */
+    const float scales = p->out_scale * p->sum_scale;
+    REQUIRE(log, p->out_scale == 0.0f || p->sum_scale == 0.0f || (isfinite(scales) && scales != 0.0f),
+            "out_scale = %g, sum_scale = %g: their product is %g", (double)p->out_scale, (double)p->sum_scale,
+            (double)scales);
     return CLMOE_OK;
 }
 

@@ -136,19 +136,30 @@ static const struct golden {
     enum clmoe_renorm renorm;
     float temperature;
     double kept[2][2]; /* best first */
+    int kept_softmax;
 } goldens[] = {
-    {"softmax", CLMOE_SCORE_SOFTMAX, CLMOE_RENORM_NONE, 1, {{0.643914, 0.236883}, {0.789137, 0.106798}}},
+    {"softmax", CLMOE_SCORE_SOFTMAX, CLMOE_RENORM_NONE, 1, {{0.643914, 0.236883}, {0.789137, 0.106798}}, 0},
     {"softmax, temperature 0.5",
      CLMOE_SCORE_SOFTMAX,
      CLMOE_RENORM_NONE,
      0.5f,
-     {{0.864955, 0.117059}, {0.973205, 0.017825}}},
+     {{0.864955, 0.117059}, {0.973205, 0.017825}},
+     0},
     {"softmax over the kept",
      CLMOE_SCORE_SOFTMAX,
      CLMOE_RENORM_SUM,
      1,
-     {{0.731059, 0.268941}, {0.880797, 0.119203}}},
-    {"raw", CLMOE_SCORE_IDENTITY, CLMOE_RENORM_NONE, 1, {{2, 1}, {3, 1}}},
+     {{0.731059, 0.268941}, {0.880797, 0.119203}},
+     0},
+    {"raw", CLMOE_SCORE_IDENTITY, CLMOE_RENORM_NONE, 1, {{2, 1}, {3, 1}}, 0},
+    /* The temperature is that of the softmax over all adapters. */
+    {"raw, temperature 0.5", CLMOE_SCORE_IDENTITY, CLMOE_RENORM_NONE, 0.5f, {{2, 1}, {3, 1}}, 0},
+    {"softmax over the kept only, temperature 0.5",
+     CLMOE_SCORE_IDENTITY,
+     CLMOE_RENORM_NONE,
+     0.5f,
+     {{0.731059, 0.268941}, {0.880797, 0.119203}},
+     1},
 };
 enum { N_GOLDENS = sizeof goldens / sizeof *goldens };
 
@@ -162,6 +173,7 @@ static struct clmoe_lora_params xlora_params(const struct golden *g, int topk) {
         .out = 10,
         .source = CLMOE_LORA_SCALINGS,
         .route = {.score = g->score, .renorm = g->renorm, .temperature = g->temperature},
+        .kept_softmax = g->kept_softmax,
         .adapter_scale = 1,
         .base = 1,
     };
@@ -384,6 +396,25 @@ START_TEST(xlora_traps) {
 }
 END_TEST
 
+/* A second softmax has no place beside other ways to make one of the kept weights, and takes weights that
+ * fall from slot to slot. */
+START_TEST(bad_kept_softmax) {
+    static const struct clmoe_route_params routes[] = {
+        {.renorm = CLMOE_RENORM_SUM},
+        {.score = CLMOE_SCORE_IDENTITY, .renorm_eps = 1},
+        {.score = CLMOE_SCORE_SPARSEMIXER},
+    };
+    struct clmoe_lora_params params = xlora_params(&goldens[3], 2);
+    params.kept_softmax = 1;
+    params.route = routes[_i];
+    case_begin("kept_softmax with score %d", (int)params.route.score);
+    clmoe_plan *plan = (clmoe_plan *)&params;
+    const enum clmoe_status status = clmoe_lora_plan(tester_context(CAPS_OWN), &params, &plan);
+    case_require(status == CLMOE_E_INVALID && !plan, "%s", clmoe_status_name(status));
+    case_require(*tester_log(), "nothing was logged");
+}
+END_TEST
+
 /* All adapters kept with weight 0: y = base, bit for bit. */
 START_TEST(zero_weights) {
     struct rng rng = rng_for(300);
@@ -416,6 +447,7 @@ static void add_tests(TCase *cases) {
     tcase_add_loop_test(cases, xlora_as_peft_does_it, 0, tester()->small ? 1 : N_PEFT);
     tcase_add_test(cases, a_token_among_others);
     tcase_add_test(cases, xlora_traps);
+    tcase_add_loop_test(cases, bad_kept_softmax, 0, 3);
     tcase_add_test(cases, zero_weights);
 }
 

@@ -345,7 +345,9 @@ START_TEST(bad_params) {
     BAD(act.kind = CLMOE_ACT_SITU);
     BAD(act.kind = CLMOE_ACT_SITU; p.act.gate_tanh = -4);
     BAD(act.kind = CLMOE_ACT_SITU; p.act.gate_tanh = NAN);
+    BAD(act.kind = CLMOE_ACT_SITU; p.act.gate_tanh = INFINITY);
     BAD(act.kind = CLMOE_ACT_SITU; p.act.gate_tanh = 4; p.act.up_tanh = -1);
+    BAD(act.kind = CLMOE_ACT_SITU; p.act.gate_tanh = 4; p.act.up_tanh = INFINITY);
     BAD(act.gate_tanh = 4);
     BAD(limit = (enum clmoe_limit)3);
     BAD(act.up_tanh = 25);

@@ -375,6 +375,22 @@ START_TEST(zero_experts_return_a_constant) {
 }
 END_TEST
 
+/* Given ids may be replaced by what became of them, as in route. */
+START_TEST(given_ids_in_place) {
+    struct rng rng = rng_for((uint64_t)_i + 1050);
+    const int64_t t = both_ways[_i];
+    struct clmoe_moe_params p = plain(t);
+    p.source = CLMOE_MOE_ROUTER;
+    p.route.select = CLMOE_SELECT_GIVEN;
+    case_begin("given ids in place, T=%lld", (long long)t);
+    struct moe_sample *const s = moe_sample_make(&rng, &p, t, ROUTING_RANDOM);
+    s->args.out_ids = s->args.given;
+    run_own(s);
+    moe_compare(s, 5e-6);
+    moe_sample_free(s);
+}
+END_TEST
+
 /* ---- rules of the header ---- */
 
 static void expect_invalid(clmoe_plan *plan, struct moe_sample *s, const char *what) {
@@ -478,6 +494,8 @@ START_TEST(bad_params) {
     BAD(unreduced = 1; p.out_scale = 2);
     BAD(unreduced = 1; p.sum_scale = 2);
     BAD(sum_scale = NAN);
+    BAD(out_scale = 1e-30f; p.sum_scale = -1e-30f);
+    BAD(out_scale = 1e30f; p.sum_scale = 1e30f);
     BAD(adapters.count = -1);
     BAD(adapters.count = 2);
     BAD(adapters = ((struct clmoe_moe_adapters){2, 4, CLMOE_F32, CLMOE_GLU_NONE, 0}));
@@ -502,6 +520,7 @@ static void add_tests(TCase *cases) {
     tcase_add_loop_test(cases, gate_of_shared_experts_at_its_ends, 0, small ? 0 : 2);
     tcase_add_loop_test(cases, zero_experts_return_x, 0, small ? 1 : 2);
     tcase_add_test(cases, zero_experts_return_a_constant);
+    tcase_add_loop_test(cases, given_ids_in_place, 0, small ? 0 : 2);
     if (!small) tcase_add_test(cases, pairs_over_the_capacity_pass_x_on);
     tcase_add_loop_test(cases, bad_args, 0, 2);
     tcase_add_test(cases, bad_params);

@@ -308,6 +308,7 @@ enum { OK = CLMOE_OK, INVALID = CLMOE_E_INVALID, UNSUPPORTED = CLMOE_E_UNSUPPORT
     X(p->w_dtype = CLMOE_Q8_0, INVALID, "w_dtype = 6")                                                       \
     X(p->kept_softmax = 1, INVALID, "kept_softmax is for CLMOE_LORA_SCALINGS")                               \
     X(p->source = (enum clmoe_lora_source)2, INVALID, "source = 2")                                          \
+    X(p->route.temperature = -1, INVALID, "route.temperature = -1")                                          \
     X(p->route.n_group = 2, INVALID, "route")                                                                \
     X(p->source = CLMOE_LORA_SCALINGS, INVALID, "weights are for CLMOE_LORA_IDS")                            \
     X((p->source = CLMOE_LORA_SCALINGS, p->weights = 0, p->topk = 5), INVALID, "topk = 5")                   \
