@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT
-// key_of in three instructions, for the most common kind of keys on devices with inline PTX.
+// key_of in three instructions, for the most common kind of keys on devices with inline PTX of sm_80 or later.
 #include "topk/output.cl"
 
 #ifndef QUICK_KEY
-#error "QUICK_KEY: 1 for f32 with the greatest NaN and inline PTX, else 0"
+#error "QUICK_KEY: 1 for f32 with the greatest NaN and inline PTX of sm_80, else 0"
 #endif
 #ifndef SMALLEST_FIRST
 #error "SMALLEST_FIRST: with QUICK_KEY which end comes first: 1 the smallest, 0 the largest"

@@ -76,7 +76,7 @@ enum clmoe_status clmoe_context_device_info(const clmoe_context *ctx, struct clm
         .driver = dev->driver,
         .platform = dev->platform,
         .caps = dev->caps,
-        .features = dev->features,
+        .features = dev->features & CLMOE_FEATURES_ALL,
     };
     return CLMOE_OK;
 }

@@ -9,13 +9,17 @@
 
 #define DEVICE_TEXT 256
 
+/* A bit of `features` that is the library's own: with CLMOE_FEATURE_NV_PTX, instructions that are new in
+ * sm_80 (max.NaN.f32). */
+#define DEVICE_PTX_SM80 (1u << 31)
+
 struct device {
     cl_context context;
     cl_device_id id;
     char name[DEVICE_TEXT], vendor[DEVICE_TEXT], driver[DEVICE_TEXT], platform[DEVICE_TEXT],
         version[DEVICE_TEXT];
     struct clmoe_caps caps; /* limits in force: the device's own, lowered by the caller */
-    uint32_t features;      /* mask of enum clmoe_feature, the caller's mask removed */
+    uint32_t features;      /* mask of enum clmoe_feature and of the above, the caller's mask removed */
 };
 
 /* Reads limits and runs the probes. Does not retain. CLMOE_E_INVALID for a device that cannot run clmoe. */

@@ -12,11 +12,12 @@
  * It is tried only where the extension is announced, because the compilers of some drivers crash on what they
  * do not know. */
 struct probe {
-    enum clmoe_feature feature;
+    uint32_t feature;
     const char *extension;
     const char *options;
     const char *source;
     uint32_t first, step;
+    uint32_t after; /* a feature without which this one is not tried: it may well be absent then */
 };
 
 #define SUBGROUP_SUM                                                                                         \
@@ -65,6 +66,13 @@ static const struct probe probes[] = {
      "    out[i] = 31u - other;\n"
      "}\n",
      0, 1},
+    {DEVICE_PTX_SM80, "cl_nv_device_attribute_query", "-cl-std=CL1.2",
+     "kernel void probe(global uint *out) {\n"
+     "    uint i = (uint)get_global_id(0), r, other = i & 1u ? 0u : 0x7fc00000u;\n"
+     "    asm(\"max.NaN.f32 %0, %1, %2;\" : \"=r\"(r) : \"r\"(as_uint((float)i)), \"r\"(other));\n"
+     "    out[i] = i & 1u ? (uint)as_float(r) : r > 0x7f800000u ? i : 1000u;\n"
+     "}\n",
+     0, 1, CLMOE_FEATURE_NV_PTX},
 };
 
 static bool announced(const char *extensions, const char *name) {
@@ -120,11 +128,12 @@ static enum clmoe_status run_all(const struct device *dev, const struct log *log
     }
     for (size_t i = 0; i < sizeof probes / sizeof *probes; i++) {
         const struct probe *const p = &probes[i];
-        if (!(wanted & p->feature) || (*features & p->feature) || !announced(extensions, p->extension))
+        if (!(wanted & p->feature) || (*features & p->feature) || !announced(extensions, p->extension) ||
+            (*features & p->after) != p->after)
             continue;
         if (run_probe(p, dev, queue, buffer))
             *features |= p->feature;
-        else
+        else if (!p->after)
             log_msg(log, CLMOE_LOG_WARN, "device \"%s\" announces %s, but its probe fails", dev->name,
                     p->extension);
     }

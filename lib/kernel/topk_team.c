@@ -11,8 +11,10 @@ static bool narrow_keys(const struct topk_problem *p, struct reason *why) {
 }
 
 /* What cl/common/team.cl and cl/topk/quick.cl want to know. */
-static void define_team(struct kernel_spec *spec, const struct topk_problem *p, bool ptx) {
-    const bool quick = ptx && p->dtype == CLMOE_F32 && p->nan == CLMOE_NAN_GREATEST;
+static void define_team(const struct device *dev, struct kernel_spec *spec, const struct topk_problem *p,
+                        bool ptx) {
+    const bool sm80 = dev->features & DEVICE_PTX_SM80;
+    const bool quick = ptx && sm80 && p->dtype == CLMOE_F32 && p->nan == CLMOE_NAN_GREATEST;
     spec_define(spec, "PTX", "%d", ptx);
     spec_define(spec, "QUICK_KEY", "%d", quick);
     spec_define(spec, "SMALLEST_FIRST", "%d", quick && p->smallest);
@@ -62,7 +64,7 @@ static void packed_prepare(const struct device *dev, const struct topk_problem *
                            struct recipe *recipe) {
     const struct packed_shape s = packed_shape(dev, p);
     struct kernel_spec *const spec = topk_kernel(recipe, p, "topk/packed.cl", "topk_packed", s.local);
-    define_team(spec, p, ptx);
+    define_team(dev, spec, p, ptx);
     if (s.per == 32) spec->resident = 6; /* else the compiler lets 4 */
     spec_define(spec, "LANES", "%d", (int)s.lanes);
     spec_define(spec, "PER", "%d", s.per);
@@ -92,7 +94,7 @@ static void team_prepare(const struct device *dev, const struct topk_problem *p,
                          struct recipe *recipe) {
     struct kernel_spec *const spec =
         topk_kernel(recipe, p, "topk/team.cl", "topk_team", topk_group(dev, 128));
-    define_team(spec, p, ptx);
+    define_team(dev, spec, p, ptx);
     spec_define(spec, "PER", "%d", (int)ceil_pow2(ceil_div(p->n, TEAM)));
     spec_define(spec, "CAP", "%d", TEAM);
     topk_prepare_counts(dev, p, recipe);
@@ -137,7 +139,7 @@ void topk_group_prepare(const struct device *dev, const void *problem, struct re
     const struct topk_problem *const p = problem;
     const struct group_shape s = group_shape(dev, p);
     struct kernel_spec *const spec = topk_kernel(recipe, p, "topk/group.cl", "topk_group", s.local);
-    define_team(spec, p, true);
+    define_team(dev, spec, p, true);
     spec_define(spec, "PER", "%d", (int)s.per);
     spec_define(spec, "CAP", "%d", (int)s.cap);
     topk_prepare_counts(dev, p, recipe);
@@ -233,7 +235,7 @@ static void filter_prepare(const struct device *dev, const struct topk_problem *
     static const char *const entries[] = {"topk_filter", "topk_filter_finish"};
     for (int i = 0; i < (s.spans > 1 && !ptx ? 2 : 1); i++) {
         struct kernel_spec *const spec = topk_kernel(recipe, p, "topk/filter.cl", entries[i], s.local);
-        define_team(spec, p, ptx);
+        define_team(dev, spec, p, ptx);
         spec->resident = (int)s.resident;
         spec_define(spec, "SPANNED", "%d", s.spans > 1);
         spec_define(spec, "TICKET", "%d", ptx);

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: MIT
- * What is put into PTX, and that nothing else is touched. */
+ * What is put into PTX, and that nothing else is touched; what only some devices' PTX has. */
+#include "kernel/topk.h"
+#include "kernel/topk_rows.h"
 #include "kit.h"
 #include "program/ptx.h"
 
@@ -45,10 +47,22 @@ START_TEST(other_binaries_are_refused) {
 }
 END_TEST
 
+/* max.NaN.f32 does not assemble for a target before sm_80. */
+START_TEST(quick_keys_need_sm_80) {
+    const struct topk_problem problem = {.max_rows = 8, .n = 512, .k = 8, .outputs = CLMOE_TOPK_VALUES};
+    const struct device device = {.caps = {1024, 65536, 1u << 30, 40, 0},
+                                  .features = CLMOE_FEATURE_NV_PTX | (_i ? DEVICE_PTX_SM80 : 0)};
+    struct recipe recipe = {0};
+    topk_team_prepare(&device, &problem, &recipe);
+    ck_assert_ptr_nonnull(strstr(recipe.kernels[0].options, _i ? "-DQUICK_KEY=1" : "-DQUICK_KEY=0"));
+}
+END_TEST
+
 static void add_tests(TCase *cases) {
     tcase_add_test(cases, each_kernel_is_bounded);
     tcase_add_test(cases, the_last_line_may_lack_its_end);
     tcase_add_test(cases, other_binaries_are_refused);
+    tcase_add_loop_test(cases, quick_keys_need_sm_80, 0, 2);
 }
 
 int main(void) {
