@@ -25,15 +25,17 @@ struct chain {
     int n;
 };
 
-static bool set_values(struct description *d, const cJSON *entry, struct io_error *err) {
+/* A case of "cases" has values alone. */
+static bool set_values(struct description *d, const cJSON *entry, bool of_case, struct io_error *err) {
     for (const cJSON *item = entry->child; item; item = item->next) {
         int key = 0;
         while (key < D_COUNT && strcmp(key_names[key], item->string) != 0)
             key++;
-        if (key < D_COUNT)
+        if (key < D_COUNT && !(of_case && key == D_WITHIN))
             d->values[key] = item;
-        else if (strcmp(item->string, "like") != 0 && strcmp(item->string, "cases") != 0)
-            return io_fail(err, d->file, "\"%.100s\" is no key of a description", item->string);
+        else if (of_case || (strcmp(item->string, "like") != 0 && strcmp(item->string, "cases") != 0))
+            return io_fail(err, d->file, "\"%.100s\" is no key of a %s", item->string,
+                           of_case ? "case" : "description");
     }
     return true;
 }
@@ -56,7 +58,10 @@ static bool set_case(struct description *d, const cJSON *cases, struct io_error 
     if (!item) return true;
     case_text(item, text, sizeof text);
     for (const cJSON *c = cases->child; c; c = c->next) {
-        if (strcmp(c->string, text) == 0) return set_values(d, c, err);
+        if (!cJSON_IsObject(c))
+            return io_fail(err, d->file, "cases: %.100s: %.100s: expected an object, got %s", cases->string,
+                           c->string, json_show(c).text);
+        if (strcmp(c->string, text) == 0) return set_values(d, c, true, err);
         if (used < sizeof known)
             used += (size_t)snprintf(known + used, sizeof known - used, "%s%s", used ? ", " : "", c->string);
     }
@@ -67,7 +72,7 @@ static bool set_case(struct description *d, const cJSON *cases, struct io_error 
 
 static bool set_entry(struct description *d, const cJSON *entry, struct io_error *err) {
     const cJSON *const cases = cJSON_GetObjectItemCaseSensitive(entry, "cases");
-    if (!set_values(d, entry, err)) return false;
+    if (!set_values(d, entry, false, err)) return false;
     if (cases && !cJSON_IsObject(cases))
         return io_fail(err, d->file, "cases: expected an object, got %s", json_show(cases).text);
     for (const cJSON *c = cases ? cases->child : NULL; c; c = c->next)
@@ -109,14 +114,16 @@ static bool find_chain(const struct description *d, const cJSON *entry, struct c
 }
 
 /* Multimodal models keep the text model's keys in an object of their own. */
-static void enter(struct description *d, const struct chain *chain) {
-    for (int i = 0; i < chain->n; i++) {
-        const cJSON *const within = cJSON_GetObjectItemCaseSensitive(chain->entries[i], "within");
-        if (!cJSON_IsString(within)) continue;
-        const cJSON *const item = config_find(&d->config, within->valuestring);
-        if (cJSON_IsObject(item)) d->config.root = (cJSON *)item;
-        return;
-    }
+static bool enter(struct description *d, const struct chain *chain, struct io_error *err) {
+    const cJSON *within = NULL;
+    for (int i = 0; i < chain->n && !within; i++)
+        within = cJSON_GetObjectItemCaseSensitive(chain->entries[i], key_names[D_WITHIN]);
+    if (!within || cJSON_IsNull(within)) return true;
+    if (!cJSON_IsString(within))
+        return io_fail(err, d->file, "within: expected a key of config.json, got %s", json_show(within).text);
+    const cJSON *const item = config_find(&d->config, within->valuestring);
+    if (cJSON_IsObject(item)) d->config.root = (cJSON *)item;
+    return true;
 }
 
 static bool check_required(const struct description *d, struct io_error *err) {
@@ -128,6 +135,21 @@ static bool check_required(const struct description *d, struct io_error *err) {
             used += (size_t)snprintf(missing + used, sizeof missing - used, "%s%s", used ? ", " : "",
                                      key_names[required[i]]);
     return !used || io_fail(err, d->file, "missing: %s", missing);
+}
+
+/* What a tensor is called is text, or a list of it, and is never looked up in config.json. Anything else
+ * would pass for a model without that tensor. */
+static bool check_names(const struct description *d, struct io_error *err) {
+    for (int key = D_BLOCK; key < D_COUNT; key++) {
+        const cJSON *const value = d->values[key];
+        const struct config_value v = {value, d->file, key_names[key], (int)strlen(key_names[key])};
+        const cJSON *item = cJSON_IsArray(value) ? value->child : value;
+        if (!value || cJSON_IsNull(value)) continue;
+        if (!item) return config_refuse(&v, "a tensor's name", err);
+        for (; item; item = cJSON_IsArray(value) ? item->next : NULL)
+            if (!cJSON_IsString(item)) return config_refuse(&v, "a tensor's name", err);
+    }
+    return true;
 }
 
 static bool read_own(struct description *d, const char *options, struct io_error *err) {
@@ -159,11 +181,10 @@ bool description_open(const struct config *config, const char *options, int64_t 
     d->table = json_parse(d->file, text, strlen(text), &limits, err);
     if (!d->table || (options && !read_own(d, options, err))) return false;
     const cJSON *const entry = options ? d->own : find_type(d, err);
-    if (!entry || !find_chain(d, entry, &chain, err)) return false;
-    enter(d, &chain);
+    if (!entry || !find_chain(d, entry, &chain, err) || !enter(d, &chain, err)) return false;
     while (chain.n > 0)
         if (!set_entry(d, chain.entries[--chain.n], err)) return false;
-    return check_required(d, err);
+    return check_required(d, err) && check_names(d, err);
 }
 
 void description_close(struct description *d) {
@@ -202,8 +223,8 @@ struct config_value description_list(const struct description *d, enum descripti
 
 struct config_value description_value(const struct description *d, enum description_key key) {
     struct config_value v = description_list(d, key);
-    if (cJSON_IsArray(v.item) && cJSON_GetArrayItem(v.item, (int)d->layer))
-        v.item = cJSON_GetArrayItem(v.item, (int)d->layer);
+    const cJSON *const item = cJSON_IsArray(v.item) ? cJSON_GetArrayItem(v.item, (int)d->layer) : NULL;
+    if (item) v.item = cJSON_IsNull(item) ? NULL : item;
     return v;
 }
 
@@ -249,6 +270,18 @@ const char *description_text(const struct description *d, enum description_key k
     return cJSON_IsArray(value) ? cJSON_GetStringValue(cJSON_GetArrayItem(value, i)) : NULL;
 }
 
+/* All entries of the table, in a line each. */
+static void print_families(void) {
+    const struct families_file *const file = families_files;
+    cJSON *const table = json_parse(file->path, file->text, strlen(file->text), &limits, NULL);
+    for (const cJSON *item = table ? table->child : NULL; item; item = item->next) {
+        char *const text = cJSON_PrintUnformatted(item);
+        printf("  \"%s\": %s\n", item->string, text ? text : "");
+        cJSON_free(text);
+    }
+    cJSON_Delete(table);
+}
+
 void description_help(void) {
     printf("\nfamilies, by model_type in config.json:\n  %s\n\n", description_families());
     fputs("--options FILE describes another family, or changes one: a JSON object of the keys below.\n"
@@ -256,12 +289,14 @@ void description_help(void) {
           "\"like\" names the family that has what FILE has not. A value is a number, a text, true or\n"
           "false; or \"$KEY\" for what config.json has under KEY (\"$a.b\": in an object; \"$a|b\": a, or\n"
           "else b; a list there has a value for each layer); or a list with one of these in it, of\n"
-          "which the first value that exists counts. Names of tensors may be lists too. null removes\n"
-          "a value. By values of config.json,\n"
+          "which the first value that exists counts. Names of tensors are texts or lists of texts.\n"
+          "null removes a value. By values of config.json,\n"
           "  {\"cases\": {\"topk_method\": {\"greedy\": {\"n_group\": 1}, \"grouped\": {}}}}\n"
-          "adds keys, and refuses values that are not listed. In the source, all families stand in\n"
-          "tools/clmoe/families.json in this form. Keys:\n",
+          "adds keys, and refuses values that are not listed. The families in this form; what is\n"
+          "nowhere else is in \"common\":\n",
           stdout);
+    print_families();
+    puts("Keys:");
     for (int k = 0; k < D_COUNT; k++)
         printf("  %-18s %s\n", key_names[k], key_meanings[k]);
 }

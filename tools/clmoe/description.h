@@ -9,7 +9,8 @@
  *
  * A value is a literal, or "$KEY" for what config.json has under KEY ("a.b" and "a|b" as in config.h), or a
  * list with such among its values, of which the first one that exists counts. Any other list, here or in
- * config.json, holds one value for each layer. null is the same as no value. */
+ * config.json, holds one value for each layer. null is the same as no value. Names of tensors, from "block"
+ * on, are texts, or lists of texts, of which the first that the checkpoint has counts. */
 #ifndef CLMOE_TOOLS_DESCRIPTION_H
 #define CLMOE_TOOLS_DESCRIPTION_H
 
@@ -44,8 +45,8 @@
     X(GAMMA_ON_INPUT, "gamma_on_input", "true: weights are on the input of experts, not on their output")    \
     X(ACT, "act", "silu, swish, gelu, gelu_pytorch_tanh, gelu_new, relu or relu2")                           \
     X(ALPHA, "alpha", "of silu: x sigmoid(alpha x)")                                                         \
-    X(GATE_MAX, "gate_max", "upper limit of the gate")                                                       \
-    X(UP_MAX, "up_max", "limit of the up rows, of both signs")                                               \
+    X(GATE_MAX, "gate_max", "upper limit of the gate; 0: none")                                              \
+    X(UP_MAX, "up_max", "limit of the up rows, of both signs; 0: none")                                      \
     X(UP_ADD, "up_add", "act(gate) * (up + up_add)")                                                         \
     X(GLU, "glu", "rows of gate_up_proj: gate_up, up_gate or interleaved; none: there is only up_proj")      \
     X(W1_ORDER, "w1_order", "enk ([E, 2I, H]) or ekn ([E, H, 2I]), gate and up")                             \

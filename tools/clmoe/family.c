@@ -75,7 +75,7 @@ static bool read_scale(const struct description *d, struct clmoe_route_params *p
 }
 
 bool family_route(const struct description *d, struct clmoe_route_params *params, struct io_error *err) {
-    struct clmoe_route_params p = {.bias = description_text(d, D_SELECT_BIAS, 0) != NULL};
+    struct clmoe_route_params p = {.bias = description_text(d, D_SELECT_BIAS, 0) != NULL, .mixer_eps = 0.01f};
     int64_t experts, topk;
     int score = 0, group_score = 0;
     if (!description_int(d, D_EXPERTS, 1, 4096, &experts, err) ||
@@ -84,6 +84,7 @@ bool family_route(const struct description *d, struct clmoe_route_params *params
         !description_choice_or(d, D_GROUP_SCORE, group_scores, &group_score, err) ||
         !description_float_or(d, D_MIXER_EPS, 0, FLT_MAX, &p.mixer_eps, err))
         return false;
+    if (p.mixer_eps == 0) p.mixer_eps = FLT_MIN; /* to the library 0 is the default, and not 0 */
     p.experts = (int32_t)experts;
     p.topk = (int32_t)topk;
     p.score = score_kinds[score];
@@ -96,7 +97,7 @@ bool family_route(const struct description *d, struct clmoe_route_params *params
 static bool read_act(const struct description *d, struct clmoe_activation *act, struct io_error *err) {
     int kind = 0;
     if (!description_choice_or(d, D_ACT, acts, &kind, err) ||
-        !description_float_or(d, D_ALPHA, 0, FLT_MAX, &act->alpha, err) ||
+        !description_float_or(d, D_ALPHA, FLT_MIN, FLT_MAX, &act->alpha, err) ||
         !description_float_or(d, D_GATE_MAX, 0, FLT_MAX, &act->gate_max, err) ||
         !description_float_or(d, D_UP_MAX, 0, FLT_MAX, &act->up_max, err) ||
         !description_float_or(d, D_UP_ADD, -FLT_MAX, FLT_MAX, &act->up_add, err))
