@@ -175,23 +175,32 @@ static bool find_experts(struct search *s, const struct family *f) {
     return find_matrix(s, W2, down, width, f->inter, f->w2_order);
 }
 
-/* A tensor [E, each] as f32; of [E], whatever dimensions of 1 it has besides. */
+/* [n], whatever dimensions of 1 it has besides. */
+static bool is_vector(const struct array *array, int64_t n) {
+    bool found = false;
+    for (int d = 0; d < array->ndim; d++)
+        found = found || array->shape[d] == n;
+    return found && array_count(array) == n;
+}
+
+/* A tensor [E, each] as f32, or with each = 0 of [E]. */
 static bool find_vector(const struct search *s, enum description_key key, int64_t each, struct array *out) {
     const int64_t shape[] = {s->block->experts, each};
+    const int ndim = each ? 2 : 1;
     const char *name;
     struct array array;
     choose(s, key, &name);
     if (!name) return true;
     const struct tensor_name full = tensor_name(s, name, 0, "");
     if (!checkpoint_array(s->checkpoint, full.text, &array, s->err)) return false;
-    const bool ok = (each == 1 && array_count(&array) == shape[0]) ||
-                    check_shape(s, full.text, &array, each > 1 ? 2 : 1, shape);
+    const bool ok =
+        (ndim == 1 && is_vector(&array, shape[0])) || check_shape(s, full.text, &array, ndim, shape);
     const bool done = ok && array_to_f32(full.text, &array, out, s->err);
     array_free(&array);
     if (!done) return false;
-    out->ndim = each > 1 ? 2 : 1;
+    out->ndim = ndim;
     memset(out->shape, 0, sizeof out->shape);
-    memcpy(out->shape, shape, (size_t)out->ndim * sizeof *shape);
+    memcpy(out->shape, shape, (size_t)ndim * sizeof *shape);
     return true;
 }
 
@@ -266,8 +275,8 @@ bool block_find(const struct checkpoint *checkpoint, const struct description *d
     if (block->glu == CLMOE_GLU_APART && description_text(description, D_GATE_UP_BIAS, 0))
         return io_fail(err, description->file,
                        "gate_up_proj_bias: expected with gate_up_proj, not with gate_proj");
-    return find_vector(&s, D_ROUTER_BIAS, 1, &block->router_bias) &&
-           find_vector(&s, D_SELECT_BIAS, 1, &block->select_bias) &&
+    return find_vector(&s, D_ROUTER_BIAS, 0, &block->router_bias) &&
+           find_vector(&s, D_SELECT_BIAS, 0, &block->select_bias) &&
            find_vector(&s, D_GATE_UP_BIAS, rows, &block->bias1) &&
            find_vector(&s, D_DOWN_BIAS, width, &block->bias2) &&
            (!family->latent || find_latent(&s, family)) && (!family->shared || find_shared(&s, family));

@@ -109,9 +109,11 @@ static int pack_part(struct session *s, const struct block *b, const struct weig
     return -1;
 }
 
-/* Stacked weights go up as they lie if the order of both products is one that the kernels read. */
+/* Stacked weights go up as they lie if all have one order. */
 static enum clmoe_w_order common_order(const struct block *b) {
-    return b->matrices[W1].order == b->matrices[W2].order ? b->matrices[W1].order : CLMOE_W_ENK;
+    for (int m = 0; m < N_MATRICES; m++)
+        if (b->matrices[m].n_arrays && b->matrices[m].order != CLMOE_W_EKN) return CLMOE_W_ENK;
+    return CLMOE_W_EKN;
 }
 
 static int upload_arrays(struct session *s, const struct block *b, struct weights *w) {
