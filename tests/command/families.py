@@ -164,6 +164,70 @@ class Variants(Goldens):
         del config["layers_block_type"]
         self.check("nemotron_h", config=dict(config, hybrid_override_pattern="ME", num_hidden_layers=2))
 
+    def test_dots_of_the_hub(self):
+        """It names a way to choose where others name the score."""
+        self.check("dots1", config=dict(self.load_config("dots1"), scoring_func="noaux_tc"))
+
+    def test_default_norm(self):
+        config = self.load_config("qwen3_next")
+        del config["norm_topk_prob"]
+        self.check("qwen3_next", config=config)
+
+    def test_sparsemixer_without_jitter(self):
+        """Only experts with the very logit share: 0 is not the default."""
+        config = dict(self.load_config("phimoe"), router_jitter_noise=0)
+        self.save("l.npy", Array("f32", (2, 6), [1, 1.001, 0.5, 0, -1, -2, 1, 1, 0.5, 0, -1, -2]))
+        with open(self.path("config.json"), "w") as f:
+            json.dump(config, f)
+        self.good("route", "l.npy", "--config", "config.json", "--ids", "i.npy", "--weights", "w.npy")
+        self.check_same("i.npy", Array("i32", (2, 2), [1, 0, 0, 1]))
+        self.check_close(self.load("w.npy").values, [1, 1, 0.5, 1], 1e-6)
+
+    def test_within(self):
+        """null takes away what `like` has; the keys of the object count no longer."""
+        config = self.load_config("mixtral")
+        config["text_config"] = {"num_experts_per_tok": 1}
+        self.check("mixtral", config=config, options={"like": "mixtral", "within": None})
+        logits = self.save("l.npy", Array("f32", (1, 5), range(5)))
+        for name, content in ("config", config), ("o", dict(LLAMA4_LIKE_MIXTRAL, within=None)):
+            with open(self.path(name + ".json"), "w") as f:
+                json.dump(content, f)
+        self.good("route", logits, "--config", "config.json", "--options", "o.json", "--ids", "i.npy", "--weights", "w.npy")
+        self.assertEqual(self.load("i.npy").shape, (1, 2))
+
+    def test_bias_of_one_column(self):
+        """[E, 1] stays a matrix."""
+        tensors = {n: Array(t.dtype, t.shape, t.values) for n, t in load_tensors(os.path.join(data, "gpt_oss")).items()}
+        config = dict(self.load_config("gpt_oss"), hidden_size=1)
+        experts = config["num_local_experts"]
+        for name, t in tensors.items():
+            shape = tuple(1 if d == 28 else d for d in t.shape)
+            if shape != t.shape:
+                tensors[name] = Array(t.dtype, shape, t.values[:math.prod(shape)])
+        self.assertIn((experts, 1), [t.shape for t in tensors.values()])
+        folder = self.change("gpt_oss", config=config, tensors=tensors)
+        self.run_moe(folder, self.save("x.npy", Array("f32", (3, 1), [1, 2, 3])))
+
+    def test_mixed_layouts(self):
+        """Up in MXFP4, which has one order, beside a gate and a down of the other."""
+        tensors = load_tensors(os.path.join(data, "gpt_oss_mxfp4"))
+        prefix = "model.layers.1.mlp."
+        gate = Array("bf16", (4, 32, 32), [(i * 7 % 11 - 5) / 64 for i in range(4096)])
+        down = Array("bf16", (4, 32, 32), [(i * 5 % 13 - 6) / 64 for i in range(4096)])
+        turned = lambda a: Array(a.dtype, a.shape, [a.values[e * 1024 + c * 32 + r] for e in range(4)
+                                                    for r in range(32) for c in range(32)])
+        blocks, scales = (tensors[prefix + "experts.down_proj" + s] for s in ("_blocks", "_scales"))
+        options = {"like": "gpt_oss", "gate_up_proj": None, "gate_up_proj_bias": None, "down_proj_bias": None,
+                   "gate_proj": "g", "up_proj": "u", "down_proj": "d", "glu": "gate_up"}
+        results = []
+        for order, change in ("ekn", lambda a: a), ("enk", turned):
+            both = {prefix + "router.weight": tensors[prefix + "router.weight"], prefix + "g": change(gate),
+                    prefix + "router.bias": tensors[prefix + "router.bias"],
+                    prefix + "d": change(down), prefix + "u_blocks": blocks, prefix + "u_scales": scales}
+            folder = self.change("gpt_oss_mxfp4", tensors=both, options=dict(options, w1_order=order, w2_order=order))
+            results.append(self.run_moe(folder, folder + "/golden.safetensors:f32.x", *self.options(folder)).values)
+        self.check_close(*results, 1e-5 * max(map(abs, results[0])))
+
     def test_llama4_text_alone(self):
         tensors = {n.replace("language_model.", ""): t for n, t in load_tensors(os.path.join(data, "llama4")).items()}
         self.check("llama4", config=self.load_config("llama4")["text_config"], tensors=tensors)
@@ -185,6 +249,10 @@ class Variants(Goldens):
                 rows = t.rows()
                 tensors[name] = Array(t.dtype, t.shape[::-1], [row[c] for c in range(t.shape[1]) for row in rows])
         self.check("mixtral", tensors=tensors, options={"like": "mixtral", "w1_order": "ekn"})
+
+
+# Llama-4's entry, but for what says where Mixtral's keys are.
+LLAMA4_LIKE_MIXTRAL = {"like": "llama4", "only": None, "shared": False, "gamma_on_input": False}
 
 
 def load_tensors(folder):
