@@ -78,7 +78,7 @@ struct clmoe_lora_args {
 };
 
 /* Errors: as for the stages; also max_tokens * topk * (r + N) beyond 2^61, max_tokens * N beyond 2^58
- * with w, kept_softmax with renorm, renorm_eps, sparsemixer or CLMOE_LORA_IDS. */
+ * with w, kept_softmax with renorm, renorm_eps or CLMOE_LORA_IDS. */
 CLMOE_API enum clmoe_status clmoe_lora_plan(clmoe_context *ctx, const struct clmoe_lora_params *params,
                                             clmoe_plan **plan);
 CLMOE_API enum clmoe_status clmoe_lora_enqueue(clmoe_plan *plan, cl_command_queue queue,

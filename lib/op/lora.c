@@ -26,9 +26,6 @@ static enum clmoe_status check_params(const struct log *log, const struct clmoe_
     REQUIRE(log, !p->kept_softmax || (p->route.renorm == CLMOE_RENORM_NONE && p->route.renorm_eps == 0.0f),
             "kept_softmax with route.renorm = %d, renorm_eps = %g", (int)p->route.renorm,
             (double)p->route.renorm_eps);
-    /* The other scores fall from slot to slot, as the routing that makes the second softmax has them. */
-    REQUIRE(log, !p->kept_softmax || p->route.score != CLMOE_SCORE_SPARSEMIXER,
-            "kept_softmax with route.score = %d", (int)p->route.score);
     REQUIRE(log, isfinite(p->route.temperature) && p->route.temperature >= 0.0f, "route.temperature = %g",
             (double)p->route.temperature);
     REQUIRE(log, dtype_is_float(p->w_dtype), "w_dtype = %d", (int)p->w_dtype);
@@ -70,7 +67,6 @@ enum clmoe_status clmoe_lora_plan(clmoe_context *ctx, const struct clmoe_lora_pa
         layer.kept_softmax = false;
         layer.route.score = CLMOE_SCORE_SOFTMAX;
         layer.route.renorm = CLMOE_RENORM_SUM;
-        layer.route.renorm_eps = 0;
     }
     layer.route.max_tokens = p->max_tokens;
     layer.route.experts = p->adapters;
