@@ -1,13 +1,17 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
-"""Prints io_goldens.h: files written by numpy and safetensors themselves, as bytes, with what they hold.
+"""Prints io_goldens.h: files written by numpy, safetensors and gguf themselves, as bytes, with what they hold.
 
-Run where numpy, ml_dtypes and safetensors are installed:  make_io_goldens.py > io_goldens.h
+Run where numpy, ml_dtypes, safetensors and gguf are installed:  make_io_goldens.py > io_goldens.h
 The tests need none of them.
 """
+import importlib.metadata
 import io
+import os
 import sys
+import tempfile
 
+import gguf
 import ml_dtypes
 import numpy as np
 import safetensors
@@ -50,10 +54,45 @@ def npy(label, array, version=(1, 0)):
     row(label, out.getvalue(), array, fortran, version)
 
 
+def gguf_file():
+    """Every type of value, a nested list, an alignment of its own, five types of tensors."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = os.path.join(folder, "g.gguf")
+        w = gguf.GGUFWriter(path, "qwen3moe")
+        w.add_custom_alignment(64)
+        w.add_uint8("v.u8", 255)
+        w.add_int8("v.i8", -128)
+        w.add_uint16("v.u16", 65535)
+        w.add_int16("v.i16", -32768)
+        w.add_uint32("qwen3moe.expert_count", 128)
+        w.add_int32("v.i32", -2**31)
+        w.add_float32("v.f32", 0.1)
+        w.add_uint64("v.u64", 2**53)
+        w.add_int64("v.i64", -2**40)
+        w.add_float64("v.f64", 0.1)
+        w.add_bool("v.bool", True)
+        w.add_string("v.string", "\u00e9\n")
+        w.add_array("v.list", [1, 2, 3])
+        w.add_array("v.texts", ["a", "", "b"])
+        w.add_array("v.nested", [[1, 2], [3]])
+        w.add_tensor("blk.0.a.weight", np.arange(6, dtype=np.float32).reshape(1, 2, 3))
+        w.add_tensor("blk.0.b.bias", np.array([1, -2, 0.5], np.float16))
+        x = np.sin(np.arange(64, dtype=np.float32)).reshape(2, 32)
+        for kind in "BF16", "Q8_0", "Q4_0":
+            number = gguf.GGMLQuantizationType[kind]
+            w.add_tensor("blk.0." + kind, gguf.quants.quantize(x, number), raw_dtype=number)
+        w.write_header_to_file()
+        w.write_kv_data_to_file()
+        w.write_tensors_to_file()
+        w.close()
+        with open(path, "rb") as f:
+            return f.read()
+
+
 def main():
     print("// SPDX-License-Identifier: MIT")
-    print("//\n// Written by make_io_goldens.py beside this file with numpy %s, ml_dtypes %s, safetensors %s." % (
-        np.__version__, ml_dtypes.__version__, safetensors.__version__))
+    print("//\n// Written by make_io_goldens.py beside this file with numpy %s, ml_dtypes %s, safetensors %s,\n// gguf %s." % (
+        np.__version__, ml_dtypes.__version__, safetensors.__version__, importlib.metadata.version("gguf")))
     print("// clang-format off\n#include \"array.h\"\n\n#include <stddef.h>")
     print("\nstatic const struct npy_golden {")
     print("    const char *label;\n    const char *file;\n    size_t file_size;\n    enum array_dtype dtype;")
@@ -97,6 +136,8 @@ def main():
     data = safetensors.numpy.save(tensors, metadata={"format": "np", "note": "a \"b\"\n\u00e9"})
     print("\n// Seven tensors and two strings of metadata; what they hold is in the test.")
     print("static const char safetensors_golden[] =\n%s;" % literal(data, "    "))
+    print("\n// What it holds is in the test.")
+    print("static const char gguf_golden[] =\n%s;" % literal(gguf_file(), "    "))
     return 0
 
 

@@ -5,9 +5,11 @@
 //
 // Linked with -Wl,--wrap= for malloc, calloc, strdup, strndup and realpath; cJSON is reached by its hooks.
 #define _XOPEN_SOURCE 700
+#include "../data/io_goldens.h"
 #include "array.h"
 #include "checkpoint.h"
 #include "config.h"
+#include "gguf.h"
 #include "npy.h"
 #include "path.h"
 #include "safetensors.h"
@@ -103,6 +105,7 @@ static void make_files(void) {
     write_file("fortran.npy", npy, sizeof(fortran) - 1);
     write_file("model.safetensors.index.json", index, sizeof(index) - 1);
     write_file("config.json", config, sizeof(config) - 1);
+    write_file("m.gguf", gguf_golden, sizeof(gguf_golden) - 1);
     write_file("old.npy", "old", 3);
     write_file("old.safetensors", "old", 3);
 }
@@ -133,6 +136,15 @@ static bool read_checkpoint(struct io_error *err) {
     const bool whole = c.count == 2;
     checkpoint_close(&c);
     return ok && whole;
+}
+
+static bool read_gguf(struct io_error *err) {
+    struct checkpoint c;
+    struct config config = {0};
+    const bool ok = checkpoint_open(in("m.gguf"), &c, err) && gguf_config(&c.ggufs[0], &config, err);
+    config_close(&config);
+    checkpoint_close(&c);
+    return ok;
 }
 
 static bool read_config(struct io_error *err) {
@@ -176,13 +188,10 @@ static const struct {
     bool (*call)(struct io_error *err);
     int least; // allocations it is known to make
 } calls[] = {
-    {"read_npy", read_npy, 1},
-    {"read_tensor", read_tensor, 10},
-    {"read_config", read_config, 8},
-    {"read_checkpoint", read_checkpoint, 20},
-    {"convert", convert, 3},
-    {"write_npy", write_npy, 3},
-    {"write_safetensors", write_safetensors, 10},
+    {"read_npy", read_npy, 1},       {"read_tensor", read_tensor, 10},
+    {"read_config", read_config, 8}, {"read_checkpoint", read_checkpoint, 20},
+    {"read_gguf", read_gguf, 60},    {"convert", convert, 3},
+    {"write_npy", write_npy, 3},     {"write_safetensors", write_safetensors, 10},
 };
 
 static bool is_old(const char *name) {
@@ -244,8 +253,8 @@ END_TEST
 
 static void remove_folder(void) {
     static const char *const names[] = {
-        "s.safetensors", "odd.safetensors", "fortran.npy",    "model.safetensors.index.json",
-        "config.json",   "old.npy",         "old.safetensors"};
+        "s.safetensors", "odd.safetensors", "fortran.npy", "model.safetensors.index.json",
+        "config.json",   "m.gguf",          "old.npy",     "old.safetensors"};
     for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); ++i)
         (void)unlink(in(names[i]));
     (void)rmdir(folder);

@@ -35,14 +35,14 @@ static unsigned sum(const void *data, size_t size) {
     return total;
 }
 
-static void check_tensor(const struct safetensors *file, const struct safetensor *t, const uint8_t *data,
+static void check_tensor(const struct safetensors *file, const struct file_tensor *t, const uint8_t *data,
                          size_t size) {
     FUZZ_REQUIRE(safetensors_find(file, t->name) == t);
     FUZZ_REQUIRE((const uint8_t *)t->data >= data + 8 && t->bytes <= size - 8);
     FUZZ_REQUIRE((size_t)((const uint8_t *)t->data - data) <= size - t->bytes);
     struct array a;
     struct io_error err = {""};
-    const bool ok = safetensors_array(file, t, &a, &err);
+    const bool ok = file_tensor_array(file->name, t, &a, &err);
     FUZZ_REQUIRE(ok == t->loadable && ok == (err.text[0] == '\0'));
     FUZZ_REQUIRE(sum(t->data, t->bytes) == (ok ? sum(a.data, a.bytes) : sum(t->data, t->bytes)));
     array_free(&a);

@@ -126,6 +126,7 @@ static void splice_word(struct input *in) {
         ">f4",
         "F8_E4M3",
         "I64",
+        "general.",
     };
     const char *word = words[below(sizeof(words) / sizeof(words[0]))];
     splice(in, below(in->size + 1), below(2) ? 0 : below(12), word, strlen(word));

@@ -18,7 +18,9 @@ Suite *io_mxfp4_suite(void);
 Suite *io_npy_suite(void);
 Suite *io_json_suite(void);
 Suite *io_safetensors_suite(void);
+Suite *io_gguf_suite(void);
 Suite *io_checkpoint_suite(void);
+Suite *io_checkpoint_gguf_suite(void);
 Suite *io_config_suite(void);
 Suite *io_file_suite(void);
 

@@ -114,7 +114,9 @@ int main(void) {
     srunner_add_suite(runner, io_npy_suite());
     srunner_add_suite(runner, io_json_suite());
     srunner_add_suite(runner, io_safetensors_suite());
+    srunner_add_suite(runner, io_gguf_suite());
     srunner_add_suite(runner, io_checkpoint_suite());
+    srunner_add_suite(runner, io_checkpoint_gguf_suite());
     srunner_add_suite(runner, io_config_suite());
     srunner_add_suite(runner, io_file_suite());
     srunner_set_fork_status(runner, CK_NOFORK); // a sanitizer's report and leaks belong to this process

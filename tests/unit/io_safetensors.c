@@ -45,13 +45,13 @@ START_TEST(reads_golden) {
         ck_assert_msg(safetensors_parse("g", bytes + shift, golden_size, &file, &err), "%s", err.text);
         ck_assert_uint_eq(file.count, COUNT_OF(golden));
         for (size_t i = 0; i < file.count; ++i) {
-            const struct safetensor *t = &file.tensors[i];
+            const struct file_tensor *t = &file.tensors[i];
             ck_assert_str_eq(t->name, golden[i].name);
             ck_assert(safetensors_find(&file, golden[i].name) == t && t->loadable);
             ck_assert(t->dtype == golden[i].dtype && t->ndim == golden[i].ndim);
             ck_assert_mem_eq(t->shape, golden[i].shape, sizeof(t->shape));
             struct array a;
-            ck_assert(safetensors_array(&file, t, &a, &err));
+            ck_assert(file_tensor_array(file.name, t, &a, &err));
             ck_assert(a.dtype == golden[i].dtype && a.bytes == t->bytes);
             ck_assert((uintptr_t)a.data % array_dtype_size(a.dtype) == 0);
             if (a.bytes) ck_assert_mem_eq(a.data, golden[i].data, a.bytes);
@@ -135,7 +135,7 @@ START_TEST(reads_other_headers) {
     ck_assert_msg(safetensors_parse("x", bytes, size, &file, &err), "row %d: %s", _i, err.text);
     ck_assert_uint_eq(file.count, good[_i].count);
     for (size_t i = 0; i < file.count; ++i) {
-        const struct safetensor *t = &file.tensors[i];
+        const struct file_tensor *t = &file.tensors[i];
         ck_assert(safetensors_find(&file, t->name) == t);
         ck_assert(t->begin + t->bytes <= good[_i].bytes);
         if (t->bytes) ck_assert(*(const uint8_t *)t->data == t->begin); // the data counts up
@@ -164,7 +164,7 @@ START_TEST(reads_type) {
     struct safetensors file;
     struct array a;
     ck_assert(safetensors_parse("x", data, size, &file, NULL));
-    ck_assert(safetensors_array(&file, &file.tensors[0], &a, NULL));
+    ck_assert(file_tensor_array(file.name, &file.tensors[0], &a, NULL));
     ck_assert(a.dtype == types[_i].dtype && a.bytes == bytes && array_count(&a) == 3);
     ck_assert_str_eq(file.tensors[0].type, types[_i].name);
     array_free(&a);
@@ -180,9 +180,9 @@ START_TEST(lists_unknown_type) {
     struct array a;
     struct io_error err = {""};
     ck_assert(safetensors_parse("x.safetensors", data, size, &file, &err));
-    const struct safetensor *t = safetensors_find(&file, "x");
+    const struct file_tensor *t = safetensors_find(&file, "x");
     ck_assert(t && !t->loadable && t->bytes == 2 && t->shape[0] == 4);
-    ck_assert(!safetensors_array(&file, t, &a, &err));
+    ck_assert(!file_tensor_array(file.name, t, &a, &err));
     CHECK_ERROR(err, "x.safetensors: tensor \"x\": dtype F4? is not supported");
     ck_assert(a.memory == ARRAY_EMPTY);
     safetensors_close(&file);
@@ -395,9 +395,9 @@ START_TEST(saves_and_opens) {
     ck_assert(safetensors_metadata(&file, "a") == NULL);
     for (size_t i = 0; i < N; ++i) {
         struct array a;
-        const struct safetensor *t = safetensors_find(&file, names[i]);
+        const struct file_tensor *t = safetensors_find(&file, names[i]);
         ck_assert_ptr_nonnull(t);
-        ck_assert(safetensors_array(&file, t, &a, &err));
+        ck_assert(file_tensor_array(file.name, t, &a, &err));
         ck_assert(a.memory == ARRAY_BORROWED); // written aligned
         ck_assert(a.dtype == golden[i].dtype && a.ndim == golden[i].ndim);
         ck_assert_mem_eq(a.shape, golden[i].shape, sizeof(a.shape));

@@ -77,16 +77,16 @@ static bool check(const struct model *m, int64_t layer, int64_t expert, const ch
     weight_name(layer, expert, name, full, sizeof full);
     const struct checkpoint_weight *const w = checkpoint_find(&m->weights, full);
     if (!w) return io_fail(err, m->weights.name, "no tensor \"%s\"", full);
-    const struct safetensor *const t = w->tensor;
+    const struct file_tensor *const t = w->tensor;
     const int64_t wanted[2] = {rows ? rows : n, n};
     const int ndim = rows ? 2 : 1;
     if (t->ndim != ndim || memcmp(t->shape, wanted, (size_t)ndim * sizeof *wanted) != 0)
-        return io_fail(err, w->shard->name, "%.100s: expected the shape %s, got %s", full,
+        return io_fail(err, w->file, "%.100s: expected the shape %s, got %s", full,
                        array_shape_text(ndim, wanted).text, array_shape_text(t->ndim, t->shape).text);
     if (!t->loadable || (t->dtype != ARRAY_F32 && t->dtype != ARRAY_F16 && t->dtype != ARRAY_BF16))
-        return io_fail(err, w->shard->name, "%.100s: expected F32, F16 or BF16, got %.20s", full, t->type);
+        return io_fail(err, w->file, "%.100s: expected F32, F16 or BF16, got %.20s", full, t->type);
     if (rows && t->dtype != m->dtype)
-        return io_fail(err, w->shard->name, "%.100s: %s, but the embedding is %s", full,
+        return io_fail(err, w->file, "%.100s: %s, but the embedding is %s", full,
                        array_dtype_name(t->dtype), array_dtype_name(m->dtype));
     return true;
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #define _POSIX_C_SOURCE 200809L
 #include "checkpoint.h"
+#include "checkpoint_gguf.h"
 #include "json.h"
 
 #include <errno.h>
@@ -28,7 +29,7 @@ static bool exists(const char *path) {
     return stat(path, &info) == 0 || errno != ENOENT; // another error shows when it is opened
 }
 
-static int compare_names(const void *a, const void *b) {
+int checkpoint_by_name(const void *a, const void *b) {
     const struct checkpoint_weight *left = a, *right = b;
     return strcmp(left->name, right->name);
 }
@@ -50,8 +51,8 @@ static bool open_single(struct checkpoint *c, const char *folder, struct io_erro
     c->weights = calloc(shard->count + 1, sizeof(*c->weights));
     if (!c->weights) return io_fail(err, folder, "out of memory for %zu tensors", shard->count);
     for (size_t i = 0; i < shard->count; ++i) {
-        const struct safetensor *t = &shard->tensors[i];
-        c->weights[c->count++] = (struct checkpoint_weight){t->name, shard, t}; // sorted already
+        const struct file_tensor *t = &shard->tensors[i];
+        c->weights[c->count++] = (struct checkpoint_weight){t->name, shard->name, t}; // sorted already
     }
     return true;
 }
@@ -122,14 +123,14 @@ static bool open_places(struct checkpoint *c, const char *folder, const char *pa
         const bool first = i == 0 || strcmp(places[i - 1].file, places[i].file) != 0;
         if (first && !open_shard(c, folder, places[i].file, err)) return false;
         const struct safetensors *shard = &c->shards[c->shard_count - 1];
-        const struct safetensor *t = safetensors_find(shard, places[i].tensor);
+        const struct file_tensor *t = safetensors_find(shard, places[i].tensor);
         if (!t) {
             return io_fail(err, path, "weight_map: \"%.100s\" is not in \"%.100s\"", places[i].tensor,
                            places[i].file);
         }
-        c->weights[c->count++] = (struct checkpoint_weight){t->name, shard, t};
+        c->weights[c->count++] = (struct checkpoint_weight){t->name, shard->name, t};
     }
-    qsort(c->weights, c->count, sizeof(*c->weights), compare_names);
+    qsort(c->weights, c->count, sizeof(*c->weights), checkpoint_by_name);
     return true;
 }
 
@@ -159,15 +160,20 @@ static bool open_folder(struct checkpoint *c, const char *folder, const char *si
     return io_fail(err, folder, "holds neither " SINGLE_FILE " nor " INDEX_FILE);
 }
 
-bool checkpoint_open(const char *folder, struct checkpoint *out, struct io_error *err) {
-    *out = (struct checkpoint){0};
+static bool open_files(struct checkpoint *c, const char *folder, struct io_error *err) {
     char *single = join(folder, SINGLE_FILE);
     char *index = join(folder, INDEX_FILE);
-    out->name = strdup(folder);
-    const bool ok = single && index && out->name ? open_folder(out, folder, single, index, err)
-                                                 : io_fail(err, folder, "out of memory");
+    const bool ok =
+        single && index ? open_folder(c, folder, single, index, err) : io_fail(err, folder, "out of memory");
     free(single);
     free(index);
+    return ok;
+}
+
+bool checkpoint_open(const char *path, struct checkpoint *out, struct io_error *err) {
+    *out = (struct checkpoint){.name = strdup(path)};
+    if (!out->name) return io_fail(err, path, "out of memory");
+    const bool ok = gguf_is_path(path) ? checkpoint_open_gguf(out, path, err) : open_files(out, path, err);
     if (!ok) checkpoint_close(out);
     return ok;
 }
@@ -176,7 +182,10 @@ void checkpoint_close(struct checkpoint *c) {
     if (!c) return;
     for (size_t i = 0; i < c->shard_count; ++i)
         safetensors_close(&c->shards[i]);
+    for (size_t i = 0; i < c->gguf_count; ++i)
+        gguf_close(&c->ggufs[i]);
     free(c->shards);
+    free(c->ggufs);
     free(c->weights);
     free(c->name);
     *c = (struct checkpoint){0};
@@ -185,12 +194,12 @@ void checkpoint_close(struct checkpoint *c) {
 const struct checkpoint_weight *checkpoint_find(const struct checkpoint *c, const char *name) {
     if (c->count == 0) return NULL;
     const struct checkpoint_weight key = {.name = name};
-    return bsearch(&key, c->weights, c->count, sizeof(*c->weights), compare_names);
+    return bsearch(&key, c->weights, c->count, sizeof(*c->weights), checkpoint_by_name);
 }
 
 bool checkpoint_array(const struct checkpoint *c, const char *name, struct array *out, struct io_error *err) {
     *out = (struct array){0};
     const struct checkpoint_weight *weight = checkpoint_find(c, name);
     if (!weight) return io_fail(err, c->name, "no tensor \"%.100s\" among %zu", name, c->count);
-    return safetensors_array(weight->shard, weight->tensor, out, err);
+    return file_tensor_array(weight->file, weight->tensor, out, err);
 }

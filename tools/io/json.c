@@ -48,6 +48,15 @@ static size_t utf8_length(const unsigned char *c, size_t left) {
     return length;
 }
 
+bool json_is_text(const char *text, size_t size) {
+    for (size_t at = 0; at < size;) {
+        const size_t length = text[at] ? utf8_length((const unsigned char *)text + at, size - at) : 0;
+        if (length == 0) return false;
+        at += length;
+    }
+    return true;
+}
+
 // From the opening quote to behind the closing one.
 static bool scan_string(struct scan *s) {
     const size_t start = s->at++;
@@ -101,16 +110,16 @@ static int compare_keys(const void *a, const void *b) {
     return strcmp(*left, *right);
 }
 
-// Depth is limited by the scan, and with it this recursion.
-static bool check_keys(const struct scan *s, const cJSON *parent) {
+// Depth is limited by whoever made the tree, and with it this recursion.
+bool json_unique_keys(const char *name, const char *part, const cJSON *parent, struct io_error *err) {
     size_t count = 0;
     for (const cJSON *item = parent->child; item; item = item->next, ++count) {
-        if (item->child && !check_keys(s, item)) return false;
+        if (item->child && !json_unique_keys(name, part, item, err)) return false;
     }
     if (!cJSON_IsObject(parent) || count < 2) return true;
 
     const char **keys = malloc(count * sizeof(*keys));
-    if (!keys) return io_fail(s->err, s->name, "%sout of memory", s->part);
+    if (!keys) return io_fail(err, name, "%sout of memory", part);
     size_t n = 0;
     for (const cJSON *item = parent->child; item; item = item->next)
         keys[n++] = item->string;
@@ -118,7 +127,7 @@ static bool check_keys(const struct scan *s, const cJSON *parent) {
     bool ok = true;
     for (size_t i = 1; i < count && ok; ++i) {
         if (strcmp(keys[i - 1], keys[i]) == 0)
-            ok = io_fail(s->err, s->name, "%skey \"%.100s\" is given twice", s->part, keys[i]);
+            ok = io_fail(err, name, "%skey \"%.100s\" is given twice", part, keys[i]);
     }
     free(keys);
     return ok;
@@ -149,7 +158,7 @@ static bool check_tree(struct scan *s, const cJSON *root) {
     if (!cJSON_IsObject(root)) {
         return io_fail(s->err, s->name, "%sexpected an object, got %s", s->part, json_show(root).text);
     }
-    return check_keys(s, root);
+    return json_unique_keys(s->name, s->part, root, s->err);
 }
 
 cJSON *json_parse(const char *name, const char *text, size_t size, const struct json_limits *limits,

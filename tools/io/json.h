@@ -33,6 +33,12 @@ cJSON *json_parse(const char *name, const char *text, size_t size, const struct 
 // the range, as a double no longer tells them apart. NULL is no number.
 bool json_integer(const cJSON *item, int64_t min, int64_t max, int64_t *value);
 
+// True when no object in the tree has a key twice; else the error says which. `part` is json_limits'.
+bool json_unique_keys(const char *name, const char *part, const cJSON *parent, struct io_error *err);
+
+// True when the bytes can be a string of a tree: UTF-8 without NUL.
+bool json_is_text(const char *text, size_t size);
+
 // A value as an error shows it: `"text"`, `3.5`, `true`, `null`, `a list`, `an object`, `nothing` for NULL.
 struct json_text {
     char text[64];

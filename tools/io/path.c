@@ -39,8 +39,8 @@ static bool refuse(const char *argument, struct io_error *err) {
 static bool read_tensor(const char *path, const char *tensor, struct array *out, struct io_error *err) {
     struct safetensors file;
     if (!safetensors_open(path, &file, err)) return false;
-    const struct safetensor *t = safetensors_find(&file, tensor);
-    bool ok = t && safetensors_array(&file, t, out, err);
+    const struct file_tensor *t = safetensors_find(&file, tensor);
+    bool ok = t && file_tensor_array(file.name, t, out, err);
     if (ok) {
         array_adopt_map(out, &file.map);
     } else if (!t && file.count > 0) {

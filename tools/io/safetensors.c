@@ -43,7 +43,7 @@ static bool find_header(const char *name, const uint8_t *bytes, size_t size, siz
     return true;
 }
 
-static bool read_type(const struct context *c, const cJSON *item, struct safetensor *t) {
+static bool read_type(const struct context *c, const cJSON *item, struct file_tensor *t) {
     if (!cJSON_IsString(item)) {
         return io_fail(c->err, c->name, "tensor \"%.100s\": dtype: expected a string, got %s", t->name,
                        json_show(item).text);
@@ -53,7 +53,7 @@ static bool read_type(const struct context *c, const cJSON *item, struct safeten
     return true;
 }
 
-static bool read_shape(const struct context *c, const cJSON *item, struct safetensor *t) {
+static bool read_shape(const struct context *c, const cJSON *item, struct file_tensor *t) {
     if (!cJSON_IsArray(item)) {
         return io_fail(c->err, c->name, "tensor \"%.100s\": shape: expected a list, got %s", t->name,
                        json_show(item).text);
@@ -73,7 +73,7 @@ static bool read_shape(const struct context *c, const cJSON *item, struct safete
     return true;
 }
 
-static bool read_offsets(const struct context *c, const cJSON *item, struct safetensor *t) {
+static bool read_offsets(const struct context *c, const cJSON *item, struct file_tensor *t) {
     if (!cJSON_IsArray(item) || cJSON_GetArraySize(item) != 2) {
         return io_fail(c->err, c->name, "tensor \"%.100s\": data_offsets: expected [begin, end]", t->name);
     }
@@ -102,8 +102,8 @@ static bool read_offsets(const struct context *c, const cJSON *item, struct safe
     return true;
 }
 
-static bool read_tensor(const struct context *c, const cJSON *item, struct safetensor *t) {
-    *t = (struct safetensor){.name = item->string};
+static bool read_tensor(const struct context *c, const cJSON *item, struct file_tensor *t) {
+    *t = (struct file_tensor){.name = item->string};
     if (!cJSON_IsObject(item)) {
         return io_fail(c->err, c->name, "tensor \"%.100s\": expected an object, got %s", t->name,
                        json_show(item).text);
@@ -142,22 +142,11 @@ static bool read_metadata(const struct context *c, const cJSON *item) {
     return true;
 }
 
-static int compare_places(const void *a, const void *b) {
-    const struct safetensor *left = a, *right = b;
-    if (left->begin != right->begin) return left->begin < right->begin ? -1 : 1;
-    return (left->bytes > right->bytes) - (left->bytes < right->bytes);
-}
-
-static int compare_names(const void *a, const void *b) {
-    const struct safetensor *left = a, *right = b;
-    return strcmp(left->name, right->name);
-}
-
 // The tensors, sorted by place, must follow one another from the first byte of the data to the last.
 static bool check_places(const struct context *c, const struct safetensors *file) {
     size_t end = 0;
     for (size_t i = 0; i < file->count; ++i) {
-        const struct safetensor *t = &file->tensors[i];
+        const struct file_tensor *t = &file->tensors[i];
         if (t->begin < end) {
             return io_fail(c->err, c->name,
                            "tensor \"%.100s\": begins at byte %zu, inside \"%.100s\" that ends at %zu",
@@ -189,9 +178,9 @@ static bool read_tensors(const struct context *c, struct safetensors *file) {
             ++file->count;
         }
     }
-    qsort(file->tensors, file->count, sizeof(*file->tensors), compare_places);
+    qsort(file->tensors, file->count, sizeof(*file->tensors), file_tensor_by_place);
     if (!check_places(c, file)) return false;
-    qsort(file->tensors, file->count, sizeof(*file->tensors), compare_names);
+    qsort(file->tensors, file->count, sizeof(*file->tensors), file_tensor_by_name);
     return true;
 }
 
@@ -237,22 +226,10 @@ void safetensors_close(struct safetensors *file) {
     *file = (struct safetensors){0};
 }
 
-const struct safetensor *safetensors_find(const struct safetensors *file, const char *name) {
-    if (file->count == 0) return NULL;
-    const struct safetensor key = {.name = name};
-    return bsearch(&key, file->tensors, file->count, sizeof(*file->tensors), compare_names);
+const struct file_tensor *safetensors_find(const struct safetensors *file, const char *name) {
+    return file_tensor_find(file->tensors, file->count, name);
 }
 
 const char *safetensors_metadata(const struct safetensors *file, const char *key) {
     return cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(file->metadata, key));
-}
-
-bool safetensors_array(const struct safetensors *file, const struct safetensor *tensor, struct array *out,
-                       struct io_error *err) {
-    *out = (struct array){0};
-    if (!tensor->loadable) {
-        return io_fail(err, file->name, "tensor \"%.100s\": dtype %.40s is not supported", tensor->name,
-                       tensor->type);
-    }
-    return array_view(file->name, tensor->dtype, tensor->ndim, tensor->shape, tensor->data, out, err);
 }

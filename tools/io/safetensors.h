@@ -15,8 +15,8 @@
 #ifndef CLMOE_TOOLS_IO_SAFETENSORS_H
 #define CLMOE_TOOLS_IO_SAFETENSORS_H
 
-#include "array.h"
 #include "map.h"
+#include "tensor.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -26,24 +26,12 @@
 
 struct cJSON;
 
-struct safetensor {
-    const char *name;              // UTF-8, any characters but NUL
-    const char *type;              // as the file says, "BF16"
-    bool loadable;                 // `type` is one of ours, and `dtype` says which
-    enum array_dtype dtype;        //
-    int ndim;                      //
-    int64_t shape[ARRAY_MAX_DIMS]; //
-    size_t begin;                  // from the start of the data section
-    size_t bytes;                  //
-    const void *data;              // not always aligned for `dtype`: safetensors_array() sees to it
-};
-
 // An open file. Everything in it lives until safetensors_close(). `{0}` is a valid, closed one.
 // Thread-safety: reading is safe from every thread; opening and closing belong to one.
 struct safetensors {
-    char *name;                 // the path, for messages
-    size_t count;               //
-    struct safetensor *tensors; // sorted by name in byte order
+    char *name;                  // the path, for messages
+    size_t count;                //
+    struct file_tensor *tensors; // sorted by name in byte order
     const struct cJSON
         *metadata;        // the object `__metadata__`, its children are strings; NULL when there is none
     struct cJSON *header; // owns the strings above
@@ -61,15 +49,10 @@ bool safetensors_open(const char *path, struct safetensors *out, struct io_error
 void safetensors_close(struct safetensors *file);
 
 // By exact name; NULL when there is none.
-const struct safetensor *safetensors_find(const struct safetensors *file, const char *name);
+const struct file_tensor *safetensors_find(const struct safetensors *file, const char *name);
 
 // A string of `__metadata__`; NULL when there is none.
 const char *safetensors_metadata(const struct safetensors *file, const char *key);
-
-// The array of a tensor: ARRAY_BORROWED from the open file where aligned, else an owned copy. array_free()
-// it. An error when its type is not one of ours.
-bool safetensors_array(const struct safetensors *file, const struct safetensor *tensor, struct array *out,
-                       struct io_error *err);
 
 // Writes a file of `count` arrays, or leaves what was there (output.h). Data begins at a multiple of 8 bytes,
 // wide types first, so that every tensor is aligned. Names must be valid UTF-8, distinct and not
