@@ -55,8 +55,8 @@ class Goldens(command.CommandTest):
                   "--weights", "w.npy", *options)
         return load_safetensors(self.path("y.safetensors"))["y"]
 
-    def check_moe(self, folder, golden, dtype, *options):
-        y = self.run_moe(folder, "%s/golden.safetensors:%s.x" % (folder, dtype), *options)
+    def check_moe(self, folder, golden, dtype, *options, model=None):
+        y = self.run_moe(model or folder, "%s/golden.safetensors:%s.x" % (folder, dtype), *options)
         exact, own = golden["f32.y"], golden[dtype + ".y"]
         self.assertEqual((y.dtype, y.shape), (dtype, exact.shape))
         self.check_routing(golden, "f32")
@@ -129,7 +129,7 @@ class Variants(Goldens):
         for family, reason in (("qwen2_moe", "decoder_sparse_step"), ("qwen3_moe", "mlp_only_layers"),
                                ("deepseek_v2", "first_k_dense_replace"), ("deepseek_v3", "first_k_dense_replace"),
                                ("glm4_moe", "first_k_dense_replace"), ("glm4_moe_lite", "mlp_layer_types"),
-                               ("dots1", "first_k_dense_replace"), ("llama4", "moe_layers"),
+                               ("dots1", "first_k_dense_replace"), ("llama4", "text_config: moe_layers"),
                                ("jamba", "expert_layer_period"), ("ernie4_5_moe", "moe_layer_start_index"),
                                ("lfm2_moe", "num_dense_layers"), ("nemotron_h", "layers_block_type")):
             with self.subTest(family=family):

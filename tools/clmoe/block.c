@@ -16,6 +16,12 @@ struct search {
     struct io_error *err;
 };
 
+/* What weights may be, by the names of types in either format. */
+static const struct {
+    const char *type;
+    enum clmoe_dtype dtype;
+} weight_types[] = {{"F32", CLMOE_F32}, {"F16", CLMOE_F16}, {"BF16", CLMOE_BF16}, {"Q8_0", CLMOE_Q8_0}};
+
 struct tensor_name {
     char text[256];
 };
@@ -63,20 +69,37 @@ static bool is_float(enum array_dtype dtype) {
     return dtype == ARRAY_F32 || dtype == ARRAY_F16 || dtype == ARRAY_BF16;
 }
 
-static bool check_shape(const struct search *s, const char *name, const struct array *array, int ndim,
-                        const int64_t *shape) {
-    bool same = array->ndim == ndim;
+static bool check_shape(const struct search *s, const char *name, int ndim, const int64_t *shape,
+                        int wanted_ndim, const int64_t *wanted) {
+    bool same = ndim == wanted_ndim;
     for (int d = 0; d < ndim && same; d++)
-        same = array->shape[d] == shape[d];
-    return same ||
-           io_fail(s->err, s->checkpoint->name, "\"%.100s\" has shape %s, expected %s by config.json", name,
-                   array_shape_text(array->ndim, array->shape).text, array_shape_text(ndim, shape).text);
+        same = shape[d] == wanted[d];
+    return same || io_fail(s->err, s->checkpoint->name, "\"%.100s\" has shape %s, expected %s by %s", name,
+                           array_shape_text(ndim, shape).text, array_shape_text(wanted_ndim, wanted).text,
+                           s->description->source);
 }
 
-/* One tensor of a given shape, of a type that the device takes. */
+static bool find_type(const struct search *s, const struct file_tensor *t, enum clmoe_dtype *dtype) {
+    for (size_t i = 0; i < sizeof weight_types / sizeof *weight_types; i++) {
+        *dtype = weight_types[i].dtype;
+        if (strcmp(weight_types[i].type, t->type) == 0) return true;
+    }
+    return io_fail(s->err, s->checkpoint->name, "\"%.100s\" holds %.40s, expected F32, F16, BF16 or Q8_0",
+                   t->name, t->type);
+}
+
+static const struct file_tensor *find_tensor(const struct search *s, const char *name) {
+    const struct checkpoint_weight *const weight = checkpoint_find(s->checkpoint, name);
+    if (weight) return weight->tensor;
+    io_error_set(s->err, s->checkpoint->name, "no tensor \"%.100s\" among %zu", name, s->checkpoint->count);
+    return NULL;
+}
+
+/* One tensor of a given shape, of a type that activations may have. */
 static bool take(const struct search *s, const char *name, int ndim, const int64_t *shape,
                  struct array *array) {
-    if (!checkpoint_array(s->checkpoint, name, array, s->err) || !check_shape(s, name, array, ndim, shape))
+    if (!checkpoint_array(s->checkpoint, name, array, s->err) ||
+        !check_shape(s, name, array->ndim, array->shape, ndim, shape))
         return false;
     return is_float(array->dtype) ||
            io_fail(s->err, s->checkpoint->name, "\"%.100s\" holds %s, expected f32, f16 or bf16", name,
@@ -84,22 +107,22 @@ static bool take(const struct search *s, const char *name, int ndim, const int64
 }
 
 /* All weights of the experts share one type. */
-static bool same_dtype(struct search *s, const char *name, enum array_dtype dtype) {
+static bool same_dtype(struct search *s, const char *name, enum clmoe_dtype dtype) {
     if (s->has_dtype && dtype != s->block->dtype)
         return io_fail(s->err, s->checkpoint->name, "\"%.100s\" holds %s, but other experts' weights %s",
-                       name, array_dtype_name(dtype), array_dtype_name(s->block->dtype));
+                       name, clmoe_dtype_name(dtype), clmoe_dtype_name(s->block->dtype));
     s->block->dtype = dtype;
     s->has_dtype = true;
     return true;
 }
 
-static bool make_matrix(struct search *s, int which, int32_t n_arrays, int64_t rows, int64_t columns,
+static bool make_matrix(struct search *s, int which, int32_t n_data, int64_t rows, int64_t columns,
                         enum clmoe_w_order order) {
     struct matrix *const m = &s->block->matrices[which];
     *m = (struct matrix){.rows = rows, .columns = columns, .order = order};
-    m->arrays = calloc((size_t)n_arrays, sizeof *m->arrays);
-    if (!m->arrays) return io_fail(s->err, s->checkpoint->name, "out of memory");
-    m->n_arrays = n_arrays;
+    m->data = calloc((size_t)n_data, sizeof *m->data);
+    if (!m->data) return io_fail(s->err, s->checkpoint->name, "out of memory");
+    m->n_data = n_data;
     return true;
 }
 
@@ -109,27 +132,42 @@ static bool find_mxfp4(struct search *s, int which, const char *name, int64_t ro
                              scales = tensor_name(s, name, 0, "_scales");
     const int64_t shape[] = {s->block->experts, rows, columns / MXFP4_BLOCK, MXFP4_BLOCK_BYTES};
     struct matrix *const m = &s->block->matrices[which];
+    const struct file_tensor *const b = find_tensor(s, blocks.text), *const c = find_tensor(s, scales.text);
     if (columns % MXFP4_BLOCK)
         return io_fail(s->err, s->checkpoint->name, "\"%.100s\": rows of %lld do not make blocks of %d",
                        blocks.text, (long long)columns, MXFP4_BLOCK);
-    if (!make_matrix(s, which, 1, rows, columns, CLMOE_W_ENK) ||
-        !checkpoint_array(s->checkpoint, blocks.text, &m->arrays[0], s->err) ||
-        !checkpoint_array(s->checkpoint, scales.text, &m->scales, s->err) ||
-        !check_shape(s, blocks.text, &m->arrays[0], 4, shape) ||
-        !check_shape(s, scales.text, &m->scales, 3, shape))
+    if (!make_matrix(s, which, 1, rows, columns, CLMOE_W_ENK) || !b || !c ||
+        !check_shape(s, blocks.text, b->ndim, b->shape, 4, shape) ||
+        !check_shape(s, scales.text, c->ndim, c->shape, 3, shape))
         return false;
-    if (m->arrays[0].dtype != ARRAY_U8 || m->scales.dtype != ARRAY_U8)
-        return io_fail(s->err, s->checkpoint->name, "\"%.100s\" and its scales hold %s and %s, expected u8",
-                       blocks.text, array_dtype_name(m->arrays[0].dtype), array_dtype_name(m->scales.dtype));
-    return same_dtype(s, blocks.text, ARRAY_BF16);
+    if (strcmp(b->type, "U8") != 0 || strcmp(c->type, "U8") != 0)
+        return io_fail(s->err, s->checkpoint->name,
+                       "\"%.100s\" and its scales hold %.40s and %.40s, expected U8", blocks.text, b->type,
+                       c->type);
+    m->data[0] = b->data;
+    m->scales = c->data;
+    return same_dtype(s, blocks.text, CLMOE_BF16);
 }
 
-/* [E, d0, d1] or the same rows as [E*d0, d1]. */
-static bool find_stacked(struct search *s, const char *name, int64_t d0, int64_t d1, struct array *array) {
-    const int64_t experts = s->block->experts, shape[] = {experts, d0, d1}, flat[] = {experts * d0, d1};
-    const struct checkpoint_weight *const weight = checkpoint_find(s->checkpoint, name);
-    const bool is_flat = weight && weight->tensor->ndim == 2;
-    return take(s, name, is_flat ? 2 : 3, is_flat ? flat : shape, array) && same_dtype(s, name, array->dtype);
+/* [E, d0, d1] or the same rows as [E*d0, d1]; or with `apart` [d0, d1]. */
+static bool find_data(struct search *s, const char *name, bool apart, const int64_t *shape,
+                      enum clmoe_w_order order, const void **data) {
+    const int64_t stacked[] = {s->block->experts, shape[0], shape[1]},
+                  flat[] = {stacked[0] * shape[0], shape[1]};
+    const struct file_tensor *const t = find_tensor(s, name);
+    enum clmoe_dtype dtype;
+    if (!t ||
+        !check_shape(s, name, t->ndim, t->shape, apart || t->ndim == 2 ? 2 : 3,
+                     apart          ? shape
+                     : t->ndim == 2 ? flat
+                                    : stacked) ||
+        !find_type(s, t, &dtype))
+        return false;
+    if (order == CLMOE_W_EKN && !t->loadable)
+        return io_fail(s->err, s->checkpoint->name, "\"%.100s\": blocks of %.40s with the order ekn", name,
+                       t->type);
+    *data = t->data;
+    return same_dtype(s, name, dtype);
 }
 
 static bool find_matrix(struct search *s, int which, const char *name, int64_t rows, int64_t columns,
@@ -139,12 +177,8 @@ static bool find_matrix(struct search *s, int which, const char *name, int64_t r
     if (!exists(s, name, "") && exists(s, name, "_blocks")) return find_mxfp4(s, which, name, rows, columns);
     if (!make_matrix(s, which, apart ? s->block->experts : 1, rows, columns, order)) return false;
     struct matrix *const m = &s->block->matrices[which];
-    for (int32_t e = 0; e < m->n_arrays; e++) {
-        const struct tensor_name n = tensor_name(s, name, e, "");
-        if (!apart) return find_stacked(s, n.text, shape[0], shape[1], &m->arrays[0]);
-        if (!take(s, n.text, 2, shape, &m->arrays[e]) || !same_dtype(s, n.text, m->arrays[e].dtype))
-            return false;
-    }
+    for (int32_t e = 0; e < m->n_data; e++)
+        if (!find_data(s, tensor_name(s, name, e, "").text, apart, shape, order, &m->data[e])) return false;
     return true;
 }
 
@@ -193,8 +227,8 @@ static bool find_vector(const struct search *s, enum description_key key, int64_
     if (!name) return true;
     const struct tensor_name full = tensor_name(s, name, 0, "");
     if (!checkpoint_array(s->checkpoint, full.text, &array, s->err)) return false;
-    const bool ok =
-        (ndim == 1 && is_vector(&array, shape[0])) || check_shape(s, full.text, &array, ndim, shape);
+    const bool ok = (ndim == 1 && is_vector(&array, shape[0])) ||
+                    check_shape(s, full.text, array.ndim, array.shape, ndim, shape);
     const bool done = ok && array_to_f32(full.text, &array, out, s->err);
     array_free(&array);
     if (!done) return false;
@@ -204,20 +238,58 @@ static bool find_vector(const struct search *s, enum description_key key, int64_
     return true;
 }
 
-/* A weight that every token uses. */
+/* Gate's and up's [E, I] side by side, as one matrix of both has its bias. */
+static bool join_biases(struct search *s, const struct array *gate, const struct array *up,
+                        struct array *out) {
+    const int64_t experts = gate->shape[0], inter = gate->shape[1], shape[] = {experts, 2 * inter};
+    const size_t row = (size_t)inter * sizeof(float);
+    if (!array_alloc(s->checkpoint->name, ARRAY_F32, 2, shape, out, s->err)) return false;
+    for (int64_t e = 0; e < experts; e++) {
+        char *const to = (char *)out->data + 2 * (size_t)e * row;
+        memcpy(to, (const char *)gate->data + (size_t)e * row, row);
+        memcpy(to + row, (const char *)up->data + (size_t)e * row, row);
+    }
+    return true;
+}
+
+/* As the weights are: of one matrix, or of gate and up. */
+static bool find_bias1(struct search *s, const struct family *f) {
+    const struct description *const d = s->description;
+    const bool apart = s->block->glu == CLMOE_GLU_APART;
+    struct array gate = {0}, up = {0};
+    if (description_text(d, apart ? D_GATE_UP_BIAS : D_GATE_BIAS, 0) &&
+        !description_text(d, apart ? D_GATE_BIAS : D_GATE_UP_BIAS, 0))
+        return io_fail(s->err, d->file, "%s_proj_bias: expected with %s_proj, not with %s_proj",
+                       apart ? "gate_up" : "gate", apart ? "gate_up" : "gate", apart ? "gate" : "gate_up");
+    if (!apart)
+        return find_vector(s, D_GATE_UP_BIAS, f->glu == CLMOE_GLU_NONE ? f->inter : 2 * f->inter,
+                           &s->block->bias1);
+    if (!description_text(d, D_GATE_BIAS, 0)) return true;
+    if (!description_text(d, D_UP_BIAS, 0)) return no_name(s, D_UP_BIAS);
+    const bool ok = find_vector(s, D_GATE_BIAS, f->inter, &gate) &&
+                    find_vector(s, D_UP_BIAS, f->inter, &up) && join_biases(s, &gate, &up, &s->block->bias1);
+    array_free(&gate);
+    array_free(&up);
+    return ok;
+}
+
+/* A weight that every token uses. A single row may be a vector. */
 static bool find_dense(struct search *s, enum description_key key, int64_t rows, int64_t columns,
-                       struct array *array) {
+                       struct stored *out) {
     const int64_t shape[] = {rows, columns};
     struct dense *const dense = &s->block->dense;
     const char *name;
     choose(s, key, &name);
     if (!name) return no_name(s, key);
     const struct tensor_name full = tensor_name(s, name, 0, "");
-    if (!take(s, full.text, 2, shape, array)) return false;
-    if (s->has_dense && array->dtype != dense->dtype)
-        return io_fail(s->err, s->checkpoint->name, "\"%.100s\" holds %s, but other dense weights %s",
-                       full.text, array_dtype_name(array->dtype), array_dtype_name(dense->dtype));
-    dense->dtype = array->dtype;
+    const struct file_tensor *const t = find_tensor(s, full.text);
+    if (!t) return false;
+    const bool is_row = rows == 1 && t->ndim == 1;
+    *out = (struct stored){.tensor = t, .rows = rows, .columns = columns};
+    if (!check_shape(s, full.text, t->ndim, t->shape, is_row ? 1 : 2, is_row ? &columns : shape) ||
+        !find_type(s, t, &out->dtype))
+        return false;
+    dense->dtype = t->loadable && (!s->has_dense || out->dtype == dense->dtype) ? out->dtype : CLMOE_F32;
     s->has_dense = true;
     return true;
 }
@@ -267,42 +339,23 @@ bool block_find(const struct checkpoint *checkpoint, const struct description *d
         !take(&s, tensor_name(&s, router, 0, "").text, 2, router_shape, &block->router) ||
         !find_experts(&s, family))
         return false;
-    const int64_t rows = family->glu == CLMOE_GLU_NONE ? family->inter : 2 * family->inter;
-    const int64_t width = family_width(family);
-    for (int m = 0; m < N_MATRICES; m++)
-        block->matrices[m].bytes =
-            (size_t)(block->matrices[m].rows * block->matrices[m].columns) * array_dtype_size(block->dtype);
-    if (block->glu == CLMOE_GLU_APART && description_text(description, D_GATE_UP_BIAS, 0))
-        return io_fail(err, description->file,
-                       "gate_up_proj_bias: expected with gate_up_proj, not with gate_proj");
+    for (int m = 0; m < N_MATRICES; m++) {
+        struct matrix *const matrix = &block->matrices[m];
+        matrix->bytes = (size_t)clmoe_dtype_bytes(block->dtype, matrix->rows * matrix->columns);
+    }
     return find_vector(&s, D_ROUTER_BIAS, 0, &block->router_bias) &&
-           find_vector(&s, D_SELECT_BIAS, 0, &block->select_bias) &&
-           find_vector(&s, D_GATE_UP_BIAS, rows, &block->bias1) &&
-           find_vector(&s, D_DOWN_BIAS, width, &block->bias2) &&
+           find_vector(&s, D_SELECT_BIAS, 0, &block->select_bias) && find_bias1(&s, family) &&
+           find_vector(&s, D_DOWN_BIAS, family_width(family), &block->bias2) &&
            (!family->latent || find_latent(&s, family)) && (!family->shared || find_shared(&s, family));
 }
 
 void block_free(struct block *block) {
-    struct dense *const d = &block->dense;
-    struct array *const arrays[] = {&block->router,
-                                    &block->router_bias,
-                                    &block->select_bias,
-                                    &block->bias1,
-                                    &block->bias2,
-                                    &d->latent_in,
-                                    &d->latent_out,
-                                    &d->gate,
-                                    &d->up,
-                                    &d->down,
-                                    &d->shared_gate};
+    struct array *const arrays[] = {&block->router, &block->router_bias, &block->select_bias, &block->bias1,
+                                    &block->bias2};
     for (size_t i = 0; i < sizeof arrays / sizeof *arrays; i++)
         array_free(arrays[i]);
-    for (int m = 0; m < N_MATRICES; m++) {
-        for (int32_t i = 0; i < block->matrices[m].n_arrays; i++)
-            array_free(&block->matrices[m].arrays[i]);
-        array_free(&block->matrices[m].scales);
-        free(block->matrices[m].arrays);
-    }
+    for (int m = 0; m < N_MATRICES; m++)
+        free(block->matrices[m].data);
     *block = (struct block){0};
 }
 
@@ -317,16 +370,14 @@ static void transpose(const char *from, char *to, int64_t d0, int64_t d1, size_t
 }
 
 const void *matrix_expert(const struct matrix *m, int32_t expert, enum clmoe_w_order order, void *scratch) {
-    const size_t e = (size_t)expert;
-    if (m->scales.data) {
-        const size_t n = m->scales.bytes / (size_t)m->scales.shape[0];
-        mxfp4_to_bf16((const uint8_t *)m->arrays[0].data + e * n * MXFP4_BLOCK_BYTES,
-                      (const uint8_t *)m->scales.data + e * n, n, scratch);
+    const size_t e = (size_t)expert, elements = (size_t)(m->rows * m->columns);
+    if (m->scales) {
+        const size_t n = elements / MXFP4_BLOCK;
+        mxfp4_to_bf16((const uint8_t *)m->data[0] + e * n * MXFP4_BLOCK_BYTES, m->scales + e * n, n, scratch);
         return scratch;
     }
-    const char *const data =
-        m->n_arrays > 1 ? m->arrays[e].data : (const char *)m->arrays[0].data + e * m->bytes;
+    const char *const data = m->n_data > 1 ? m->data[e] : (const char *)m->data[0] + e * m->bytes;
     if (m->order == order) return data;
-    transpose(data, scratch, m->columns, m->rows, array_dtype_size(m->arrays[0].dtype));
+    transpose(data, scratch, m->columns, m->rows, m->bytes / elements);
     return scratch;
 }

@@ -13,20 +13,27 @@ enum { W1, W1_UP, W2, N_MATRICES };
 
 /* One weight matrix of every expert: [rows, columns] or, by order, [columns, rows]. */
 struct matrix {
-    struct array *arrays; /* one array of all experts, or an array for each expert      */
-    struct array scales;  /* of MXFP4, where `arrays` is one array of its blocks         */
-    int32_t n_arrays;     /* 0: there is no such matrix                                  */
+    const void **data;     /* where all experts lie, or each of them                   */
+    const uint8_t *scales; /* of MXFP4, where `data` is where all of its blocks lie     */
+    int32_t n_data;        /* 0: there is no such matrix                                */
     int64_t rows, columns;
     enum clmoe_w_order order;
     size_t bytes; /* of one expert, decoded */
 };
 
-/* What every token uses, all of one dtype. */
+/* A matrix as the checkpoint has it; {0} for none. */
+struct stored {
+    const struct file_tensor *tensor;
+    enum clmoe_dtype dtype;
+    int64_t rows, columns;
+};
+
+/* What every token uses. */
 struct dense {
-    enum array_dtype dtype;
-    struct array latent_in, latent_out; /* [Z, H], [H, Z], or none */
-    struct array gate, up, down;        /* of shared experts: [S, H] or none, [S, H], [H, S]; or none */
-    struct array shared_gate;           /* [1, H], or none */
+    enum clmoe_dtype dtype;              /* of all of it, or f32 where it has several, or blocks */
+    struct stored latent_in, latent_out; /* [Z, H], [H, Z], or none */
+    struct stored gate, up, down;        /* of shared experts: [S, H] or none, [S, H], [H, S]; or none */
+    struct stored shared_gate;           /* [1, H], or none */
 };
 
 struct block {
@@ -34,7 +41,7 @@ struct block {
     struct array router;                   /* [E, H]                                */
     struct array router_bias, select_bias; /* [E] f32, or none                      */
     struct array bias1, bias2;             /* [E, R] f32, [E, H] f32, or none       */
-    enum array_dtype dtype;                /* of the experts' weights               */
+    enum clmoe_dtype dtype;                /* of the experts' weights               */
     enum clmoe_glu glu;                    /* of W1, and W1_UP if there is one      */
     struct matrix matrices[N_MATRICES];
     struct dense dense;

@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 #include "description.h"
 #include "families.h"
+#include "io/gguf.h"
 #include "io/json.h"
 #include "io/map.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #define MAX_CHAIN 8 /* entries from "common" to the family: more are a circle of "like" */
@@ -18,6 +20,19 @@ static const char *const key_names[] = {DESCRIPTION_KEYS(X)};
 #define X(name, text, meaning) meaning,
 static const char *const key_meanings[] = {DESCRIPTION_KEYS(X)};
 #undef X
+
+/* Where a table is, and what its families are called by. */
+static const struct form {
+    const char *table, *type, *source;
+} hub = {"families.json", "model_type", "config.json"},
+  gguf = {"architectures.json", "general.architecture", "its metadata"};
+
+static cJSON *parse_table(const struct form *form, struct io_error *err) {
+    const struct families_file *file = families_files;
+    while (strcmp(file->path, form->table) != 0)
+        file++;
+    return json_parse(file->path, file->text, strlen(file->text), &limits, err);
+}
 
 /* The entries that describe a family, the most special one first. */
 struct chain {
@@ -84,16 +99,18 @@ static const cJSON *find_family(const struct description *d, const char *name) {
     return strcmp(name, "common") == 0 ? NULL : cJSON_GetObjectItemCaseSensitive(d->table, name);
 }
 
-const char *description_families(void) {
-    static char text[1024];
-    const struct families_file *const file = families_files;
-    cJSON *const table = json_parse(file->path, file->text, strlen(file->text), &limits, NULL);
+/* All names of a table but "common", as "mixtral, olmoe, ...". */
+struct names {
+    char text[1024];
+};
+static struct names list_families(const cJSON *table) {
+    struct names names = {""};
     size_t used = 0;
-    for (const cJSON *item = table ? table->child : NULL; item && used < sizeof text; item = item->next)
+    for (const cJSON *item = table->child; item && used < sizeof names.text; item = item->next)
         if (strcmp(item->string, "common") != 0)
-            used += (size_t)snprintf(text + used, sizeof text - used, "%s%s", used ? ", " : "", item->string);
-    cJSON_Delete(table);
-    return text;
+            used += (size_t)snprintf(names.text + used, sizeof names.text - used, "%s%s", used ? ", " : "",
+                                     item->string);
+    return names;
 }
 
 /* Follows "like" from `entry` on; "common" comes last. */
@@ -106,10 +123,19 @@ static bool find_chain(const struct description *d, const cJSON *entry, struct c
         if (!like) break;
         entry = cJSON_IsString(like) ? find_family(d, like->valuestring) : NULL;
         if (!entry || chain->n == MAX_CHAIN - 1)
-            return io_fail(err, d->file, "like: expected one of %s, got %s", description_families(),
+            return io_fail(err, d->file, "like: expected one of %s, got %s", list_families(d->table).text,
                            json_show(like).text);
     }
     chain->entries[chain->n++] = cJSON_GetObjectItemCaseSensitive(d->table, "common");
+    return true;
+}
+
+static bool enter_object(struct description *d, const cJSON *item, const char *name, struct io_error *err) {
+    const size_t bytes = strlen(d->config.name) + strlen(name) + 3;
+    d->place = malloc(bytes);
+    if (!d->place) return io_fail(err, d->config.name, "out of memory");
+    snprintf(d->place, bytes, "%s: %s", d->config.name, name);
+    d->config = (struct config){d->place, (cJSON *)item};
     return true;
 }
 
@@ -122,8 +148,7 @@ static bool enter(struct description *d, const struct chain *chain, struct io_er
     if (!cJSON_IsString(within))
         return io_fail(err, d->file, "within: expected a key of config.json, got %s", json_show(within).text);
     const cJSON *const item = config_find(&d->config, within->valuestring);
-    if (cJSON_IsObject(item)) d->config.root = (cJSON *)item;
-    return true;
+    return !cJSON_IsObject(item) || enter_object(d, item, within->valuestring, err);
 }
 
 static bool check_required(const struct description *d, struct io_error *err) {
@@ -161,33 +186,56 @@ static bool read_own(struct description *d, const char *options, struct io_error
     return d->own != NULL;
 }
 
-static const cJSON *find_type(struct description *d, struct io_error *err) {
-    if (!config_string(&d->config, "model_type", &d->name, err)) return NULL;
+static const cJSON *find_type(struct description *d, const struct form *form, struct io_error *err) {
+    if (!config_string(&d->config, form->type, &d->name, err)) return NULL;
     const cJSON *const entry = find_family(d, d->name);
     if (!entry)
-        io_error_set(
-            err, d->config.name,
-            "model_type: \"%.60s\" is not known; --options can describe it, with at least experts and "
-            "inter, or like and one of %s",
-            d->name, description_families());
+        io_error_set(err, d->config.name,
+                     "%s: \"%.60s\" is not known; --options can describe it, with at least experts and "
+                     "inter, or like and one of %s",
+                     form->type, d->name, list_families(d->table).text);
     return entry;
 }
 
-bool description_open(const struct config *config, const char *options, int64_t layer, struct description *d,
+static bool read_metadata(const char *path, struct config *config, struct io_error *err) {
+    struct gguf file;
+    if (!gguf_open(path, &file, err)) return false;
+    const bool ok = gguf_config(&file, config, err);
+    gguf_close(&file);
+    return ok;
+}
+
+/* In metadata, an architecture's keys begin with its name. */
+static bool enter_architecture(struct description *d, struct io_error *err) {
+    const char *name;
+    if (!config_string(&d->config, gguf.type, &name, err)) return false;
+    const cJSON *const item = cJSON_GetObjectItemCaseSensitive(d->config.root, name);
+    return enter_object(d, item, name, err);
+}
+
+bool description_open(const char *path, const char *options, int64_t layer, struct description *d,
                       struct io_error *err) {
-    const char *const text = families_files[0].text;
+    const bool is_gguf = gguf_is_path(path);
+    const struct form *const form = is_gguf ? &gguf : &hub;
     struct chain chain;
-    *d = (struct description){.file = families_files[0].path, .config = *config, .layer = layer};
-    d->table = json_parse(d->file, text, strlen(text), &limits, err);
-    if (!d->table || (options && !read_own(d, options, err))) return false;
-    const cJSON *const entry = options ? d->own : find_type(d, err);
-    if (!entry || !find_chain(d, entry, &chain, err) || !enter(d, &chain, err)) return false;
+    *d = (struct description){.file = form->table, .source = form->source, .layer = layer};
+    d->table = parse_table(form, err);
+    if (!d->table || (options && !read_own(d, options, err)) ||
+        !(is_gguf ? read_metadata : config_open)(path, &d->whole, err))
+        return false;
+    d->config = d->whole;
+    const cJSON *const entry = options ? d->own : find_type(d, form, err);
+    if (!entry || !find_chain(d, entry, &chain, err) ||
+        !(is_gguf ? enter_architecture(d, err) : enter(d, &chain, err)))
+        return false;
     while (chain.n > 0)
         if (!set_entry(d, chain.entries[--chain.n], err)) return false;
     return check_required(d, err) && check_names(d, err);
 }
 
 void description_close(struct description *d) {
+    config_close(&d->whole);
+    free(d->place);
     cJSON_Delete(d->own);
     cJSON_Delete(d->table);
     *d = (struct description){0};
@@ -270,20 +318,18 @@ const char *description_text(const struct description *d, enum description_key k
     return cJSON_IsArray(value) ? cJSON_GetStringValue(cJSON_GetArrayItem(value, i)) : NULL;
 }
 
-/* All entries of the table, in a line each. */
-static void print_families(void) {
-    const struct families_file *const file = families_files;
-    cJSON *const table = json_parse(file->path, file->text, strlen(file->text), &limits, NULL);
-    for (const cJSON *item = table ? table->child : NULL; item; item = item->next) {
+/* All entries of a table, in a line each. */
+static void print_families(const cJSON *table) {
+    for (const cJSON *item = table->child; item; item = item->next) {
         char *const text = cJSON_PrintUnformatted(item);
         printf("  \"%s\": %s\n", item->string, text ? text : "");
         cJSON_free(text);
     }
-    cJSON_Delete(table);
 }
 
-void description_help(void) {
-    printf("\nfamilies, by model_type in config.json:\n  %s\n\n", description_families());
+static void print_help(const cJSON *families, const cJSON *architectures) {
+    printf("\nfamilies, by model_type in config.json:\n  %s\n", list_families(families).text);
+    printf("and by general.architecture in a GGUF file:\n  %s\n\n", list_families(architectures).text);
     fputs("--options FILE describes another family, or changes one: a JSON object of the keys below.\n"
           "  {\"like\": \"deepseek_v3\", \"n_group\": 1, \"scale\": [\"$router_scale\", 2.5]}\n"
           "\"like\" names the family that has what FILE has not. A value is a number, a text, true or\n"
@@ -295,8 +341,18 @@ void description_help(void) {
           "adds keys, and refuses values that are not listed. The families in this form; what is\n"
           "nowhere else is in \"common\":\n",
           stdout);
-    print_families();
+    print_families(families);
+    puts("The architectures of GGUF files, where KEY is one of the metadata without the architecture's\n"
+         "name in front:");
+    print_families(architectures);
     puts("Keys:");
     for (int k = 0; k < D_COUNT; k++)
         printf("  %-18s %s\n", key_names[k], key_meanings[k]);
+}
+
+void description_help(void) {
+    cJSON *const families = parse_table(&hub, NULL), *const architectures = parse_table(&gguf, NULL);
+    if (families && architectures) print_help(families, architectures);
+    cJSON_Delete(families);
+    cJSON_Delete(architectures);
 }

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MIT
  * The description of a model family: options of its expert blocks and names of their tensors, by key. It is
- * an entry of families.json, or a file of the user's in the same form.
+ * an entry of families.json, by model_type in config.json; or of architectures.json, by general.architecture
+ * in a GGUF file's metadata, which then stands for config.json below; or a file of the user's in the same
+ * form.
  *
  * A key that the entry lacks is looked up in the entry that its key "like" names, and at last in the entry
  * "common". "cases" changes an entry by values of config.json: {"cases": {"topk_method": {"greedy":
@@ -19,7 +21,7 @@
 /* X(NAME, "name", "what it is"): all keys but "like" and "cases". What stands in the help of `clmoe moe`. */
 #define DESCRIPTION_KEYS(X)                                                                                  \
     X(WITHIN, "within",                                                                                      \
-      "the object of config.json that has the \"$\" keys, if it is there (\"text_config\")")                 \
+      "the object of config.json that has the \"$\" keys, if it is there (\"text_config\"); not for GGUF")   \
     X(LAYERS, "layers", "how many layers: a number, or a list of that length")                               \
     X(FIRST, "first", "layers below it have no experts")                                                     \
     X(LAST, "last", "nor do layers above it; -1: no such layers")                                            \
@@ -60,7 +62,9 @@
     X(GATE_PROJ, "gate_proj", "a tensor for each expert, or without {E} one of all")                         \
     X(UP_PROJ, "up_proj", "the same")                                                                        \
     X(DOWN_PROJ, "down_proj", "the same")                                                                    \
-    X(GATE_UP_BIAS, "gate_up_proj_bias", "[E, 2I]")                                                          \
+    X(GATE_UP_BIAS, "gate_up_proj_bias", "[E, 2I], beside gate_up_proj")                                     \
+    X(GATE_BIAS, "gate_proj_bias", "[E, I], beside gate_proj")                                               \
+    X(UP_BIAS, "up_proj_bias", "the same")                                                                   \
     X(DOWN_BIAS, "down_proj_bias", "[E, H]")                                                                 \
     X(LATENT_IN, "latent_in", "[Z, H]")                                                                      \
     X(LATENT_OUT, "latent_out", "[H, Z]")                                                                    \
@@ -73,19 +77,21 @@
 enum description_key { DESCRIPTION_KEYS(X) D_COUNT };
 #undef X
 
-/* Nothing in it is owned but `table` and `own`. */
 struct description {
-    const char *name;             /* "mixtral", or the user's file        */
-    const char *file;             /* of literals, for messages            */
-    cJSON *table, *own;           /* families.json, and the user's file   */
-    struct config config;         /* config.json, or the object within it */
-    int64_t layer;                /* which value of lists counts          */
-    const cJSON *values[D_COUNT]; /* NULL where nothing has the key       */
+    const char *name;             /* "mixtral", or the user's file                         */
+    const char *file;             /* of literals, for messages                             */
+    const char *source;           /* of sizes, for messages: "config.json", "its metadata" */
+    cJSON *table, *own;           /* a table of families, and the user's file              */
+    struct config whole;          /* config.json, or metadata                              */
+    struct config config;         /* the object within it that has the keys; not owned     */
+    char *place;                  /* its name                                              */
+    int64_t layer;                /* which value of lists counts                           */
+    const cJSON *values[D_COUNT]; /* NULL where nothing has the key                        */
 };
 
-/* Describes `config`, by `options` (a file) if not NULL, else by model_type. `{0}` and a failed one can be
- * closed. `config` must outlive the description. */
-bool description_open(const struct config *config, const char *options, int64_t layer, struct description *d,
+/* Describes the model of `path`, a config.json or a GGUF file: by `options` (a file) if not NULL, else by its
+ * type. `{0}` and a failed one can be closed. */
+bool description_open(const char *path, const char *options, int64_t layer, struct description *d,
                       struct io_error *err);
 void description_close(struct description *d);
 
@@ -111,9 +117,6 @@ bool description_flag_or(const struct description *d, enum description_key key, 
 
 /* The i-th alternative of a text such as a tensor's name; NULL behind the last. */
 const char *description_text(const struct description *d, enum description_key key, int i);
-
-/* All names of the table but "common", as "mixtral, olmoe, ...". */
-const char *description_families(void);
 
 /* Prints how to write a description. */
 void description_help(void);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT
- * families.json, embedded. */
+ * families.json and architectures.json, embedded. */
 #ifndef CLMOE_TOOLS_FAMILIES_H
 #define CLMOE_TOOLS_FAMILIES_H
 

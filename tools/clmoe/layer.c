@@ -42,9 +42,9 @@ static enum clmoe_status plan_moe(struct layer *l) {
         .w_order = l->weights.order,
         .glu = l->weights.glu,
         .act = f->act,
-        .shared_experts = {.inter = d->up.data ? d->up.shape[0] : 0,
-                           .glu = d->gate.data ? CLMOE_GLU_APART : CLMOE_GLU_NONE,
-                           .gate = d->shared_gate.data != NULL},
+        .shared_experts = {.inter = d->up.rows,
+                           .glu = d->gate.tensor ? CLMOE_GLU_APART : CLMOE_GLU_NONE,
+                           .gate = d->shared_gate.tensor != NULL},
         .gamma_on_input = f->gamma_on_input,
         .bias1 = b->bias1.data != NULL,
         .bias2 = b->bias2.data != NULL,
@@ -102,6 +102,16 @@ static enum clmoe_status enqueue_router(struct layer *l, const struct clmoe_moe_
                               : status;
 }
 
+/* The bias of gate and up lies as if they were one matrix. */
+static void split_bias(const struct weights *w, struct clmoe_moe_args *args) {
+    const int64_t columns = w->bias1.shape[1];
+    args->bias1.shape[1] = columns / 2;
+    args->bias1.stride[0] = columns;
+    args->bias1.stride[1] = 1;
+    args->bias1_up = args->bias1;
+    args->bias1_up.offset += (uint64_t)clmoe_dtype_bytes(CLMOE_F32, columns / 2);
+}
+
 /* Tokens first..first+n-1. */
 static enum clmoe_status enqueue_call(struct layer *l, int64_t first, int64_t n) {
     const struct weights *const w = &l->weights;
@@ -120,6 +130,7 @@ static enum clmoe_status enqueue_call(struct layer *l, int64_t first, int64_t n)
                                   .w2 = w->parts[W2],
                                   .n_w = w->n_parts};
     enum clmoe_status status = CLMOE_OK;
+    if (w->glu == CLMOE_GLU_APART && w->bias1.mem) split_bias(w, &args);
     if (l->own_router) {
         args.ids = some_rows(&l->ids, first, n);
         args.gamma = some_rows(&l->gamma, first, n);
@@ -179,7 +190,7 @@ int layer_run(struct session *s, const struct family *family, const struct block
     l.own_router = block->router.dtype != x->dtype;
     l.routing = routing || l.own_router;
     session_dtype(x->dtype, &l.x_dtype);
-    const bool pack = clmoe_matmul_wants_packing(s->ctx) &&
+    const bool pack = clmoe_matmul_wants_packing(s->ctx) && block->dtype != CLMOE_Q8_0 &&
                       l.tokens * family->route.topk >= (int64_t)PACK_ROWS * family->route.experts;
     *results = (struct layer_results){0};
     int code = weights_upload(s, block, per_buffer, pack, &l.weights);

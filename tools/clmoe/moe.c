@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT
  * clmoe moe: the expert block of one layer of a model, from its checkpoint as it lies on the Hugging Face
- * hub. */
+ * hub: a folder, or a GGUF file. */
 #include "files.h"
+#include "io/gguf.h"
 #include "layer.h"
 
 #include <stdio.h>
@@ -13,7 +14,6 @@ struct job {
     const char *device, *model, *path, *options;
     bool bf16;
     int64_t layer, per_buffer;
-    struct config config;
     struct description description;
     struct family family;
     struct array x;
@@ -22,18 +22,16 @@ struct job {
     struct result results[N_OUTPUTS];
 };
 
-static bool read_config(struct job *job, const struct config *config, struct io_error *error) {
-    return description_open(config, job->options, job->layer, &job->description, error) &&
-           family_read(&job->description, &job->family, error);
-}
-
 static int read_family(struct job *job) {
     char path[4096];
     struct io_error error;
-    const int length = snprintf(path, sizeof path, "%s/config.json", job->model);
+    const char *const file = gguf_is_path(job->model) ? "" : "/config.json";
+    const int length = snprintf(path, sizeof path, "%s%s", job->model, file);
     if (length < 0 || (size_t)length >= sizeof path)
         return command_fail(&job->usage, EXIT_USAGE, "--model: the path is too long");
-    if (config_open(path, &job->config, &error) && read_config(job, &job->config, &error)) return -1;
+    if (description_open(path, job->options, job->layer, &job->description, &error) &&
+        family_read(&job->description, &job->family, &error))
+        return -1;
     return command_fail(&job->usage, EXIT_USAGE, "%s", error.text);
 }
 
@@ -86,7 +84,8 @@ int command_moe(int argc, char **argv) {
     struct job job = {.layer = -1,
                       .results = {{.option = "--output"}, {.option = "--ids"}, {.option = "--weights"}}};
     const struct option_row options[] = {
-        {"model", OPTION_TEXT, &job.model, 0, 0, NULL, "DIR  with config.json and safetensors (required)"},
+        {"model", OPTION_TEXT, &job.model, 0, 0, NULL,
+         "DIR|FILE.gguf  DIR has config.json and safetensors (required)"},
         {"layer", OPTION_INT, &job.layer, 0, INT32_MAX, NULL, "L  which layer, from 0 (required)"},
         {"input", OPTION_TEXT, &job.path, 0, 0, NULL, "F  [T, H] or [B, T, H], f32, f16 or bf16 (required)"},
         {"output", OPTION_TEXT, &job.results[OUTPUT].path, 0, 0, NULL, "F  write the same shape (required)"},
@@ -119,7 +118,6 @@ int command_moe(int argc, char **argv) {
     block_free(&job.block);
     checkpoint_close(&job.checkpoint);
     description_close(&job.description);
-    config_close(&job.config);
     array_free(&job.x);
     free_results(job.results, N_OUTPUTS);
     return code >= 0 ? code : EXIT_OK;

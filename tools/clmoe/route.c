@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT
- * clmoe route: router logits to expert ids and weights, by the rule of a model's config.json. */
+ * clmoe route: router logits to expert ids and weights, by the rule of a model's config.json or GGUF file. */
 #include "family.h"
 #include "files.h"
 #include "session.h"
@@ -17,11 +17,9 @@ struct job {
 };
 
 static int read_config(struct job *job) {
-    struct config config;
     struct io_error error;
-    struct description d = {0};
-    const bool ok = config_open(job->config, &config, &error) &&
-                    description_open(&config, job->options, job->layer, &d, &error) &&
+    struct description d;
+    const bool ok = description_open(job->config, job->options, job->layer, &d, &error) &&
                     family_route(&d, &job->params, &error);
     int code = ok ? -1 : command_fail(&job->usage, EXIT_USAGE, "%s", error.text);
     if (ok && job->params.bias && !job->bias_path)
@@ -30,7 +28,6 @@ static int read_config(struct job *job) {
     if (ok && !job->params.bias && job->bias_path)
         code = command_fail(&job->usage, EXIT_USAGE, "--bias: %s has no selection bias", d.name);
     description_close(&d);
-    config_close(&config);
     return code;
 }
 
@@ -136,11 +133,12 @@ static int work(struct job *job) {
 int command_route(int argc, char **argv) {
     struct job job = {.results = {{.option = "--ids"}, {.option = "--weights"}, {.option = "--counts"}}};
     const struct option_row options[] = {
-        {"config", OPTION_TEXT, &job.config, 0, 0, NULL, "FILE  the model's config.json (required)"},
+        {"config", OPTION_TEXT, &job.config, 0, 0, NULL,
+         "FILE  the model's config.json or FILE.gguf (required)"},
         {"options", OPTION_TEXT, &job.options, 0, 0, NULL,
          "FILE  describes the model's family, as JSON; see clmoe moe --help"},
         {"layer", OPTION_INT, &job.layer, 0, INT32_MAX, NULL,
-         "L  which value of lists in config.json counts; default: 0"},
+         "L  which value of lists in FILE counts; default: 0"},
         {"bias", OPTION_TEXT, &job.bias_path, 0, 0, NULL,
          "F  [E] e_score_correction_bias, where the model has one"},
         {"ids", OPTION_TEXT, &job.results[IDS].path, 0, 0, NULL, "F  write [..., k] i32 (required)"},
@@ -152,7 +150,7 @@ int command_route(int argc, char **argv) {
     job.usage = (struct usage){
         .name = "route",
         .summary = "Chooses the experts of each token from its logits [..., E] and weighs them, as the model "
-                   "of a\nHugging Face config.json does.",
+                   "of a\nHugging Face config.json or of a GGUF file does.",
         .operands = "LOGITS.npy",
         .min_operands = 1,
         .max_operands = 1,

@@ -209,14 +209,20 @@ int session_upload(struct session *s, const struct array *array, struct clmoe_te
         return command_fail(s->usage, EXIT_USAGE, "an array of %s with %d dimensions cannot go to the device",
                             array_dtype_name(array->dtype), array->ndim);
     const int64_t one = 1;
-    const int code =
+    int code =
         session_buffer(s, dtype, array->ndim ? array->ndim : 1, array->ndim ? array->shape : &one, tensor);
     if (code >= 0 || array->bytes == 0) return code;
-    const cl_int err =
-        clEnqueueWriteBuffer(s->queue, tensor->mem, CL_TRUE, 0, array->bytes, array->data, 0, NULL, NULL);
-    if (err == CL_SUCCESS) return -1;
-    session_release(tensor);
-    return command_fail(s->usage, EXIT_FAILED, "clEnqueueWriteBuffer: OpenCL error %d", (int)err);
+    code = session_write(s, array->data, array->bytes, 0, tensor);
+    if (code >= 0) session_release(tensor);
+    return code;
+}
+
+int session_write(struct session *s, const void *data, size_t bytes, size_t at,
+                  const struct clmoe_tensor *tensor) {
+    const cl_int err = clEnqueueWriteBuffer(s->queue, tensor->mem, CL_TRUE, at, bytes, data, 0, NULL, NULL);
+    return err == CL_SUCCESS
+               ? -1
+               : command_fail(s->usage, EXIT_FAILED, "clEnqueueWriteBuffer: OpenCL error %d", (int)err);
 }
 
 int session_download(struct session *s, const struct clmoe_tensor *tensor, struct array *array) {

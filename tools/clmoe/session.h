@@ -67,6 +67,10 @@ int session_scalar(const struct usage *usage, const char *option, enum array_dty
  * becomes [1]). Returns -1, or an exit code. The caller releases tensor->mem. */
 int session_upload(struct session *s, const struct array *array, struct clmoe_tensor *tensor);
 
+/* Writes `bytes` of host memory to a buffer, from its byte `at` on. Returns -1, or an exit code. */
+int session_write(struct session *s, const void *data, size_t bytes, size_t at,
+                  const struct clmoe_tensor *tensor);
+
 /* An uninitialised device buffer. */
 int session_buffer(struct session *s, enum clmoe_dtype dtype, int ndim, const int64_t *shape,
                    struct clmoe_tensor *tensor);

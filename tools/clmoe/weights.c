@@ -26,7 +26,7 @@ static int largest(struct session *s, const struct block *b, const struct weight
                    uint64_t *bytes) {
     *bytes = 0;
     for (int m = 0; m < N_MATRICES; m++) {
-        if (b->matrices[m].n_arrays == 0) continue;
+        if (b->matrices[m].n_data == 0) continue;
         if (b->matrices[m].bytes > *bytes) *bytes = b->matrices[m].bytes;
         if (!pack || m == W1_UP) continue;
         int64_t shape[4];
@@ -56,7 +56,7 @@ static int split(struct session *s, const struct block *b, int64_t per_buffer, b
     *each = fit < (uint64_t)b->experts ? (int32_t)fit : b->experts;
     w->n_parts = (b->experts + *each - 1) / *each;
     for (int m = 0; m < N_MATRICES; m++) {
-        if (b->matrices[m].n_arrays == 0) continue;
+        if (b->matrices[m].n_data == 0) continue;
         w->parts[m] = calloc((size_t)w->n_parts, sizeof *w->parts[m]);
         if (!w->parts[m]) return command_fail(s->usage, EXIT_FAILED, "out of memory");
     }
@@ -71,13 +71,9 @@ static int upload_part(struct session *s, const struct matrix *m, int32_t first,
     void *const scratch = malloc(m->bytes);
     int code = scratch ? session_buffer(s, w->dtype, 3, shape, part)
                        : command_fail(s->usage, EXIT_FAILED, "out of memory");
-    for (int32_t e = 0; e < n && code < 0; e++) {
-        const cl_int err =
-            clEnqueueWriteBuffer(s->queue, part->mem, CL_TRUE, (size_t)e * m->bytes, m->bytes,
-                                 matrix_expert(m, first + e, w->order, scratch), 0, NULL, NULL);
-        if (err != CL_SUCCESS)
-            code = command_fail(s->usage, EXIT_FAILED, "clEnqueueWriteBuffer: OpenCL error %d", (int)err);
-    }
+    for (int32_t e = 0; e < n && code < 0; e++)
+        code = session_write(s, matrix_expert(m, first + e, w->order, scratch), m->bytes,
+                             (size_t)e * m->bytes, part);
     free(scratch);
     return code;
 }
@@ -112,40 +108,92 @@ static int pack_part(struct session *s, const struct block *b, const struct weig
 /* Stacked weights go up as they lie if all have one order. */
 static enum clmoe_w_order common_order(const struct block *b) {
     for (int m = 0; m < N_MATRICES; m++)
-        if (b->matrices[m].n_arrays && b->matrices[m].order != CLMOE_W_EKN) return CLMOE_W_ENK;
+        if (b->matrices[m].n_data && b->matrices[m].order != CLMOE_W_EKN) return CLMOE_W_ENK;
     return CLMOE_W_EKN;
 }
 
+/* A matrix in blocks becomes f32 on the device. */
+static int unpack(struct session *s, const struct stored *m, const struct clmoe_tensor *blocks,
+                  struct clmoe_tensor *tensor) {
+    const struct clmoe_quant_params p = {.mode = CLMOE_QUANT_UNPACK,
+                                         .max_rows = m->rows,
+                                         .n = m->columns,
+                                         .plain = tensor->dtype,
+                                         .block = m->dtype};
+    const struct clmoe_quant_args args = {.x = *tensor, .q = *blocks};
+    clmoe_plan *plan = NULL;
+    enum clmoe_status status = clmoe_quant_plan(s->ctx, &p, &plan);
+    if (status == CLMOE_OK) status = clmoe_quant_enqueue(plan, s->queue, &args, 0, NULL, NULL);
+    if (status == CLMOE_OK && clFinish(s->queue) != CL_SUCCESS) status = CLMOE_E_OPENCL;
+    clmoe_plan_destroy(&plan);
+    return status == CLMOE_OK ? -1 : session_fail(s, status, "unpacking");
+}
+
+static int upload_blocks(struct session *s, const struct stored *m, struct clmoe_tensor *tensor) {
+    const int64_t shape[] = {m->rows, m->columns};
+    struct clmoe_tensor blocks = {0};
+    int code = session_buffer(s, m->dtype, 2, shape, &blocks);
+    if (code < 0) code = session_write(s, m->tensor->data, m->tensor->bytes, 0, &blocks);
+    if (code < 0) code = session_buffer(s, CLMOE_F32, 2, shape, tensor);
+    if (code < 0) code = unpack(s, m, &blocks, tensor);
+    session_release(&blocks);
+    return code;
+}
+
+/* A matrix that every token uses, in the dtype that all of them get. */
+static int upload_stored(struct session *s, const struct stored *m, enum clmoe_dtype dtype,
+                         struct clmoe_tensor *tensor) {
+    const int64_t shape[] = {m->rows, m->columns};
+    struct array array = {0}, f32 = {0};
+    struct io_error error;
+    if (!m->tensor->loadable) return upload_blocks(s, m, tensor);
+    int code = -1;
+    if (!array_view(m->tensor->name, m->tensor->dtype, 2, shape, m->tensor->data, &array, &error) ||
+        (m->dtype != dtype && !array_to_f32(m->tensor->name, &array, &f32, &error)))
+        code = command_fail(s->usage, EXIT_FAILED, "%s", error.text);
+    if (code < 0) code = session_upload(s, f32.data ? &f32 : &array, tensor);
+    array_free(&array);
+    array_free(&f32);
+    return code;
+}
+
+static int upload_dense(struct session *s, const struct dense *d, struct weights *w) {
+    const bool gated = d->gate.tensor != NULL;
+    const struct {
+        const struct stored *matrix;
+        struct clmoe_tensor *tensor;
+    } matrices[] = {
+        {&d->latent_in, &w->latent_in},     {&d->latent_out, &w->latent_out},
+        {&d->down, &w->shared_w2},          {gated ? &d->gate : &d->up, &w->shared_w1},
+        {&d->shared_gate, &w->shared_gate}, {gated ? &d->up : &d->gate, &w->shared_w1_up},
+    };
+    int code = -1;
+    w->dense_dtype = d->dtype;
+    for (size_t i = 0; i < sizeof matrices / sizeof *matrices && code < 0; i++)
+        if (matrices[i].matrix->tensor)
+            code = upload_stored(s, matrices[i].matrix, d->dtype, matrices[i].tensor);
+    return code;
+}
+
 static int upload_arrays(struct session *s, const struct block *b, struct weights *w) {
-    const struct dense *const d = &b->dense;
     const struct {
         const struct array *array;
         struct clmoe_tensor *tensor;
-    } arrays[] = {
-        {&b->router, &w->router},
-        {&b->router_bias, &w->router_bias},
-        {&b->select_bias, &w->select_bias},
-        {&b->bias1, &w->bias1},
-        {&b->bias2, &w->bias2},
-        {&d->latent_in, &w->latent_in},
-        {&d->latent_out, &w->latent_out},
-        {d->gate.data ? &d->gate : &d->up, &w->shared_w1},
-        {d->gate.data ? &d->up : &d->gate, &w->shared_w1_up},
-        {&d->down, &w->shared_w2},
-        {&d->shared_gate, &w->shared_gate},
-    };
+    } arrays[] = {{&b->router, &w->router},
+                  {&b->router_bias, &w->router_bias},
+                  {&b->select_bias, &w->select_bias},
+                  {&b->bias1, &w->bias1},
+                  {&b->bias2, &w->bias2}};
     int code = -1;
-    session_dtype(d->dtype, &w->dense_dtype);
     for (size_t i = 0; i < sizeof arrays / sizeof *arrays && code < 0; i++)
         if (arrays[i].array->data) code = session_upload(s, arrays[i].array, arrays[i].tensor);
-    return code;
+    return code < 0 ? upload_dense(s, &b->dense, w) : code;
 }
 
 int weights_upload(struct session *s, const struct block *b, int64_t per_buffer, bool pack,
                    struct weights *w) {
     int32_t each = 0;
-    *w = (struct weights){.glu = b->glu, .order = common_order(b)};
-    session_dtype(b->dtype, &w->dtype);
+    *w = (struct weights){.glu = b->glu, .order = common_order(b), .dtype = b->dtype};
     int code = upload_arrays(s, b, w);
     if (code < 0) code = split(s, b, per_buffer, pack, w, &each);
     for (int32_t i = 0; i < w->n_parts && code < 0; i++) {

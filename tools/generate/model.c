@@ -86,8 +86,8 @@ static bool check(const struct model *m, int64_t layer, int64_t expert, const ch
     if (!t->loadable || (t->dtype != ARRAY_F32 && t->dtype != ARRAY_F16 && t->dtype != ARRAY_BF16))
         return io_fail(err, w->file, "%.100s: expected F32, F16 or BF16, got %.20s", full, t->type);
     if (rows && t->dtype != m->dtype)
-        return io_fail(err, w->file, "%.100s: %s, but the embedding is %s", full,
-                       array_dtype_name(t->dtype), array_dtype_name(m->dtype));
+        return io_fail(err, w->file, "%.100s: %s, but the embedding is %s", full, array_dtype_name(t->dtype),
+                       array_dtype_name(m->dtype));
     return true;
 }
 

@@ -60,7 +60,7 @@ static bool read_type(struct gguf_cursor *c, struct file_tensor *t) {
     if (!array_shape_count(t->ndim, t->shape, &count))
         return io_fail(c->err, c->name, "tensor \"%.100s\": shape %s: too many elements", t->name,
                        shape.text);
-    t->type = type ? type->name : "of an unknown number";
+    t->type = type ? type->name : "a type of no known number";
     if (!type) return true;
     const int64_t row = t->ndim > 0 ? t->shape[t->ndim - 1] : 1;
     if (row % type->block)
