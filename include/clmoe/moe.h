@@ -88,6 +88,8 @@ struct clmoe_moe_params {
     enum clmoe_dtype
         x_dtype; /* of x, y, residual, shared, router and logits: CLMOE_F32, CLMOE_F16, CLMOE_BF16 */
     enum clmoe_dtype w_dtype;     /* of w1 and w2: the same or CLMOE_Q8_0 */
+    int mixed;                    /* 1: w_dtype is that of w1 alone, as in most GGUF files */
+    enum clmoe_dtype w2_dtype;    /* of w2 where mixed, else 0 */
     enum clmoe_dtype mid_dtype;   /* of what passes between stages; CLMOE_F32 by default */
     enum clmoe_dtype bias_dtype;  /* of bias1, bias2 and router_bias */
     enum clmoe_dtype dense_dtype; /* of down, up, shared_w1, shared_w2 and shared_gate: as x_dtype */
@@ -149,8 +151,8 @@ struct clmoe_moe_args {
 
 /* Errors: as for the stages; also sizes beyond 2^61 for max_tokens * k * (Z + I), 2^58 for
  * max_tokens * (H + Z + S) with a latent size or shared_experts, 2^59 for max_tokens * k * (r + the larger
- * one of Z and I, 2I with up rows) with adapters; shared and shared_experts both; gated layers with
- * adapters.glu NONE or the reverse; unreduced or identity with what they exclude. */
+ * one of Z and I, 2I with up rows) with adapters; w2_dtype without mixed; shared and shared_experts both;
+ * gated layers with adapters.glu NONE or the reverse; unreduced or identity with what they exclude. */
 CLMOE_API enum clmoe_status clmoe_moe_plan(clmoe_context *ctx, const struct clmoe_moe_params *params,
                                            clmoe_plan **plan);
 CLMOE_API enum clmoe_status clmoe_moe_enqueue(clmoe_plan *plan, cl_command_queue queue,

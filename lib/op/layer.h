@@ -18,7 +18,7 @@ struct layer_params {
     int32_t experts, topk;        /* those with weights; slots of a token */
     int64_t in, mid, out, latent; /* latent: 0 for none */
     /* x_dtype: also of y, residual, shared and router; dense_dtype: of down, up and the shared experts */
-    enum clmoe_dtype x_dtype, w_dtype, mid_dtype, bias_dtype, dense_dtype;
+    enum clmoe_dtype x_dtype, w1_dtype, w2_dtype, mid_dtype, bias_dtype, dense_dtype;
     enum clmoe_moe_source source;
     struct clmoe_route_params route; /* complete; unused with CLMOE_MOE_IDS */
     bool kept_softmax;               /* another softmax over the k weights of a token */

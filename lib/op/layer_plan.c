@@ -188,7 +188,7 @@ static enum clmoe_status add_path(clmoe_plan *layer, int64_t tokens, enum clmoe_
         .in = layer_expert_in(p),
         .out = p->mid,
         .x_dtype = layer_expert_dtype(p),
-        .w_dtype = p->w_dtype,
+        .w_dtype = p->w1_dtype,
         .y_dtype = p->mid_dtype,
         .bias_dtype = p->bias_dtype,
         .w_order = p->w_order,
@@ -206,6 +206,7 @@ static enum clmoe_status add_path(clmoe_plan *layer, int64_t tokens, enum clmoe_
     params.in = p->mid;
     params.out = layer_expert_out(p);
     params.x_dtype = p->mid_dtype;
+    params.w_dtype = p->w2_dtype;
     if (p->unreduced) params.y_dtype = p->x_dtype;
     params.glu = CLMOE_GLU_NONE;
     params.act = (struct clmoe_activation){0};

@@ -41,6 +41,7 @@ struct layer_sample layer_sample_make(struct rng *rng, const struct layer_spec *
     second.in = spec->first.out;
     second.out = spec->out;
     second.x_dtype = spec->first.y_dtype;
+    if (spec->mixed) second.w_dtype = spec->w2_dtype;
     second.glu = CLMOE_GLU_NONE;
     second.act = (struct clmoe_activation){0};
     second.x_rows = CLMOE_ROWS_PAIR;

@@ -27,6 +27,8 @@ struct layer_spec {
     enum clmoe_gamma gamma;
     double out_scale;
     int parts; /* buffers of weights */
+    bool mixed;
+    enum clmoe_dtype w2_dtype; /* of the second product where mixed */
 };
 struct layer_sample layer_sample_make(struct rng *rng, const struct layer_spec *spec);
 

@@ -57,12 +57,11 @@ static const struct family {
      {CLMOE_ACT_RELU2}},
 };
 static const int64_t tokens[] = {1, 3, 0, 17, 70};
-static const enum clmoe_dtype dtypes[][3] = {
-    /* x, w, mid */
-    {CLMOE_F32, CLMOE_F32, CLMOE_F32},
-    {CLMOE_BF16, CLMOE_BF16, CLMOE_BF16},
-    {CLMOE_F16, CLMOE_F16, CLMOE_F32},
-    {CLMOE_F32, CLMOE_Q8_0, CLMOE_F32},
+static const enum clmoe_dtype dtypes[][4] = {
+    /* x, w1, mid, w2 */
+    {CLMOE_F32, CLMOE_F32, CLMOE_F32, CLMOE_F32},  {CLMOE_BF16, CLMOE_BF16, CLMOE_BF16, CLMOE_BF16},
+    {CLMOE_F16, CLMOE_F16, CLMOE_F32, CLMOE_F16},  {CLMOE_F32, CLMOE_Q8_0, CLMOE_F32, CLMOE_Q8_0},
+    {CLMOE_F32, CLMOE_F16, CLMOE_F32, CLMOE_Q8_0}, {CLMOE_F32, CLMOE_Q8_0, CLMOE_F32, CLMOE_BF16},
 };
 enum { N_FAMILIES = sizeof families / sizeof *families, N_TOKENS = sizeof tokens / sizeof *tokens };
 enum { N_DTYPES = sizeof dtypes / sizeof *dtypes, N_CASES = N_FAMILIES * N_TOKENS * N_DTYPES };
@@ -97,11 +96,13 @@ static struct clmoe_moe_params params_of(const struct family *f, const enum clmo
         .inter = INTER,
         .x_dtype = dtype[0],
         .w_dtype = dtype[1],
+        .mixed = dtype[1] != dtype[3],
+        .w2_dtype = dtype[1] != dtype[3] ? dtype[3] : CLMOE_F32,
         .mid_dtype = dtype[2],
         .bias_dtype = CLMOE_F32,
         .source = (enum clmoe_moe_source)(i % 3),
         .route = f->route,
-        .w_order = dtype[1] == CLMOE_Q8_0 ? CLMOE_W_ENK : f->order,
+        .w_order = dtype[1] == CLMOE_Q8_0 || dtype[3] == CLMOE_Q8_0 ? CLMOE_W_ENK : f->order,
         .glu = f->glu,
         .act = f->act,
         .gamma_on_input = f->gamma_on_input,
@@ -185,6 +186,8 @@ static struct moe_case *make_case(struct rng *rng, const struct clmoe_moe_params
         .out_scale = params->out_scale == 0 ? 1 : (double)params->out_scale,
         .gamma = params->gamma_on_input ? CLMOE_GAMMA_INPUT : CLMOE_GAMMA_OUTPUT,
         .parts = parts,
+        .mixed = params->mixed,
+        .w2_dtype = params->w2_dtype,
     };
     const int e = params->experts;
     c->layer = layer_sample_make(rng, &spec);
@@ -268,9 +271,9 @@ START_TEST(families_against_reference) {
     struct rng rng = rng_for((uint64_t)_i + 1000);
     const int parts = _i % 3 == 0 ? 1 : _i % 3 == 1 ? 2 : f->experts;
     const struct clmoe_moe_params params = params_of(f, dtype, t + _i % 2 * 40, _i);
-    case_begin("%s T=%lld %s/%s/%s source %d parts %d caps %s", f->name, (long long)t,
+    case_begin("%s T=%lld %s/%s/%s/%s source %d parts %d caps %s", f->name, (long long)t,
                clmoe_dtype_name(dtype[0]), clmoe_dtype_name(dtype[1]), clmoe_dtype_name(dtype[2]),
-               (int)params.source, parts, caps_name(caps));
+               clmoe_dtype_name(dtype[3]), (int)params.source, parts, caps_name(caps));
     struct moe_case *const c = make_case(&rng, &params, t, parts);
     run_case(c, tester_context(caps), t, _i % 2 ? tester()->ooo_queue : tester()->queue);
     free_case(c);
