@@ -181,28 +181,32 @@ class Models(families.Goldens):
             for error in families.errors(y.values, golden["f32.y"].values * times):
                 self.assertLessEqual(error, families.TOLERANCE["f32"][0])
 
-    def test_blocks(self):
-        """Experts and shared experts in q8_0 give what the f32 that they stand for gives."""
+    def test_mixed_types(self):
+        """Down in another type than gate and up: experts and shared experts in q8_0 give what the f32 that they stand
+        for gives, and so do floats of two types, packed or not."""
         r = random.Random(1)
         metadata = {"general.architecture": "qwen2moe", "qwen2moe.block_count": 2, "qwen2moe.embedding_length": 64,
                     "qwen2moe.expert_feed_forward_length": 32, "qwen2moe.expert_count": 5, "qwen2moe.expert_used_count": 2}
         shapes = {"ffn_gate_inp": (5, 64), "ffn_gate_inp_shexp": (64,), "ffn_gate_exps": (5, 32, 64),
                   "ffn_up_exps": (5, 32, 64), "ffn_down_exps": (5, 64, 32), "ffn_gate_shexp": (96, 64),
                   "ffn_up_shexp": (96, 64), "ffn_down_shexp": (64, 96)}
-        plain, blocks = {}, {}
+        plain, blocks, down, floats = {}, {}, {}, {}
         for name, shape in shapes.items():
             t = Array("f32", shape, [r.gauss(0, 0.3) for _ in range(count(shape))]).rounded()
             name = "blk.1.%s.weight" % name
             blocks[name], plain[name] = (t, t) if "inp" in name else q8_0(t)
-        save_gguf(self.path("plain.gguf"), metadata, plain)
-        save_gguf(self.path("blocks.gguf"), metadata, blocks)
+            down[name] = blocks[name] if "down" in name else plain[name]
+            floats[name] = Array("f16" if "down" in name else "f32", shape, plain[name].values)
+        for name, tensors in ("plain", plain), ("blocks", blocks), ("down", down), ("floats", floats):
+            save_gguf(self.path(name + ".gguf"), metadata, tensors)
         for tokens in 3, 40:
             x = self.save("x.npy", Array("f32", (tokens, 64), [r.gauss(0, 1) for _ in range(tokens * 64)]))
-            results = [self.run_moe(name, x, *option) for name, option in
-                       (("plain.gguf", ()), ("blocks.gguf", ()), ("blocks.gguf", ("--experts-per-buffer", 2)))]
-            limit = 1e-5 * max(map(abs, results[0].values))
-            self.check_close(results[1].values, results[0].values, limit)
-            self.assertEqual(results[1].values, results[2].values)
+            wanted = self.run_moe("plain.gguf", x)
+            for name, option, error in (("blocks", (), 1e-5), ("blocks", ("--experts-per-buffer", 2), 1e-5),
+                                        ("down", (), 1e-5), ("floats", (), 2e-3)):
+                with self.subTest(tokens=tokens, name=name, option=option):
+                    y = self.run_moe(name + ".gguf", x, *option)
+                    self.check_close(y.values, wanted.values, error * max(map(abs, wanted.values)))
 
 
 def golden_bias(family):
@@ -252,8 +256,8 @@ MODEL_TABLE = [  # metadata, tensors, what the error says behind "m.gguf: "
     (MIXTRAL, layer(ffn_gate_inp=zeros((3, 4))), '"blk.1.ffn_gate_inp.weight" has shape (3, 4), expected (4, 3) by its metadata'),
     (MIXTRAL, layer(ffn_down_exps=zeros((4, 2, 3))),
      '"blk.1.ffn_down_exps.weight" has shape (4, 2, 3), expected (4, 3, 2) by its metadata'),
-    (MIXTRAL, layer(ffn_up_exps=zeros((4, 2, 3), "bf16")),
-     '"blk.1.ffn_up_exps.weight" holds bf16, but other experts\' weights f32'),
+    (MIXTRAL, layer(ffn_up_exps=zeros((4, 2, 3), "f16")),
+     '"blk.1.ffn_up_exps.weight" holds f16, but other experts\' weights f32'),
     (MIXTRAL, layer(ffn_gate_inp=zeros((4, 3), "i32")), '"blk.1.ffn_gate_inp.weight" holds i32, expected f32, f16 or bf16'),
     (MIXTRAL, layer(ffn_gate_exps=zeros((4, 2, 3), "i32")), '"blk.1.ffn_gate_exps.weight" holds I32, expected F32, F16, BF16'),
     (MIXTRAL, layer(ffn_gate_exps=Blocks(4, (4, 2, 3), bytes(24))),

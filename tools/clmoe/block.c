@@ -12,7 +12,7 @@ struct search {
     const struct description *description;
     const char *prefix; /* the description's, "model.layers.{L}.mlp." */
     struct block *block;
-    bool has_dtype, has_dense; /* the dtypes of the block are known */
+    bool has_dense; /* the dtype of what every token uses is known */
     struct io_error *err;
 };
 
@@ -106,14 +106,11 @@ static bool take(const struct search *s, const char *name, int ndim, const int64
                    array_dtype_name(array->dtype));
 }
 
-/* All weights of the experts share one type. */
-static bool same_dtype(struct search *s, const char *name, enum clmoe_dtype dtype) {
-    if (s->has_dtype && dtype != s->block->dtype)
-        return io_fail(s->err, s->checkpoint->name, "\"%.100s\" holds %s, but other experts' weights %s",
-                       name, clmoe_dtype_name(dtype), clmoe_dtype_name(s->block->dtype));
-    s->block->dtype = dtype;
-    s->has_dtype = true;
-    return true;
+static bool same_dtype(const struct search *s, const char *name, enum clmoe_dtype dtype,
+                       enum clmoe_dtype others) {
+    return dtype == others ||
+           io_fail(s->err, s->checkpoint->name, "\"%.100s\" holds %s, but other experts' weights %s", name,
+                   clmoe_dtype_name(dtype), clmoe_dtype_name(others));
 }
 
 static bool make_matrix(struct search *s, int which, int32_t n_data, int64_t rows, int64_t columns,
@@ -146,39 +143,38 @@ static bool find_mxfp4(struct search *s, int which, const char *name, int64_t ro
                        c->type);
     m->data[0] = b->data;
     m->scales = c->data;
-    return same_dtype(s, blocks.text, CLMOE_BF16);
+    m->dtype = CLMOE_BF16;
+    return true;
 }
 
-/* [E, d0, d1] or the same rows as [E*d0, d1]; or with `apart` [d0, d1]. */
-static bool find_data(struct search *s, const char *name, bool apart, const int64_t *shape,
-                      enum clmoe_w_order order, const void **data) {
-    const int64_t stacked[] = {s->block->experts, shape[0], shape[1]},
-                  flat[] = {stacked[0] * shape[0], shape[1]};
+/* [E, d0, d1] or the same rows as [E*d0, d1]; or, one of several, [d0, d1]. */
+static bool find_data(const struct search *s, const char *name, struct matrix *m, int32_t i) {
+    const bool turned = m->order == CLMOE_W_EKN, apart = m->n_data > 1;
+    const int64_t d0 = turned ? m->columns : m->rows, d1 = turned ? m->rows : m->columns,
+                  experts = apart ? 1 : s->block->experts;
+    const int64_t stacked[] = {experts, d0, d1}, flat[] = {experts * d0, d1};
     const struct file_tensor *const t = find_tensor(s, name);
+    const bool is_flat = t && (apart || t->ndim == 2);
     enum clmoe_dtype dtype;
-    if (!t ||
-        !check_shape(s, name, t->ndim, t->shape, apart || t->ndim == 2 ? 2 : 3,
-                     apart          ? shape
-                     : t->ndim == 2 ? flat
-                                    : stacked) ||
-        !find_type(s, t, &dtype))
+    if (!t || !check_shape(s, name, t->ndim, t->shape, is_flat ? 2 : 3, is_flat ? flat : stacked) ||
+        !find_type(s, t, &dtype) || (i > 0 && !same_dtype(s, name, dtype, m->dtype)))
         return false;
-    if (order == CLMOE_W_EKN && !t->loadable)
+    if (turned && !t->loadable)
         return io_fail(s->err, s->checkpoint->name, "\"%.100s\": blocks of %.40s with the order ekn", name,
                        t->type);
-    *data = t->data;
-    return same_dtype(s, name, dtype);
+    m->dtype = dtype;
+    m->data[i] = t->data;
+    return true;
 }
 
 static bool find_matrix(struct search *s, int which, const char *name, int64_t rows, int64_t columns,
                         enum clmoe_w_order order) {
-    const bool turned = order == CLMOE_W_EKN, apart = strstr(name, "{E}") != NULL;
-    const int64_t shape[] = {turned ? columns : rows, turned ? rows : columns};
+    struct matrix *const m = &s->block->matrices[which];
+    const bool apart = strstr(name, "{E}") != NULL;
     if (!exists(s, name, "") && exists(s, name, "_blocks")) return find_mxfp4(s, which, name, rows, columns);
     if (!make_matrix(s, which, apart ? s->block->experts : 1, rows, columns, order)) return false;
-    struct matrix *const m = &s->block->matrices[which];
-    for (int32_t e = 0; e < m->n_data; e++)
-        if (!find_data(s, tensor_name(s, name, e, "").text, apart, shape, order, &m->data[e])) return false;
+    for (int32_t i = 0; i < m->n_data; i++)
+        if (!find_data(s, tensor_name(s, name, i, "").text, m, i)) return false;
     return true;
 }
 
@@ -202,8 +198,10 @@ static bool find_experts(struct search *s, const struct family *f) {
         if (gated && !gate) return no_name(s, D_GATE_PROJ);
         if (!up) return no_name(s, D_UP_PROJ);
         if (gated) s->block->glu = CLMOE_GLU_APART;
+        const struct matrix *const m = s->block->matrices;
         if (!find_matrix(s, W1, gated ? gate : up, f->inter, width, f->w1_order) ||
-            (gated && !find_matrix(s, W1_UP, up, f->inter, width, f->w1_order)))
+            (gated && (!find_matrix(s, W1_UP, up, f->inter, width, f->w1_order) ||
+                       !same_dtype(s, tensor_name(s, up, 0, "").text, m[W1_UP].dtype, m[W1].dtype))))
             return false;
     }
     return find_matrix(s, W2, down, width, f->inter, f->w2_order);
@@ -341,7 +339,7 @@ bool block_find(const struct checkpoint *checkpoint, const struct description *d
         return false;
     for (int m = 0; m < N_MATRICES; m++) {
         struct matrix *const matrix = &block->matrices[m];
-        matrix->bytes = (size_t)clmoe_dtype_bytes(block->dtype, matrix->rows * matrix->columns);
+        matrix->bytes = (size_t)clmoe_dtype_bytes(matrix->dtype, matrix->rows * matrix->columns);
     }
     return find_vector(&s, D_ROUTER_BIAS, 0, &block->router_bias) &&
            find_vector(&s, D_SELECT_BIAS, 0, &block->select_bias) && find_bias1(&s, family) &&

@@ -17,6 +17,7 @@ struct matrix {
     const uint8_t *scales; /* of MXFP4, where `data` is where all of its blocks lie     */
     int32_t n_data;        /* 0: there is no such matrix                                */
     int64_t rows, columns;
+    enum clmoe_dtype dtype; /* that of W1_UP is W1's */
     enum clmoe_w_order order;
     size_t bytes; /* of one expert, decoded */
 };
@@ -41,7 +42,6 @@ struct block {
     struct array router;                   /* [E, H]                                */
     struct array router_bias, select_bias; /* [E] f32, or none                      */
     struct array bias1, bias2;             /* [E, R] f32, [E, H] f32, or none       */
-    enum clmoe_dtype dtype;                /* of the experts' weights               */
     enum clmoe_glu glu;                    /* of W1, and W1_UP if there is one      */
     struct matrix matrices[N_MATRICES];
     struct dense dense;
@@ -52,7 +52,8 @@ bool block_find(const struct checkpoint *checkpoint, const struct description *d
                 const struct family *family, struct block *block, struct io_error *err);
 void block_free(struct block *block);
 
-/* The weights of one expert in an order, of the block's dtype: in place, or made in `scratch` of m->bytes. */
+/* The weights of one expert in an order, of the matrix's dtype: in place, or made in `scratch` of m->bytes.
+ */
 const void *matrix_expert(const struct matrix *m, int32_t expert, enum clmoe_w_order order, void *scratch);
 
 #endif

@@ -28,6 +28,7 @@ static enum clmoe_status plan_moe(struct layer *l) {
     const struct family *const f = l->family;
     const struct block *const b = l->block;
     const struct dense *const d = &b->dense;
+    const enum clmoe_dtype w1 = b->matrices[W1].dtype, w2 = b->matrices[W2].dtype;
     struct clmoe_moe_params p = {
         .max_tokens = l->call_tokens,
         .experts = f->route.experts,
@@ -36,7 +37,9 @@ static enum clmoe_status plan_moe(struct layer *l) {
         .inter = f->inter,
         .latent = f->latent,
         .x_dtype = l->x_dtype,
-        .w_dtype = l->weights.dtype,
+        .w_dtype = w1,
+        .mixed = w1 != w2,
+        .w2_dtype = w1 != w2 ? w2 : CLMOE_F32,
         .dense_dtype = l->weights.dense_dtype,
         .source = l->own_router ? CLMOE_MOE_IDS : CLMOE_MOE_ROUTER,
         .w_order = l->weights.order,
@@ -183,6 +186,10 @@ static void layer_close(struct layer *l) {
     weights_release(&l->weights);
 }
 
+static bool is_plain(const struct matrix *m) {
+    return m->dtype == CLMOE_F32 || m->dtype == CLMOE_F16 || m->dtype == CLMOE_BF16;
+}
+
 int layer_run(struct session *s, const struct family *family, const struct block *block, int64_t per_buffer,
               const struct array *x, bool routing, struct layer_results *results) {
     struct layer l = {.s = s, .family = family, .block = block, .tokens = x->shape[0]};
@@ -190,7 +197,8 @@ int layer_run(struct session *s, const struct family *family, const struct block
     l.own_router = block->router.dtype != x->dtype;
     l.routing = routing || l.own_router;
     session_dtype(x->dtype, &l.x_dtype);
-    const bool pack = clmoe_matmul_wants_packing(s->ctx) && block->dtype != CLMOE_Q8_0 &&
+    const bool pack = clmoe_matmul_wants_packing(s->ctx) && is_plain(&block->matrices[W1]) &&
+                      is_plain(&block->matrices[W2]) &&
                       l.tokens * family->route.topk >= (int64_t)PACK_ROWS * family->route.experts;
     *results = (struct layer_results){0};
     int code = weights_upload(s, block, per_buffer, pack, &l.weights);

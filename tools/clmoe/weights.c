@@ -15,7 +15,7 @@ static struct clmoe_matmul_params product(const struct block *b, const struct we
         .experts = experts,
         .in = m->columns,
         .out = fused ? m->rows / 2 : m->rows,
-        .w_dtype = w->dtype,
+        .w_dtype = m->dtype,
         .w_order = w->order,
         .glu = glu ? w->glu : CLMOE_GLU_NONE,
     };
@@ -69,7 +69,7 @@ static int upload_part(struct session *s, const struct matrix *m, int32_t first,
     const bool turned = w->order == CLMOE_W_EKN;
     const int64_t shape[] = {n, turned ? m->columns : m->rows, turned ? m->rows : m->columns};
     void *const scratch = malloc(m->bytes);
-    int code = scratch ? session_buffer(s, w->dtype, 3, shape, part)
+    int code = scratch ? session_buffer(s, m->dtype, 3, shape, part)
                        : command_fail(s->usage, EXIT_FAILED, "out of memory");
     for (int32_t e = 0; e < n && code < 0; e++)
         code = session_write(s, matrix_expert(m, first + e, w->order, scratch), m->bytes,
@@ -89,7 +89,7 @@ static int pack_part(struct session *s, const struct block *b, const struct weig
     clmoe_plan *plan = NULL;
     int64_t shape[4];
     enum clmoe_status status = clmoe_matmul_packed_shape(&p, shape);
-    int code = status == CLMOE_OK ? session_buffer(s, w->dtype, 4, shape, &packed) : -1;
+    int code = status == CLMOE_OK ? session_buffer(s, p.w_dtype, 4, shape, &packed) : -1;
     if (code >= 0) return code;
     if (status == CLMOE_OK) status = clmoe_matmul_pack_plan(s->ctx, &p, &plan);
     if (status == CLMOE_OK) status = clmoe_matmul_pack_enqueue(plan, s->queue, &args, 0, NULL, NULL);
@@ -193,7 +193,7 @@ static int upload_arrays(struct session *s, const struct block *b, struct weight
 int weights_upload(struct session *s, const struct block *b, int64_t per_buffer, bool pack,
                    struct weights *w) {
     int32_t each = 0;
-    *w = (struct weights){.glu = b->glu, .order = common_order(b), .dtype = b->dtype};
+    *w = (struct weights){.glu = b->glu, .order = common_order(b)};
     int code = upload_arrays(s, b, w);
     if (code < 0) code = split(s, b, per_buffer, pack, w, &each);
     for (int32_t i = 0; i < w->n_parts && code < 0; i++) {

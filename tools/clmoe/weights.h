@@ -14,7 +14,6 @@ struct weights {
     enum clmoe_dtype dense_dtype;
     struct clmoe_tensor *parts[N_MATRICES]; /* n_parts of [E_i, R, K] or packed; NULL where no such */
     int32_t n_parts;
-    enum clmoe_dtype dtype;
     enum clmoe_w_order order;
     enum clmoe_glu glu;
 };
