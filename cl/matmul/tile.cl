@@ -26,34 +26,15 @@
 kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) void matmul_tile(MATMUL_ARGS) {
     local float xs[TK * (TM + 1)], ws[TK * (TN + 1)], vs[GLU ? TK * (TN + 1) : 1];
     local ulong x_at[TM];
-    local int found[2]; // expert of the part, count for skipped rows; rows
-    local long found_begin;
+    local long found[3];
     const int lid = get_local_id(0), item_m = lid / ITEMS_N, item_n = lid & (ITEMS_N - 1);
     const long column_groups = (columns + TN - 1) / TN;
     const long slot = (long)get_group_id(0) / column_groups;
     const long n0 = ((long)get_group_id(0) - slot * column_groups) * TN;
 
-    const global int *const starts = offsets + offsets_skip;
-    if (lid == 0 && flags & DENSE) {
-        found[0] = 0;
-        found_begin = slot * TM;
-        found[1] = tile_rows(found_begin, pairs);
-    } else if (lid == 0) {
-        const long behind = slot - slot_of(starts, first, count);
-        found[0] = count;
-        found_begin = behind >= 0 ? starts[experts] + behind * TM : 0;
-        found[1] = behind >= 0 && first == 0 ? tile_rows(found_begin, pairs) : 0;
-    }
-    barrier(CLK_LOCAL_MEM_FENCE);
-    for (int v = lid; !(flags & DENSE) && v < count; v += LOCAL_SIZE)
-        if (slot >= slot_of(starts, first, v) && slot < slot_of(starts, first, v + 1)) {
-            found[0] = v;
-            found_begin = tile_begin(starts, first, v, slot);
-            found[1] = tile_rows(found_begin, starts[first + v + 1]);
-        }
-    barrier(CLK_LOCAL_MEM_FENCE);
-    const int expert = found[0], rows = found[1];
-    const long begin = found_begin;
+    find_tile(found, slot, offsets + offsets_skip, pairs, experts, first, count, flags);
+    const int expert = found[TILE_EXPERT], rows = found[TILE_ROWS];
+    const long begin = found[TILE_BEGIN];
     const long steps =
         expert < count && rows > 0 ? steps_at(limits + limits_skip, first + expert, n0, depth, flags) : 0;
     for (int m = lid; rows > 0 && m < TM; m += LOCAL_SIZE) {
