@@ -26,8 +26,15 @@ enum clmoe_feature {
     CLMOE_FEATURE_SUBGROUPS = 1 << 4,     /* cl_khr_subgroups or cl_intel_subgroups, reductions checked */
     CLMOE_FEATURE_NV_PTX = 1 << 5,        /* inline PTX: shfl.sync across 32 lanes works */
     CLMOE_FEATURE_GPU = 1 << 6,           /* the device is a GPU: local memory and barriers are cheap */
+    /* Matrix instructions, one bit for each way in which lanes hold matrices; products checked. */
+    CLMOE_FEATURE_AMD_MFMA = 1 << 7,       /* CDNA 2 and later */
+    CLMOE_FEATURE_AMD_WMMA_11 = 1 << 8,    /* RDNA 3 */
+    CLMOE_FEATURE_AMD_WMMA_12 = 1 << 9,    /* RDNA 4 */
+    CLMOE_FEATURE_INTEL_DPAS_8 = 1 << 10,  /* sub-groups of 8: Arc A */
+    CLMOE_FEATURE_INTEL_DPAS_16 = 1 << 11, /* sub-groups of 16: Data Center Max, Arc B */
 };
-#define CLMOE_FEATURES_ALL 0x7fu
+#define CLMOE_FEATURES_ALL 0xfffu
+#define CLMOE_FEATURES_MATRIX 0xf80u
 
 /* Limits that the kernel tables look at. Also used to force a device down, so that one machine can test the
  * paths of a smaller one: a zero field means "as the device says", `features_off` masks bits of enum
@@ -38,6 +45,10 @@ struct clmoe_caps {
     uint64_t max_alloc;     /* bytes of one buffer */
     uint32_t compute_units; /* what CL_DEVICE_MAX_COMPUTE_UNITS would be */
     uint32_t features_off;  /* mask of enum clmoe_feature */
+    /* For tests without the hardware: of CLMOE_FEATURES_MATRIX, what kernels shall compute in plain OpenCL C
+     * where the device lacks it. The bits are then among the device's features; such kernels are very slow.
+     */
+    uint32_t emulate;
 };
 
 /* Where built programs are kept between processes. Blobs are opaque; they carry clmoe's own header, length
@@ -71,7 +82,7 @@ struct clmoe_context_params {
 /* Makes a context for `device`, which must belong to `context`. Retains both OpenCL objects. This is the one
  * call that may wait for the device, on a queue of its own: it runs the probes. `params` may be NULL.
  * CLMOE_E_INVALID: NULL handles, a device that is not in the context, a device without a compiler or older
- * than OpenCL 1.2, unknown bits in caps.features_off. */
+ * than OpenCL 1.2, unknown bits in caps.features_off or caps.emulate. */
 CLMOE_API enum clmoe_status clmoe_context_create(cl_context context, cl_device_id device,
                                                  const struct clmoe_context_params *params,
                                                  clmoe_context **ctx);
@@ -81,7 +92,7 @@ CLMOE_API void clmoe_context_destroy(clmoe_context **ctx);
 
 struct clmoe_device_info {
     const char *name, *vendor, *driver, *platform; /* owned by the context */
-    struct clmoe_caps caps;                        /* the limits in force, features_off unused (0) */
+    struct clmoe_caps caps;                        /* the limits in force; features_off, emulate unused (0) */
     uint32_t features;                             /* mask of enum clmoe_feature, masked bits removed */
 };
 

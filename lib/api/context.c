@@ -90,6 +90,11 @@ const char *clmoe_feature_name(enum clmoe_feature feature) {
     case CLMOE_FEATURE_SUBGROUPS: return "subgroups";
     case CLMOE_FEATURE_NV_PTX: return "nv_ptx";
     case CLMOE_FEATURE_GPU: return "gpu";
+    case CLMOE_FEATURE_AMD_MFMA: return "amd_mfma";
+    case CLMOE_FEATURE_AMD_WMMA_11: return "amd_wmma_11";
+    case CLMOE_FEATURE_AMD_WMMA_12: return "amd_wmma_12";
+    case CLMOE_FEATURE_INTEL_DPAS_8: return "intel_dpas_8";
+    case CLMOE_FEATURE_INTEL_DPAS_16: return "intel_dpas_16";
     }
     return NULL;
 }

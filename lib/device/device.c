@@ -84,9 +84,12 @@ enum clmoe_status device_init(struct device *dev, const struct log *log, cl_cont
     *dev = (struct device){.context = context, .id = id};
     REQUIRE(log, !(forced->features_off & ~CLMOE_FEATURES_ALL), "features_off = 0x%x",
             (unsigned)forced->features_off);
+    REQUIRE(log, !(forced->emulate & ~CLMOE_FEATURES_MATRIX), "emulate = 0x%x", (unsigned)forced->emulate);
     TRY(read_names(dev, log));
     TRY(read_limits(dev, log));
     TRY(probe_features(dev, log, ~forced->features_off, &dev->features));
+    dev->emulated = forced->emulate & ~forced->features_off & ~dev->features;
+    dev->features |= dev->emulated;
     dev->caps.max_work_group = (size_t)lower(dev->caps.max_work_group, forced->max_work_group);
     dev->caps.local_mem = lower(dev->caps.local_mem, forced->local_mem);
     dev->caps.max_alloc = lower(dev->caps.max_alloc, forced->max_alloc);

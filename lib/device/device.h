@@ -20,6 +20,7 @@ struct device {
         version[DEVICE_TEXT];
     struct clmoe_caps caps; /* limits in force: the device's own, lowered by the caller */
     uint32_t features;      /* mask of enum clmoe_feature and of the above, the caller's mask removed */
+    uint32_t emulated;      /* those of them that kernels have to do without */
 };
 
 /* Reads limits and runs the probes. Does not retain. CLMOE_E_INVALID for a device that cannot run clmoe. */

@@ -2,13 +2,14 @@
 #include "probe.h"
 
 #include "clerr.h"
+#include "probe_matrix.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-#define PROBE_ITEMS 32
+enum { PROBE_ITEMS = 32, PROBE_MOST = 64 };
 
-/* One probe: 32 work-items of one work-group write one uint each; item i must have written i * step + first.
+/* One probe: the work-items of one work-group write one uint each; item i must have written i * step + first.
  * It is tried only where the extension is announced, because the compilers of some drivers crash on what they
  * do not know. */
 struct probe {
@@ -17,7 +18,10 @@ struct probe {
     const char *options;
     const char *source;
     uint32_t first, step;
-    uint32_t after; /* a feature without which this one is not tried: it may well be absent then */
+    uint32_t after;  /* a feature without which this one is not tried: it may well be absent then */
+    uint32_t unless; /* a feature with which this one is not tried */
+    uint32_t items;  /* 0: PROBE_ITEMS */
+    bool rare;       /* most devices that announce the extension lack it */
 };
 
 #define SUBGROUP_SUM                                                                                         \
@@ -26,6 +30,9 @@ struct probe {
     "    uint n = sub_group_reduce_add(1u);\n"                                                               \
     "    out[i] = n == get_sub_group_size() ? i : 1000u;\n"                                                  \
     "}\n"
+
+#define AMD "cl_amd_device_attribute_query"
+#define DPAS "cl_intel_subgroup_matrix_multiply_accumulate"
 
 static const struct probe probes[] = {
     {CLMOE_FEATURE_FP16, "cl_khr_fp16", "-cl-std=CL1.2",
@@ -73,6 +80,13 @@ static const struct probe probes[] = {
      "    out[i] = i & 1u ? (uint)as_float(r) : r > 0x7f800000u ? i : 1000u;\n"
      "}\n",
      0, 1, CLMOE_FEATURE_NV_PTX},
+    {CLMOE_FEATURE_AMD_MFMA, AMD, "-cl-std=CL1.2", PROBE_MFMA, 0, 1, .items = 64, .rare = true},
+    {CLMOE_FEATURE_AMD_WMMA_11, AMD, "-cl-std=CL1.2", PROBE_WMMA_11, 0, 1, .rare = true},
+    {CLMOE_FEATURE_AMD_WMMA_12, AMD, "-cl-std=CL1.2", PROBE_WMMA_12, 0, 1, .rare = true},
+    {CLMOE_FEATURE_INTEL_DPAS_8, DPAS, "-cl-std=CL1.2", PROBE_DPAS_8, 0, 1, .rare = true},
+    /* Where 8 is right, IGC takes 16 too, and makes something else of it. */
+    {CLMOE_FEATURE_INTEL_DPAS_16, DPAS, "-cl-std=CL1.2", PROBE_DPAS_16, 0, 1,
+     .unless = CLMOE_FEATURE_INTEL_DPAS_8, .rare = true},
 };
 
 static bool announced(const char *extensions, const char *name) {
@@ -82,8 +96,12 @@ static bool announced(const char *extensions, const char *name) {
     return false;
 }
 
+static uint32_t items_of(const struct probe *probe) {
+    return probe->items ? probe->items : PROBE_ITEMS;
+}
+
 static bool right(const struct probe *probe, const cl_uint *out) {
-    for (uint32_t i = 0; i < PROBE_ITEMS; i++)
+    for (uint32_t i = 0; i < items_of(probe); i++)
         if (out[i] != probe->first + i * probe->step) return false;
     return true;
 }
@@ -100,8 +118,8 @@ static bool run_probe(const struct probe *probe, const struct device *dev, cl_co
     kernel = clCreateKernel(program, "probe", &err);
     if (err != CL_SUCCESS) goto done;
     if (clSetKernelArg(kernel, 0, sizeof buffer, &buffer) != CL_SUCCESS) goto done;
-    const size_t size = PROBE_ITEMS;
-    cl_uint out[PROBE_ITEMS];
+    const size_t size = items_of(probe);
+    cl_uint out[PROBE_MOST];
     memset(out, 0xff, sizeof out);
     if (clEnqueueWriteBuffer(queue, buffer, CL_TRUE, 0, sizeof out, out, 0, NULL, NULL) != CL_SUCCESS)
         goto done;
@@ -119,7 +137,7 @@ static enum clmoe_status run_all(const struct device *dev, const struct log *log
                                  const char *extensions, uint32_t *features) {
     cl_int err;
     const cl_mem buffer =
-        clCreateBuffer(dev->context, CL_MEM_READ_WRITE, PROBE_ITEMS * sizeof(cl_uint), NULL, &err);
+        clCreateBuffer(dev->context, CL_MEM_READ_WRITE, PROBE_MOST * sizeof(cl_uint), NULL, &err);
     if (err != CL_SUCCESS) return clerr_report(log, err, "clCreateBuffer");
     const cl_command_queue queue = clCreateCommandQueue(dev->context, dev->id, 0, &err);
     if (err != CL_SUCCESS) {
@@ -129,11 +147,11 @@ static enum clmoe_status run_all(const struct device *dev, const struct log *log
     for (size_t i = 0; i < sizeof probes / sizeof *probes; i++) {
         const struct probe *const p = &probes[i];
         if (!(wanted & p->feature) || (*features & p->feature) || !announced(extensions, p->extension) ||
-            (*features & p->after) != p->after)
+            (*features & p->after) != p->after || (*features & p->unless))
             continue;
         if (run_probe(p, dev, queue, buffer))
             *features |= p->feature;
-        else if (!p->after)
+        else if (!p->after && !p->rare)
             log_msg(log, CLMOE_LOG_WARN, "device \"%s\" announces %s, but its probe fails", dev->name,
                     p->extension);
     }

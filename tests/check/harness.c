@@ -76,7 +76,7 @@ const char *tester_log(void) {
 }
 
 clmoe_context *tester_context(enum forced_caps caps) {
-    static clmoe_context *contexts[CAPS_COUNT];
+    static clmoe_context *contexts[CAPS_END];
     if (contexts[caps]) return contexts[caps];
     const uint32_t plain_off = CLMOE_FEATURES_ALL & ~(uint32_t)CLMOE_FEATURE_GPU;
     struct clmoe_context_params params = {.log = keep_log, .log_level = CLMOE_LOG_ERROR};
@@ -84,6 +84,8 @@ clmoe_context *tester_context(enum forced_caps caps) {
     case CAPS_GROUP_64: params.caps.max_work_group = 64; break;
     case CAPS_LOCAL_16K: params.caps.local_mem = 16384; break;
     case CAPS_PLAIN: params.caps.features_off = plain_off; break;
+    case CAPS_EMULATED_SMALL: params.caps.local_mem = 32768; /* fall through */
+    case CAPS_EMULATED: params.caps.emulate = CLMOE_FEATURES_MATRIX; break;
     default: break;
     }
     const char *const plain = getenv("CLMOE_TEST_PLAIN");
@@ -94,7 +96,8 @@ clmoe_context *tester_context(enum forced_caps caps) {
 }
 
 const char *caps_name(enum forced_caps caps) {
-    static const char *const names[CAPS_COUNT] = {"own", "group64", "local16k", "plain"};
+    static const char *const names[CAPS_END] = {"own",   "group64",  "local16k",
+                                                "plain", "emulated", "emulated32k"};
     return names[caps];
 }
 

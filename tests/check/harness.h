@@ -43,7 +43,11 @@ enum forced_caps {
     CAPS_GROUP_64,  /* work-groups of 64 */
     CAPS_LOCAL_16K, /* 16 KiB of local memory */
     CAPS_PLAIN,     /* no feature bits, not even CPU, but GPU where it is one: the rows a bare GPU gets */
-    CAPS_COUNT
+    CAPS_COUNT,
+    CAPS_EMULATED = CAPS_COUNT, /* as the device is, and matrix instructions that it lacks are emulated: for
+                                   the tests of the rows that need them */
+    CAPS_EMULATED_SMALL,        /* the same with 32 KiB of local memory */
+    CAPS_END
 };
 clmoe_context *tester_context(enum forced_caps caps);
 const char *caps_name(enum forced_caps caps);

@@ -70,7 +70,10 @@ END_TEST
 START_TEST(unknown_feature_bits) {
     refuse_context(tester()->context, tester()->device,
                    (struct clmoe_context_params){.caps.features_off = CLMOE_FEATURES_ALL + 1},
-                   "features_off = 0x80");
+                   "features_off = 0x1000");
+    refuse_context(tester()->context, tester()->device,
+                   (struct clmoe_context_params){.caps.emulate = CLMOE_FEATURE_AMD_MFMA | CLMOE_FEATURE_FP16},
+                   "emulate = 0x82");
 }
 END_TEST
 
@@ -181,6 +184,18 @@ START_TEST(features_can_be_masked) {
 }
 END_TEST
 
+/* What is emulated is among the features, unless it is masked off as well. */
+START_TEST(features_can_be_emulated) {
+    clmoe_context *own, *more;
+    const uint32_t all = info_with(no_caps, &own).features, off = CLMOE_FEATURE_INTEL_DPAS_8;
+    const struct clmoe_caps caps = {.emulate = CLMOE_FEATURES_MATRIX, .features_off = off};
+    const struct clmoe_device_info info = info_with(caps, &more);
+    ck_assert_uint_eq(info.features, (all | CLMOE_FEATURES_MATRIX) & ~off);
+    ck_assert_uint_eq(info.caps.emulate, 0);
+    clmoe_context_destroy(&own), clmoe_context_destroy(&more);
+}
+END_TEST
+
 /* A probe that is not wanted compiles nothing; a bit is set only where the extension is announced. */
 START_TEST(probes) {
     struct device dev = {.context = tester()->context, .id = tester()->device};
@@ -195,6 +210,8 @@ START_TEST(probes) {
     if (!strstr(extensions, "cl_khr_fp16")) ck_assert(!(features & CLMOE_FEATURE_FP16));
     if (!strstr(extensions, "subgroups")) ck_assert(!(features & CLMOE_FEATURE_SUBGROUPS));
     if (!strstr(extensions, "cl_nv_")) ck_assert(!(features & CLMOE_FEATURE_NV_PTX));
+    if (!strstr(extensions, "cl_amd_") && !strstr(extensions, "multiply_accumulate"))
+        ck_assert(!(features & CLMOE_FEATURES_MATRIX));
 }
 END_TEST
 
@@ -223,6 +240,7 @@ static void add_tests(TCase *cases) {
     tcase_add_test(cases, device_info);
     tcase_add_test(cases, limits_only_go_down);
     tcase_add_test(cases, features_can_be_masked);
+    tcase_add_test(cases, features_can_be_emulated);
     tcase_add_test(cases, probes);
     tcase_add_test(cases, references_balance);
 }
