@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 #include "matmul.h"
 
+#include "matmul_matrix.h"
 #include "matmul_parts.h"
+#include "matmul_rows.h"
 
 /* Bits of `flags`; the same list is in cl/matmul/pair.cl. */
 enum {
@@ -36,7 +38,7 @@ static int flags_of(const struct matmul_problem *p) {
     return flags;
 }
 
-static struct kernel_spec *add_kernel(const struct matmul_problem *p, struct recipe *recipe, const char *file,
+struct kernel_spec *matmul_add_kernel(const struct matmul_problem *p, struct recipe *recipe, const char *file,
                                       const char *entry, int64_t local) {
     struct kernel_spec *const spec = recipe_add(recipe, file, entry, (size_t)local);
     spec_define(spec, "X_T", "%s", dtype_info(p->x_dtype)->name);
@@ -106,8 +108,7 @@ static enum clmoe_status bind_part(const struct run *run, const struct matmul_pa
     return bind_end(&b, run->launch->log);
 }
 
-/* One launch for each part; `groups_of` says how many work-groups a part with `count` experts takes. */
-static enum clmoe_status run_parts(const struct run *run,
+enum clmoe_status matmul_run_parts(const struct run *run,
                                    uint64_t (*groups_of)(const struct run *, const struct matmul_part *)) {
     const struct matmul_call *const c = run->call;
     if (c->tokens == 0) return CLMOE_OK;
@@ -128,8 +129,7 @@ static uint64_t pairs_times_columns(const struct run *run, int64_t width) {
     return (uint64_t)(c->tokens * p->topk) * (uint64_t)ceil_div(p->out, width);
 }
 
-/* Slots of cl/matmul/slot.cl times blocks of columns. */
-static uint64_t slots_times_columns(const struct run *run, const struct matmul_part *part, int64_t height,
+uint64_t matmul_slots_times_columns(const struct run *run, const struct matmul_part *part, int64_t height,
                                     int64_t width) {
     const struct matmul_problem *const p = run->problem;
     const struct matmul_call *const c = run->call;
@@ -154,7 +154,7 @@ static bool cpu_fits(const struct device *dev, const void *problem, struct reaso
 
 static void cpu_prepare(const struct device *dev, const void *problem, struct recipe *recipe) {
     (void)dev;
-    struct kernel_spec *const spec = add_kernel(problem, recipe, "matmul/cpu.cl", "matmul_cpu", 1);
+    struct kernel_spec *const spec = matmul_add_kernel(problem, recipe, "matmul/cpu.cl", "matmul_cpu", 1);
     spec_define(spec, "TM", "%d", CPU_ROWS);
     spec_define(spec, "TK", "%d", CPU_PIECE);
 }
@@ -162,7 +162,7 @@ static void cpu_prepare(const struct device *dev, const void *problem, struct re
 /* Where ids are not sorted each pair is a slot. */
 static uint64_t cpu_slots(const struct run *run, const struct matmul_part *part, int64_t width) {
     const struct matmul_problem *const p = run->problem;
-    return p->sorted || p->dense ? slots_times_columns(run, part, CPU_ROWS, width)
+    return p->sorted || p->dense ? matmul_slots_times_columns(run, part, CPU_ROWS, width)
                                  : pairs_times_columns(run, width);
 }
 
@@ -171,7 +171,7 @@ static uint64_t cpu_groups(const struct run *run, const struct matmul_part *part
 }
 
 static enum clmoe_status cpu_run(const struct run *run) {
-    return run_parts(run, cpu_groups);
+    return matmul_run_parts(run, cpu_groups);
 }
 
 /* ---- matmul_cpu_dot_4x4 ---- */
@@ -187,7 +187,8 @@ static bool cpu_dot_fits(const struct device *dev, const void *problem, struct r
 
 static void cpu_dot_prepare(const struct device *dev, const void *problem, struct recipe *recipe) {
     (void)dev;
-    struct kernel_spec *const spec = add_kernel(problem, recipe, "matmul/cpu_dot.cl", "matmul_cpu_dot", 1);
+    struct kernel_spec *const spec =
+        matmul_add_kernel(problem, recipe, "matmul/cpu_dot.cl", "matmul_cpu_dot", 1);
     spec_define(spec, "TM", "%d", CPU_ROWS);
     spec_define(spec, "TK", "%d", CPU_DOT_PIECE);
 }
@@ -197,7 +198,7 @@ static uint64_t cpu_dot_groups(const struct run *run, const struct matmul_part *
 }
 
 static enum clmoe_status cpu_dot_run(const struct run *run) {
-    return run_parts(run, cpu_dot_groups);
+    return matmul_run_parts(run, cpu_dot_groups);
 }
 
 /* ---- matmul_few ---- */
@@ -230,7 +231,7 @@ static bool few_fits(const struct device *dev, const void *problem, struct reaso
 
 static void few_prepare(const struct device *dev, const void *problem, struct recipe *recipe) {
     const int64_t local = few_local(dev);
-    struct kernel_spec *const spec = add_kernel(problem, recipe, "matmul/few.cl", "matmul_few", local);
+    struct kernel_spec *const spec = matmul_add_kernel(problem, recipe, "matmul/few.cl", "matmul_few", local);
     spec_define(spec, "PER_ITEM", "%d", FEW_PER_ITEM);
     spec_define(spec, "WAYS_K", "%d", (int)(local < FEW_WAYS_K ? local : FEW_WAYS_K));
     spec_define(spec, "WAYS_N", "%d", (int)(local < FEW_WAYS_N ? local : FEW_WAYS_N));
@@ -243,7 +244,7 @@ static uint64_t few_groups(const struct run *run, const struct matmul_part *part
 }
 
 static enum clmoe_status few_run(const struct run *run) {
-    return run_parts(run, few_groups);
+    return matmul_run_parts(run, few_groups);
 }
 
 /* ---- matmul_tile_* ---- */
@@ -267,7 +268,8 @@ static bool tile_fits(const struct device *dev, const struct matmul_problem *p, 
 
 static void tile_prepare(const void *problem, int edge, struct recipe *recipe) {
     const int items = edge / TILE_ITEM * (edge / TILE_ITEM);
-    struct kernel_spec *const spec = add_kernel(problem, recipe, "matmul/tile.cl", "matmul_tile", items);
+    struct kernel_spec *const spec =
+        matmul_add_kernel(problem, recipe, "matmul/tile.cl", "matmul_tile", items);
     spec_define(spec, "TM", "%d", edge);
     spec_define(spec, "TN", "%d", edge);
     spec_define(spec, "TK", "%d", TILE_K);
@@ -285,11 +287,11 @@ static void tile64_prepare(const struct device *dev, const void *problem, struct
 }
 
 static uint64_t tile64_groups(const struct run *run, const struct matmul_part *part) {
-    return slots_times_columns(run, part, 64, 64);
+    return matmul_slots_times_columns(run, part, 64, 64);
 }
 
 static enum clmoe_status tile64_run(const struct run *run) {
-    return run_parts(run, tile64_groups);
+    return matmul_run_parts(run, tile64_groups);
 }
 
 static bool tile32_fits(const struct device *dev, const void *problem, struct reason *why) {
@@ -302,11 +304,11 @@ static void tile32_prepare(const struct device *dev, const void *problem, struct
 }
 
 static uint64_t tile32_groups(const struct run *run, const struct matmul_part *part) {
-    return slots_times_columns(run, part, 32, 32);
+    return matmul_slots_times_columns(run, part, 32, 32);
 }
 
 static enum clmoe_status tile32_run(const struct run *run) {
-    return run_parts(run, tile32_groups);
+    return matmul_run_parts(run, tile32_groups);
 }
 
 /* ---- matmul_ref ---- */
@@ -319,7 +321,7 @@ static bool ref_fits(const struct device *dev, const void *problem, struct reaso
 static void ref_prepare(const struct device *dev, const void *problem, struct recipe *recipe) {
     const struct matmul_problem *const p = problem;
     const int64_t local = dev->caps.max_work_group < 64 ? floor_pow2((int64_t)dev->caps.max_work_group) : 64;
-    add_kernel(p, recipe, "matmul/ref.cl", "matmul_ref", local);
+    matmul_add_kernel(p, recipe, "matmul/ref.cl", "matmul_ref", local);
 }
 
 static uint64_t ref_groups(const struct run *run, const struct matmul_part *part) {
@@ -328,13 +330,22 @@ static uint64_t ref_groups(const struct run *run, const struct matmul_part *part
 }
 
 static enum clmoe_status ref_run(const struct run *run) {
-    return run_parts(run, ref_groups);
+    return matmul_run_parts(run, ref_groups);
 }
 
 static const struct kernel_row rows[] = {
     {"matmul_cpu_8x32", cpu_fits, cpu_prepare, cpu_run, .needs = CLMOE_FEATURE_CPU},
     {"matmul_cpu_dot_4x4", cpu_dot_fits, cpu_dot_prepare, cpu_dot_run, .needs = CLMOE_FEATURE_CPU},
     {"matmul_few", few_fits, few_prepare, few_run},
+    {"matmul_mfma", matmul_mfma_fits, matmul_mfma_prepare, matmul_mfma_run, .needs = CLMOE_FEATURE_AMD_MFMA},
+    {"matmul_wmma_11", matmul_wmma_11_fits, matmul_wmma_11_prepare, matmul_wmma_11_run,
+     .needs = CLMOE_FEATURE_AMD_WMMA_11},
+    {"matmul_wmma_12", matmul_wmma_12_fits, matmul_wmma_12_prepare, matmul_wmma_12_run,
+     .needs = CLMOE_FEATURE_AMD_WMMA_12},
+    {"matmul_dpas_8", matmul_dpas_8_fits, matmul_dpas_8_prepare, matmul_dpas_8_run,
+     .needs = CLMOE_FEATURE_INTEL_DPAS_8},
+    {"matmul_dpas_16", matmul_dpas_16_fits, matmul_dpas_16_prepare, matmul_dpas_16_run,
+     .needs = CLMOE_FEATURE_INTEL_DPAS_16},
     {"matmul_tile_64x64x16", tile64_fits, tile64_prepare, tile64_run},
     {"matmul_tile_32x32x16", tile32_fits, tile32_prepare, tile32_run},
     {"matmul_ref", ref_fits, ref_prepare, ref_run},

@@ -20,12 +20,14 @@ enum clmoe_status __wrap_plan_make(struct clmoe_context *ctx, const struct kerne
                                    const void *problem, size_t problem_size,
                                    const struct clmoe_plan_options *options, bool stage, clmoe_plan **out);
 
-/* A plain GPU, one with everything, one whose inline PTX is older, a small device, a CPU. */
+/* A plain GPU, one with everything (matrix instructions only emulated), one whose inline PTX is older, a
+ * small device, a CPU. */
 static const struct device devices[] = {
     {.name = "gpu", .caps = {256, 32768, 1u << 30, 16, 0}},
     {.name = "large",
      .caps = {1024, 65536, 1u << 30, 128, 0},
-     .features = (CLMOE_FEATURES_ALL & ~1u) | DEVICE_PTX_SM80},
+     .features = (CLMOE_FEATURES_ALL & ~1u) | DEVICE_PTX_SM80,
+     .emulated = CLMOE_FEATURES_MATRIX},
     {.name = "turing", .caps = {1024, 65536, 1u << 30, 40, 0}, .features = CLMOE_FEATURES_ALL & ~1u},
     {.name = "small", .caps = {64, 16384, 1u << 28, 2, 0}},
     {.name = "cpu",

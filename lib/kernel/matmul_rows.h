@@ -1,0 +1,21 @@
+/* SPDX-License-Identifier: MIT
+ * What rows of matmul's table share, for those that have files of their own. */
+#ifndef CLMOE_KERNEL_MATMUL_ROWS_H
+#define CLMOE_KERNEL_MATMUL_ROWS_H
+
+#include "matmul.h"
+#include "matmul_parts.h"
+
+/* A kernel that takes MATMUL_ARGS of cl/matmul/pair.cl, with what these want defined. */
+struct kernel_spec *matmul_add_kernel(const struct matmul_problem *p, struct recipe *recipe, const char *file,
+                                      const char *entry, int64_t local);
+
+/* One launch for each part; `groups_of` says how many work-groups a part takes. */
+enum clmoe_status matmul_run_parts(const struct run *run,
+                                   uint64_t (*groups_of)(const struct run *, const struct matmul_part *));
+
+/* Slots of cl/matmul/slot.cl, of `height` rows, times blocks of `width` columns. */
+uint64_t matmul_slots_times_columns(const struct run *run, const struct matmul_part *part, int64_t height,
+                                    int64_t width);
+
+#endif

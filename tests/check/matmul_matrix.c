@@ -1,0 +1,116 @@
+/* SPDX-License-Identifier: MIT
+ * matmul's rows for matrix instructions, with the instructions emulated where the device lacks them: against
+ * ref_matmul, over shapes, layouts and options. */
+#include "matmul_case.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* What decides which programs are compiled: kept few, since each row compiles two tiles for each. */
+static const struct {
+    enum clmoe_dtype x, y, bias;
+    bool gated;
+    struct clmoe_activation act;
+} variants[] = {
+    {CLMOE_F16, CLMOE_F16, CLMOE_F16, true, {CLMOE_ACT_SILU, 1.702f, 0.7f, 0.8f, 1.0f, .act_max = 0.4f}},
+    {CLMOE_BF16, CLMOE_F32, CLMOE_BF16, false, {CLMOE_ACT_NONE}},
+};
+enum { N_VARIANTS = sizeof variants / sizeof *variants, N_CASES = 120, N_SMALL = 6, MAX_ROWS = 32 };
+
+static const int64_t token_counts[] = {1, 7, 31, 33, 65, 129};
+static const int expert_counts[] = {1, 2, 8, 60};
+static const int topks[] = {1, 2, 8};
+static const int64_t widths[] = {1, 3, 8, 31, 32, 33, 64, 65, 127, 128, 160};
+
+static int ran[MAX_ROWS];
+
+#define PICK(rng, array) (array)[rng_below(rng, sizeof(array) / sizeof *(array))]
+
+static struct clmoe_matmul_params pick_params(struct rng *rng, int i, int64_t *tokens) {
+    const int v = i % N_VARIANTS;
+    struct clmoe_matmul_params p = {
+        .topk = PICK(rng, topks),
+        .experts = PICK(rng, expert_counts),
+        .in = PICK(rng, widths),
+        .out = PICK(rng, widths),
+        .x_dtype = variants[v].x,
+        .w_dtype = variants[v].x,
+        .y_dtype = variants[v].y,
+        .bias_dtype = variants[v].bias,
+        .w_order = i / N_VARIANTS % 2 ? CLMOE_W_EKN : CLMOE_W_ENK,
+        .glu = variants[v].gated ? (enum clmoe_glu)(1 + i / N_VARIANTS / 2 % 4) : CLMOE_GLU_NONE,
+        .act = variants[v].act,
+        .routing = CLMOE_ROUTING_SORTED,
+        .x_rows = (enum clmoe_rows)rng_below(rng, 3),
+        .y_rows = rng_below(rng, 2) ? CLMOE_ROWS_SORTED : CLMOE_ROWS_PAIR,
+        .gamma = (enum clmoe_gamma)rng_below(rng, 3),
+        .limit = (enum clmoe_limit)(rng_below(rng, 3) ? 0 : rng_below(rng, 3)),
+        .bias = 1,
+        .add = rng_below(rng, 4) == 0,
+        .expert_scale = (int)rng_below(rng, 2),
+    };
+    *tokens = PICK(rng, token_counts);
+    if (tester()->small) {
+        *tokens = 1 + *tokens % 5;
+        p.topk = 1 + p.topk % 2, p.experts = 1 + p.experts % 2;
+        p.in = 1 + p.in % 37, p.out = 1 + p.out % 41;
+    } else if (i % 8 == 5) {
+        p.experts = 1, p.topk = 1; /* a large tile, and more than one */
+        p.out = 1 + p.out % 80;
+    }
+    while (*tokens * p.topk * p.in * p.out > 1000000)
+        *tokens /= 2;
+    if (p.experts == 1 && rng_below(rng, 2)) {
+        p.topk = 1, p.routing = CLMOE_ROUTING_DENSE;
+        p.x_rows = p.y_rows = CLMOE_ROWS_PAIR;
+    }
+    p.max_tokens = *tokens + rng_below(rng, 2);
+    return p;
+}
+
+static bool on_matrices(const char *name) {
+    return strncmp(name, "matmul_mfma", 11) == 0 || strncmp(name, "matmul_wmma", 11) == 0 ||
+           strncmp(name, "matmul_dpas", 11) == 0;
+}
+
+static void run_rows(struct rng *rng, struct matmul_sample *s, enum forced_caps caps) {
+    const char *name;
+    for (int row = 0; (name = clmoe_kernel_name("matmul", row)); row++)
+        if (on_matrices(name)) ran[row] += matmul_run_row(rng, s, caps, row);
+}
+
+START_TEST(against_reference) {
+    struct rng structure = {(uint64_t)_i * 0x9e3779b97f4a7c15u + 7}, rng = rng_for((uint64_t)_i + 20000);
+    int64_t tokens;
+    const struct clmoe_matmul_params params = pick_params(&structure, _i, &tokens);
+    const int part_counts[] = {1, 1, params.experts > 1 ? 2 : 1, params.experts};
+    const int parts = params.routing == CLMOE_ROUTING_DENSE ? 1 : PICK(&structure, part_counts);
+    const enum routing_fill fill = params.routing == CLMOE_ROUTING_DENSE
+                                       ? ROUTING_ONE_EXPERT
+                                       : (enum routing_fill)rng_below(&structure, ROUTING_COUNT);
+    struct matmul_sample s = matmul_sample_make(&rng, &params, tokens, fill, parts);
+    matmul_sample_solve(&s);
+    run_rows(&rng, &s, _i % 3 == 2 ? CAPS_EMULATED_SMALL : CAPS_EMULATED);
+    matmul_sample_free(&s);
+}
+END_TEST
+
+START_TEST(every_row_ran) {
+    const char *name;
+    for (int row = 0; (name = clmoe_kernel_name("matmul", row)); row++) {
+        if (!on_matrices(name)) continue;
+        printf("  %-28s ran %d times\n", name, ran[row]);
+        case_require(ran[row] > 0 || getenv("CLMOE_TEST_SLICE"), "%s never ran", name);
+    }
+}
+END_TEST
+
+static void add_tests(TCase *cases) {
+    tcase_add_loop_test(cases, against_reference, 0, tester()->small ? N_SMALL : N_CASES);
+    tcase_add_test(cases, every_row_ran);
+}
+
+int main(void) {
+    return harness_main("matmul_matrix", "", add_tests);
+}
