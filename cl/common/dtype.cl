@@ -1,18 +1,20 @@
 // SPDX-License-Identifier: MIT
 // Element types as parameters. A kernel is compiled with, say, -DX_T=bf16 and writes
 //   const global ELEM(X_T) *x;   LOAD(X_T, x, i) -> float;   STORE(X_T, y, i, value);   ROUND(X_T, value) -> ELEM(X_T)
+//   LOAD16(X_T, x, i) -> float16: elements i .. i + 15
 // Storage types need no extension: halves go through vload_half, bf16 through integer shifts.
+// Types of which elements share a scale are in blocks.cl.
 #define CAT_(a, b) a##b
 #define CAT(a, b) CAT_(a, b)
 #define ELEM(T) CAT(elem_, T)
 #define LOAD(T, p, i) CAT(load_, T)(p, i)
 #define STORE(T, p, i, v) CAT(store_, T)(p, i, v)
 #define ROUND(T, v) CAT(round_, T)(v)
+#define LOAD16(T, p, i) CAT(load16_, T)(p, i)
 
 typedef float elem_f32;
 typedef ushort elem_f16;
 typedef ushort elem_bf16;
-typedef ushort elem_q8_0; // blocks of 17: an f16 scale, then 32 int8 in pairs
 
 inline float load_f32(const global float *p, ulong i) { return p[i]; }
 inline float round_f32(float v) { return v; }
@@ -34,9 +36,8 @@ inline ushort round_bf16(float v) {
 }
 inline void store_bf16(global ushort *p, ulong i, float v) { p[i] = round_bf16(v); }
 
-// i counts elements; rows are whole blocks
-inline float load_q8_0(const global ushort *p, ulong i) {
-    const global ushort *block = p + (i / 32) * 17;
-    const global char *q = (const global char *)(block + 1);
-    return vload_half(0, (const global half *)block) * (float)q[i % 32];
+inline float16 load16_f32(const global float *p, ulong i) { return vload16(0, p + i); }
+inline float16 load16_f16(const global ushort *p, ulong i) { return vload_half16(0, (const global half *)(p + i)); }
+inline float16 load16_bf16(const global ushort *p, ulong i) {
+    return as_float16(convert_uint16(vload16(0, p + i)) << 16);
 }

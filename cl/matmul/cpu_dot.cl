@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// For CPU devices and weights whose neighbours are neighbours in K (checkpoints as they are, q8_0 blocks): as cpu.cl,
+// For CPU devices and weights whose neighbours are neighbours in K (checkpoints as they are, blocks): as cpu.cl,
 // one work-item a work-group for up to TM rows of one expert, but the lanes of the vectors are steps of K.
 //
 //   group = slot * column groups + group of 16 columns of y        slot -> expert and rows: slot.cl
@@ -11,22 +11,6 @@
 #define MR 4
 #define NR 4
 #define WIDTH 16
-
-#define ROW_AT(T, p, i) CAT(row_at_, T)(p, i)
-static inline const global float *row_at_f32(const global float *p, ulong i) { return p + i; }
-static inline const global ushort *row_at_f16(const global ushort *p, ulong i) { return p + i; }
-static inline const global ushort *row_at_bf16(const global ushort *p, ulong i) { return p + i; }
-static inline const global ushort *row_at_q8_0(const global ushort *p, ulong i) { return p + i / 32 * 17; }
-
-// By way of an array: from sums of components LLVM makes shuffles that oclgrind's check of uninitialised values cannot
-// take.
-static inline float add_lanes(float16 v) {
-    float lanes[16];
-    vstore16(v, 0, lanes);
-    UNROLL for (int i = 0; i < 8; i++) lanes[i] += lanes[i + 8];
-    UNROLL for (int i = 0; i < 4; i++) lanes[i] += lanes[i + 4];
-    return (lanes[0] + lanes[2]) + (lanes[1] + lanes[3]);
-}
 
 // dot_R: sums[r][lane[c]] += R rows of xs times NR rows of w, from step d0 on. One function for each R, so that R is a
 // constant of its loops and the vectors of sums become registers.

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// What the kernels for CPU devices share: loads of 16 elements, pieces of x, and the rows of a work-group.
+// What the kernels for CPU devices share: pieces of x, and the rows of a work-group.
 #include "matmul/pair.cl"
 
 #define VALUE float16
@@ -9,23 +9,7 @@
 #error "TK: steps of K in a piece, a multiple of 32"
 #endif
 #include "matmul/slot.cl"
-
-#define UNROLL _Pragma("unroll")
-
-// 16 elements from i on, in q8_0 within one block
-#define LOAD16(T, p, i) CAT(load16_, T)(p, i)
-static inline float16 load16_f32(const global float *p, ulong i) { return vload16(0, p + i); }
-static inline float16 load16_f16(const global ushort *p, ulong i) {
-    return vload_half16(0, (const global half *)(p + i));
-}
-static inline float16 load16_bf16(const global ushort *p, ulong i) {
-    return as_float16(convert_uint16(vload16(0, p + i)) << 16);
-}
-static inline float16 load16_q8_0(const global ushort *p, ulong i) {
-    const global ushort *const block = p + i / 32 * 17;
-    const char16 q = vload16(0, (const global char *)(block + 1) + i % 32);
-    return convert_float16(q) * vload_half(0, (const global half *)block);
-}
+#include "matmul/sum.cl"
 
 // Widens up to TK elements of a row of x.
 static inline void widen(const global ELEM(X_T) *x, float *out, int n) {

@@ -7,7 +7,7 @@
 // Weights come as two sources of columns, gate (w) and up (v, only with GLU), whatever their layout was:
 //   element (expert e, column n of y, k) = skip + e*expert + column_at(n) + k*depth
 // where packed weights have panels of 2^panel columns side by side; panel is 0 for all others.
-#include "common/dtype.cl"
+#include "common/blocks.cl"
 
 #ifndef LOCAL_SIZE
 #error "LOCAL_SIZE: work-items of a work-group"
@@ -16,7 +16,7 @@
 #error "X_T, Y_T, BIAS_T: f32, f16 or bf16"
 #endif
 #ifndef W_T
-#error "W_T: f32, f16, bf16 or q8_0"
+#error "W_T: f32, f16, bf16 or a block format"
 #endif
 #ifndef GLU
 #error "GLU: 1 if there are up rows, else 0"

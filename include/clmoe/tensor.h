@@ -21,16 +21,21 @@ enum clmoe_dtype {
     CLMOE_I32,
     CLMOE_U32,
     CLMOE_U8,
-    CLMOE_Q8_0, /* blocks of 32 elements along the last dimension: an f16 scale, 32 int8: 34 bytes; value =
-                   scale*q */
+    CLMOE_Q8_0, /* a block format, as are those at the end of the list */
     CLMOE_F64,  /* IEEE binary64; only compared and copied, so it needs no cl_khr_fp64 */
     CLMOE_I8,
     CLMOE_I16,
     CLMOE_U16,
     CLMOE_I64,
     CLMOE_U64,
+    CLMOE_Q4_0, /* block formats of GGUF files, bit by bit: see quant.h */
+    CLMOE_Q5_0,
+    CLMOE_Q4_K,
+    CLMOE_Q5_K,
+    CLMOE_Q6_K,
+    CLMOE_MXFP4,
 };
-#define CLMOE_DTYPE_COUNT 13
+#define CLMOE_DTYPE_COUNT 19
 
 /* One element of any dtype: `f` for floating dtypes, `i` for signed integers, `u` for unsigned ones. {0} is
  * zero for all of them. */
@@ -44,11 +49,11 @@ union clmoe_scalar {
 
 /* Element (i0, i1, ...) lies at byte `offset + size(dtype) * (i0*stride[0] + i1*stride[1] + ...)` of `mem`.
  * Shapes and strides count elements, also in block formats, where every stride but the last must be a
- * multiple of the block length. Strides of all zero mean "contiguous, last dimension fastest". Otherwise
- * every stride must be >= 0; the manual page of each operation says for which operands the last stride must
- * be 1. `offset` must be a multiple of the element size (2 for block formats). Sizes are 64 bits wide
- * everywhere. `mem` must be a buffer (or sub-buffer); one made with CL_MEM_READ_ONLY cannot be an output, one
- * made with CL_MEM_WRITE_ONLY not an input. */
+ * multiple of the block length (quant.h). Strides of all zero mean "contiguous, last dimension fastest".
+ * Otherwise every stride must be >= 0; the manual page of each operation says for which operands the last
+ * stride must be 1. `offset` must be a multiple of the element size (of 2 for block formats, any for
+ * CLMOE_MXFP4). Sizes are 64 bits wide everywhere. `mem` must be a buffer (or sub-buffer); one made with
+ * CL_MEM_READ_ONLY cannot be an output, one made with CL_MEM_WRITE_ONLY not an input. */
 struct clmoe_tensor {
     cl_mem mem;
     uint64_t offset;
@@ -78,8 +83,8 @@ static inline struct clmoe_tensor clmoe_tensor_3d(cl_mem mem, enum clmoe_dtype d
  * unknown or `count` is not a whole number of blocks. Thread-safety: safe. */
 CLMOE_API int64_t clmoe_dtype_bytes(enum clmoe_dtype dtype, int64_t count);
 
-/* "f32", "f16", "bf16", "i32", "u32", "u8", "q8_0", "f64", "i8", "i16", "u16", "i64", "u64"; NULL for
- * anything else. Thread-safety: safe. */
+/* "f32", "f16", "bf16", "i32", "u32", "u8", "q8_0", "f64", "i8", "i16", "u16", "i64", "u64", "q4_0", "q5_0",
+ * "q4_k", "q5_k", "q6_k", "mxfp4"; NULL for anything else. Thread-safety: safe. */
 CLMOE_API const char *clmoe_dtype_name(enum clmoe_dtype dtype);
 
 #ifdef __cplusplus

@@ -15,7 +15,7 @@ enum dtype_kind {
 };
 
 struct dtype_info {
-    const char *name; /* also the suffix of load_*, store_* and elem_* in cl/common/dtype.cl */
+    const char *name; /* also the suffix of load_*, elem_* .. in cl/common/dtype.cl and blocks.cl */
     int block;        /* elements of a block; 1 for plain types */
     int bytes;        /* bytes of a block */
     int unit;         /* bytes of elem_*, what pointers in kernels count in; offsets are multiples of it */
@@ -27,6 +27,9 @@ const struct dtype_info *dtype_info(enum clmoe_dtype dtype);
 
 /* CLMOE_F32, CLMOE_F16 or CLMOE_BF16. */
 bool dtype_is_float(enum clmoe_dtype dtype);
+
+/* A block format. */
+bool dtype_is_block(enum clmoe_dtype dtype);
 
 /* Whether an element can be `v`: any number for floating dtypes, one in range for integers. Not for blocks.
  */

@@ -8,7 +8,7 @@ static enum clmoe_status normalise(const struct log *log, const struct clmoe_qua
     REQUIRE(log, p->mode == CLMOE_QUANT_PACK || p->mode == CLMOE_QUANT_UNPACK, "mode = %d", (int)p->mode);
     REQUIRE(log, p->max_rows >= 0, "max_rows = %lld", (long long)p->max_rows);
     REQUIRE(log, dtype_is_float(p->plain), "plain = %d", (int)p->plain);
-    REQUIRE(log, p->block == CLMOE_Q8_0, "block = %d", (int)p->block);
+    REQUIRE(log, dtype_is_block(p->block), "block = %d", (int)p->block);
     REQUIRE(log, p->n >= 1 && p->n % dtype_info(p->block)->block == 0, "n = %lld, blocks of %d",
             (long long)p->n, dtype_info(p->block)->block);
     *problem = (struct quant_problem){

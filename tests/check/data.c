@@ -3,6 +3,7 @@
 #include "harness.h"
 
 #include "ref/convert.h"
+#include "ref/quant.h"
 
 #include <float.h>
 #include <math.h>
@@ -99,22 +100,14 @@ void fill_ids(struct rng *rng, enum routing_fill fill, int32_t *ids, int64_t tok
 
 /* ---- guarded buffers ---- */
 
-static int block_length(enum clmoe_dtype dtype) {
-    return dtype == CLMOE_Q8_0 ? 32 : 1;
-}
-
-static int block_bytes(enum clmoe_dtype dtype) {
-    return (int)clmoe_dtype_bytes(dtype, block_length(dtype));
-}
-
 static unsigned char *view_row(const struct guarded *g, unsigned char *base, int64_t row) {
-    const int64_t blocks = row * g->tensor.stride[0] / block_length(g->tensor.dtype);
-    return base + g->tensor.offset + (size_t)(blocks * block_bytes(g->tensor.dtype));
+    const int64_t blocks = row * g->tensor.stride[0] / ref_block_length(g->tensor.dtype);
+    return base + g->tensor.offset + (size_t)(blocks * ref_block_bytes(g->tensor.dtype));
 }
 
 static struct guarded guarded_new(struct rng *rng, enum clmoe_dtype dtype, int64_t rows, int64_t n,
                                   bool pad) {
-    const int length = block_length(dtype), size = block_bytes(dtype);
+    const int length = ref_block_length(dtype), size = ref_block_bytes(dtype);
     const int64_t stride = n + (pad ? rng_below(rng, 4) * length : 0);
     struct guarded g = {0};
     g.tensor.dtype = dtype;
@@ -123,7 +116,9 @@ static struct guarded guarded_new(struct rng *rng, enum clmoe_dtype dtype, int64
     g.tensor.shape[1] = n;
     g.tensor.stride[0] = stride ? stride : 1;
     g.tensor.stride[1] = 1;
-    g.tensor.offset = GUARD + (uint64_t)(rng_below(rng, 8) * (length > 1 ? 2 : size));
+    g.tensor.offset = GUARD + (uint64_t)(rng_below(rng, 8) * (dtype == CLMOE_MXFP4 ? 1
+                                                              : length > 1         ? 2
+                                                                                   : size));
     g.bytes = (size_t)(g.tensor.offset + (uint64_t)(rows * stride / length * size) + GUARD);
     g.image = malloc(g.bytes);
     if (!g.image) abort();

@@ -2,6 +2,7 @@
 #include "matmul_case.h"
 
 #include "ref/convert.h"
+#include "ref/quant.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -21,25 +22,36 @@ static float *random_floats(struct rng *rng, enum clmoe_dtype dtype, int64_t n, 
     return v;
 }
 
-/* Rows of q8_0 blocks, and their values. */
-static unsigned char *random_blocks(struct rng *rng, int64_t n, float *values) {
-    unsigned char *const raw = matmul_room(n / 32 * 34, 1);
-    for (int64_t b = 0; b < n / 32; b++) {
-        const uint16_t scale = ref_f16_from_f32(0.02f * rng_float(rng));
-        memcpy(raw + b * 34, &scale, sizeof scale);
-        for (int i = 0; i < 32; i++)
-            raw[b * 34 + 2 + i] = (unsigned char)rng_u32(rng);
-    }
-    for (int64_t i = 0; i < n; i++)
-        values[i] = ref_load(CLMOE_Q8_0, raw, i);
+void matmul_tame_blocks(struct rng *rng, enum clmoe_dtype dtype, unsigned char *raw, int64_t n,
+                        float *values) {
+    const int bytes = ref_block_bytes(dtype);
+    for (int64_t b = 0; b < n / ref_block_length(dtype); b++)
+        ref_tame_block(dtype, raw + b * bytes, 0.1f + 2 * fabsf(rng_float(rng)));
+    ref_unpack(dtype, raw, n, values);
+}
+
+/* Rows of blocks, and their values. */
+static unsigned char *random_blocks(struct rng *rng, enum clmoe_dtype dtype, int64_t n, float *values) {
+    const int64_t bytes = clmoe_dtype_bytes(dtype, n);
+    unsigned char *const raw = matmul_room(bytes, 1);
+    for (int64_t i = 0; i < bytes; i++)
+        raw[i] = (unsigned char)rng_u32(rng);
+    matmul_tame_blocks(rng, dtype, raw, n, values);
     return raw;
+}
+
+/* The block that begins with weight i becomes NaN. */
+static void spoil_block(struct matmul_sample *s, int64_t i) {
+    const enum clmoe_dtype dtype = s->params.w_dtype;
+    const int64_t at = clmoe_dtype_bytes(dtype, i);
+    ref_spoil_block(dtype, s->raw_gate + at);
+    if (s->raw_up) ref_spoil_block(dtype, s->raw_up + at);
 }
 
 /* What must not be read is NaN. */
 static void poison_unused(struct matmul_sample *s) {
     const struct clmoe_matmul_params *const p = &s->params;
-    const int64_t per_expert = p->out * p->in, blocks = per_expert / 32;
-    const uint16_t nan16 = 0x7e00;
+    const int64_t per_expert = p->out * p->in, blocks = per_expert / ref_block_length(p->w_dtype);
     for (int e = 0; e < p->experts; e++) {
         bool used = false;
         for (int64_t i = 0; i < s->pairs; i++)
@@ -49,8 +61,7 @@ static void poison_unused(struct matmul_sample *s) {
             if (s->up) s->up[e * per_expert + i] = NAN;
         }
         for (int64_t b = e * blocks; !used && s->raw_gate && b < (e + 1) * blocks; b++) {
-            memcpy(s->raw_gate + b * 34, &nan16, sizeof nan16);
-            if (s->up) memcpy(s->raw_up + b * 34, &nan16, sizeof nan16);
+            spoil_block(s, b * ref_block_length(p->w_dtype));
         }
     }
     for (int64_t i = 0; p->x_rows != CLMOE_ROWS_TOKEN && i < s->pairs; i++)
@@ -70,24 +81,25 @@ static void limit_experts(struct rng *rng, struct matmul_sample *s) {
         s->limits[e] = (int32_t)rng_below(rng, most + 3) - 1;
     for (int64_t i = 0; i < p->experts * per_expert; i++) {
         const int64_t at = by_row ? i % per_expert / p->in : i % p->in;
-        if (s->raw_gate || at < s->limits[i / per_expert]) continue;
+        if (at < s->limits[i / per_expert]) continue;
         s->gate[i] = NAN;
         if (s->up) s->up[i] = NAN;
+        if (s->raw_gate && i % ref_block_length(p->w_dtype) == 0) spoil_block(s, i);
     }
 }
 
 struct matmul_sample matmul_sample_make(struct rng *rng, const struct clmoe_matmul_params *params,
                                         int64_t tokens, enum routing_fill fill, int parts) {
     struct matmul_sample s = {.params = *params, .pairs = tokens * params->topk, .parts = parts};
-    const bool blocks = params->w_dtype == CLMOE_Q8_0, gated = params->glu != CLMOE_GLU_NONE;
+    const bool blocks = ref_block_length(params->w_dtype) > 1, gated = params->glu != CLMOE_GLU_NONE;
     const int64_t x_rows = params->x_rows == CLMOE_ROWS_TOKEN ? tokens : s.pairs;
     const int64_t cells = (int64_t)params->experts * params->out, weights = cells * params->in;
     const float size = 1.0f / sqrtf((float)params->in);
     s.x = random_floats(rng, params->x_dtype, x_rows * params->in, 1.0f);
     s.gate = random_floats(rng, blocks ? CLMOE_F32 : params->w_dtype, weights, 2 * size);
-    if (blocks) s.raw_gate = random_blocks(rng, weights, s.gate);
+    if (blocks) s.raw_gate = random_blocks(rng, params->w_dtype, weights, s.gate);
     if (gated) s.up = random_floats(rng, blocks ? CLMOE_F32 : params->w_dtype, weights, 2 * size);
-    if (gated && blocks) s.raw_up = random_blocks(rng, weights, s.up);
+    if (gated && blocks) s.raw_up = random_blocks(rng, params->w_dtype, weights, s.up);
     if (params->bias) s.bias_gate = random_floats(rng, params->bias_dtype, cells, 1.0f);
     if (params->bias && gated) s.bias_up = random_floats(rng, params->bias_dtype, cells, 1.0f);
     if (params->add) s.add_gate = random_floats(rng, CLMOE_F32, s.pairs * params->out, 1.0f);
@@ -196,10 +208,11 @@ static float *dense_weights(const struct matmul_sample *s, int first, int count,
     return dense;
 }
 
-/* q8_0: whole rows of blocks, each row followed by a block that belongs to nobody. */
+/* Block formats: whole rows, each row followed by a block that belongs to nobody. */
 static struct guarded upload_blocks(struct rng *rng, const struct matmul_sample *s, int first, int count,
                                     int only, int64_t rows) {
-    const int64_t width = s->params.in / 32 * 34, pitch = width + 34;
+    const enum clmoe_dtype dtype = s->params.w_dtype;
+    const int64_t width = clmoe_dtype_bytes(dtype, s->params.in), pitch = width + ref_block_bytes(dtype);
     unsigned char *const raw = matmul_room(count * rows * pitch, 1);
     memset(raw, 0xff, (size_t)(count * rows * pitch));
     for (int up = 0; up <= (s->up != NULL); up++)
@@ -210,8 +223,8 @@ static struct guarded upload_blocks(struct rng *rng, const struct matmul_sample 
                        (up ? s->raw_up : s->raw_gate) + ((e + first) * s->params.out + n) * width,
                        (size_t)width);
             }
-    const int64_t shape[] = {count * rows * (s->params.in + 32)};
-    struct guarded g = guarded_bytes(rng, CLMOE_Q8_0, 1, shape, raw);
+    const int64_t shape[] = {count * rows * (s->params.in + ref_block_length(dtype))};
+    struct guarded g = guarded_bytes(rng, dtype, 1, shape, raw);
     free(raw);
     return g;
 }
@@ -236,11 +249,11 @@ static struct guarded upload_part(struct rng *rng, const struct matmul_sample *s
     }
     const bool by_column = p->w_order == CLMOE_W_EKN;
     const int64_t shape[3] = {count, by_column ? p->in : rows, by_column ? rows : p->in};
-    if (p->w_dtype == CLMOE_Q8_0) {
+    if (s->raw_gate) {
         g = upload_blocks(rng, s, first, count, only, rows);
         g.tensor.stride[0] = 0;
         *view = g.tensor;
-        view->stride[1] = p->in + 32;
+        view->stride[1] = p->in + ref_block_length(p->w_dtype);
     } else {
         float *const dense = dense_weights(s, first, count, only, shape[0] * shape[1] * shape[2]);
         g = guarded_floats(rng, p->w_dtype, shape[0] * shape[1], shape[2], dense);

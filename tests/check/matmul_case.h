@@ -13,7 +13,7 @@ struct matmul_sample {
     struct ref_matmul ref; /* with the arrays below */
     int64_t pairs;
     float *x, *gate, *up, *bias_gate, *bias_up, *add_gate, *add_up, *expert_scale, *gamma, *got;
-    unsigned char *raw_gate, *raw_up; /* q8_0: the same weights in blocks, [E, N, K] */
+    unsigned char *raw_gate, *raw_up; /* block formats: the same weights, [E, N, K] */
     int32_t *ids, *offsets, *order, *limits;
     double *want, *magnitude; /* in the order of the rows of y */
     int parts;                /* buffers of weights */
@@ -30,6 +30,11 @@ struct matmul_operands {
 
 /* A zeroed array that is never NULL. */
 void *matmul_room(int64_t count, size_t size);
+
+/* Rows of a block format for tests: `raw` gets scales that make the values as large as weights are, `values`
+ * what it holds then. */
+void matmul_tame_blocks(struct rng *rng, enum clmoe_dtype dtype, unsigned char *raw, int64_t n,
+                        float *values);
 
 /* Random data for params and `tokens`, ids by `fill`; rows of x of skipped pairs and weights of experts that
  * nobody uses are NaN. Computes nothing yet. */

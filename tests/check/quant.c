@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT
- * quant: every row of its table against ref_q8_0_pack and ref_load, bit by bit. */
-#include "harness.h"
+ * quant: every row of its table against ref_pack and ref_unpack, bit by bit; what is special in the formats
+ * other than q8_0 is in quant_formats.c. */
+#include "quant_case.h"
 #include "ref/convert.h"
 #include "ref/quant.h"
 
@@ -9,51 +10,58 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Work-groups of 64 or 128 take 64 or 128 blocks, or an eighth or a quarter of that. */
+/* Rows and their blocks. Work-groups of 64 or 128 take 64 or 128 blocks, or an eighth or a quarter of that.
+ */
 static const struct {
-    int64_t rows, n;
-} shapes[] = {{1, 32},  {3, 64},   {2, 96},   {31, 32},  {0, 64},   {8, 32},     {3, 352},
-              {33, 32}, {1, 4096}, {1, 4128}, {5, 1024}, {127, 32}, {1, 63 * 32}};
+    int64_t rows, blocks;
+} shapes[] = {{1, 1},  {3, 2},   {2, 3},   {31, 1}, {0, 2},   {8, 1}, {3, 11},
+              {33, 1}, {1, 128}, {1, 129}, {5, 32}, {127, 1}, {1, 63}};
 static const enum clmoe_dtype dtypes[] = {CLMOE_F32, CLMOE_F16, CLMOE_BF16};
 
+/* The other formats, each with the plain types it is checked with: kept few, as each is a program of its own.
+ */
+static const struct {
+    enum clmoe_dtype block, plain;
+} others[] = {{CLMOE_Q4_0, CLMOE_F32},  {CLMOE_Q5_0, CLMOE_F32}, {CLMOE_MXFP4, CLMOE_F32},
+              {CLMOE_Q4_K, CLMOE_F32},  {CLMOE_Q5_K, CLMOE_F32}, {CLMOE_Q6_K, CLMOE_F32},
+              {CLMOE_MXFP4, CLMOE_F16}, {CLMOE_Q6_K, CLMOE_BF16}};
+
 /* What blocks hold, beside the fills of the harness. */
-enum { RAW_BITS = FILL_COUNT, SPREAD, HALVES, NEAR_HALVES, N_DATA };
+enum { RAW_BITS = FILL_COUNT, SPREAD, HALVES, NEAR_HALVES, QUARTERS, N_DATA };
 enum { N_SHAPES = sizeof shapes / sizeof *shapes, N_DTYPES = 3, N_SMALL = 8 };
+enum { N_OTHERS = sizeof others / sizeof *others };
 enum { N_PACK = N_SHAPES * N_DTYPES * N_DATA, N_UNPACK = N_SHAPES * N_DTYPES };
 
-static void *room(int64_t count, size_t size) {
-    void *const p = calloc((size_t)count + 1, size);
-    if (!p) abort();
-    return p;
-}
-
 static const char *data_name(int data) {
-    static const char *const names[] = {"bits", "spread", "halves", "near halves"};
+    static const char *const names[] = {"bits", "spread", "halves", "near halves", "quarters"};
     return data < FILL_COUNT ? fill_name((enum fill)data) : names[data - FILL_COUNT];
 }
 
-/* Blocks of all sizes of scale; HALVES: q at k + 0.5 exactly; NEAR_HALVES: beside it by an ulp or two, for
- * scales of any mantissa, so that a scale or a reciprocal that is off by an ulp shows. */
+/* Blocks of all sizes of scale; HALVES: q8_0's q at k + 0.5 exactly; NEAR_HALVES: beside it by an ulp or two,
+ * for scales of any mantissa, so that a scale or a reciprocal that is off by an ulp shows; QUARTERS: the
+ * bounds between numbers of few bits. */
 static void fill_block(struct rng *rng, int data, float *x) {
     const int exponent = (int)rng_below(rng, data == SPREAD ? 250 : 30) - (data == SPREAD ? 140 : 15);
-    const float mantissa = data == HALVES ? 1.0f : 1.0f + ldexpf((float)rng_below(rng, 1 << 23), -23);
+    const float mantissa =
+        data == HALVES || data == QUARTERS ? 1.0f : 1.0f + ldexpf((float)rng_below(rng, 1 << 23), -23);
     const float scale = ldexpf(mantissa, exponent);
     for (int i = 0; i < 32; i++) {
         float v = scale * ((float)rng_below(rng, 255) - 127.0f);
-        if (data != SPREAD) v = scale * ((float)rng_below(rng, 254) - 126.5f);
+        if (data == QUARTERS) v = scale * (float)(rng_below(rng, 65) - 32);
+        if (data == HALVES || data == NEAR_HALVES) v = scale * ((float)rng_below(rng, 254) - 126.5f);
         if (data == NEAR_HALVES)
             for (int64_t nudge = rng_below(rng, 4); nudge > 0; nudge--)
                 v = nextafterf(v, rng_below(rng, 2) ? INFINITY : -INFINITY);
         x[i] = v;
     }
-    x[rng_below(rng, 32)] = rng_below(rng, 2) ? 127.0f * scale : -127.0f * scale;
+    if (data != QUARTERS) x[rng_below(rng, 32)] = rng_below(rng, 2) ? 127.0f * scale : -127.0f * scale;
 }
 
 /* Elements of dtype as they lie in memory. */
 static void *elements(struct rng *rng, int data, enum clmoe_dtype dtype, int64_t n) {
     const int64_t size = clmoe_dtype_bytes(dtype, 1);
-    unsigned char *const raw = room(n, (size_t)size);
-    float *const v = room(n, sizeof *v);
+    unsigned char *const raw = quant_room(n, (size_t)size);
+    float *const v = quant_room(n, sizeof *v);
     if (data < FILL_COUNT) fill_floats(rng, (enum fill)data, v, n);
     for (int64_t b = 0; data > RAW_BITS && b < n; b += 32)
         fill_block(rng, data, v + b);
@@ -68,116 +76,73 @@ static void *elements(struct rng *rng, int data, enum clmoe_dtype dtype, int64_t
     return raw;
 }
 
-/* Any bits as scale, any q. */
-static unsigned char *random_blocks(struct rng *rng, int64_t n) {
-    unsigned char *const q = room(n / 32, 34);
-    for (int64_t i = 0; i < n / 32 * 34; i++)
+/* Any bits. */
+static unsigned char *random_blocks(struct rng *rng, enum clmoe_dtype block, int64_t n) {
+    const int64_t bytes = clmoe_dtype_bytes(block, n);
+    unsigned char *const q = quant_room(bytes, 1);
+    for (int64_t i = 0; i < bytes; i++)
         q[i] = (unsigned char)rng_below(rng, 256);
     return q;
 }
 
-/* One call of one row of the table. `to` gets the result. False: the row refuses. */
-static bool run_row(struct rng *rng, int row, enum clmoe_quant_mode mode, enum clmoe_dtype dtype,
-                    int64_t rows, int64_t n, enum forced_caps caps, const void *from, void *to) {
-    const struct clmoe_quant_params params = {.plan.kernel = clmoe_kernel_name("quant", row),
-                                              .mode = mode,
-                                              .max_rows = rows + rng_below(rng, 2),
-                                              .n = n,
-                                              .plain = dtype,
-                                              .block = CLMOE_Q8_0};
-    clmoe_plan *plan;
-    if (!row_fits("quant", row, clmoe_quant_plan(tester_context(caps), &params, &plan))) return false;
-    const bool pack = mode == CLMOE_QUANT_PACK;
-    struct guarded x = guarded_raw(rng, dtype, rows, n, pack ? from : NULL);
-    struct guarded q = guarded_raw(rng, CLMOE_Q8_0, rows, n, pack ? NULL : from);
-    const struct clmoe_quant_args args = {.x = x.tensor, .q = q.tensor};
-    case_ok(clmoe_quant_enqueue(plan, tester()->queue, &args, 0, NULL, NULL));
-    guarded_read(pack ? &q : &x, to);
-    guarded_read(pack ? &x : &q, NULL);
-    guarded_free(&x), guarded_free(&q);
-    clmoe_plan_destroy(&plan);
-    return true;
+static struct quant_shape shape_of(enum clmoe_dtype plain, enum clmoe_dtype block, int i) {
+    return (struct quant_shape){plain, block, shapes[i % N_SHAPES].rows,
+                                shapes[i % N_SHAPES].blocks * ref_block_length(block)};
 }
 
-static void describe(int row, const char *what, enum clmoe_dtype dtype, int64_t rows, int64_t n,
-                     enum forced_caps caps) {
-    case_begin("%s %s %s rows=%lld n=%lld caps %s", clmoe_kernel_name("quant", row), what,
-               clmoe_dtype_name(dtype), (long long)rows, (long long)n, caps_name(caps));
+static void pack_case(struct rng *rng, const struct quant_shape *s, int data, enum forced_caps caps) {
+    void *const raw = elements(rng, data, s->plain, s->rows * s->n);
+    quant_check_pack(rng, data_name(data), s, caps, raw);
+    free(raw);
 }
 
-static void compare_blocks(const unsigned char *got, const unsigned char *want, int64_t n) {
-    for (int64_t i = 0; i < n / 32 * 34; i++)
-        case_require(got[i] == want[i], "block %lld, byte %lld: %02x, expected %02x (scale %02x%02x)",
-                     (long long)(i / 34), (long long)(i % 34), got[i], want[i], want[i / 34 * 34 + 1],
-                     want[i / 34 * 34]);
-}
-
-/* Packs on all rows of the table and compares with the reference. */
-static void check_pack(struct rng *rng, const char *what, enum clmoe_dtype dtype, int64_t rows, int64_t n,
-                       enum forced_caps caps, const void *raw) {
-    const int64_t count = rows * n;
-    float *const x = room(count, sizeof *x);
-    unsigned char *const want = room(count / 32, 34), *const got = room(count / 32, 34);
-    for (int64_t i = 0; i < count; i++)
-        x[i] = ref_load(dtype, raw, i);
-    ref_q8_0_pack(x, count, want);
-    for (int row = 0; clmoe_kernel_name("quant", row); row++) {
-        describe(row, what, dtype, rows, n, caps);
-        if (run_row(rng, row, CLMOE_QUANT_PACK, dtype, rows, n, caps, raw, got))
-            compare_blocks(got, want, count);
-    }
-    free(x), free(want), free(got);
+static void unpack_case(struct rng *rng, const struct quant_shape *s, enum forced_caps caps) {
+    unsigned char *const q = random_blocks(rng, s->block, s->rows * s->n);
+    float *const want = quant_room(s->rows * s->n, sizeof *want);
+    ref_unpack(s->block, q, s->rows * s->n, want);
+    quant_check_unpack(rng, "unpack", s, caps, q, want);
+    free(q), free(want);
 }
 
 START_TEST(packs_as_reference) {
     struct rng rng = rng_for((uint64_t)_i);
-    const int64_t rows = shapes[_i % N_SHAPES].rows, n = shapes[_i % N_SHAPES].n;
-    const int data = _i / N_SHAPES % N_DATA;
-    const enum clmoe_dtype dtype = dtypes[_i / N_SHAPES / N_DATA];
-    void *const raw = elements(&rng, data, dtype, rows * n);
-    check_pack(&rng, data_name(data), dtype, rows, n, (enum forced_caps)(_i % CAPS_COUNT), raw);
-    free(raw);
+    const struct quant_shape s = shape_of(dtypes[_i / N_SHAPES / N_DATA], CLMOE_Q8_0, _i);
+    pack_case(&rng, &s, _i / N_SHAPES % N_DATA, (enum forced_caps)(_i % CAPS_COUNT));
 }
 END_TEST
 
 START_TEST(unpacks_as_reference) {
     struct rng rng = rng_for(5000 + (uint64_t)_i);
-    const int64_t rows = shapes[_i % N_SHAPES].rows, n = shapes[_i % N_SHAPES].n;
-    const enum clmoe_dtype dtype = dtypes[_i / N_SHAPES];
-    const enum forced_caps caps = (enum forced_caps)(_i % CAPS_COUNT);
-    const size_t size = (size_t)clmoe_dtype_bytes(dtype, 1);
-    unsigned char *const q = random_blocks(&rng, rows * n);
-    char *const got = room(rows * n, size), *const want = room(rows * n, size);
-    for (int64_t i = 0; i < rows * n; i++)
-        ref_store(dtype, want, i, ref_load(CLMOE_Q8_0, q, i));
-    for (int row = 0; clmoe_kernel_name("quant", row); row++) {
-        describe(row, "unpack", dtype, rows, n, caps);
-        if (!run_row(&rng, row, CLMOE_QUANT_UNPACK, dtype, rows, n, caps, q, got)) continue;
-        for (int64_t i = 0; i < rows * n; i++) {
-            const float g = ref_load(dtype, got, i), w = ref_load(dtype, want, i);
-            case_require((isnan(g) && isnan(w)) ||
-                             !memcmp(got + size * (size_t)i, want + size * (size_t)i, size),
-                         "x[%lld] = %.9g, expected %.9g", (long long)i, (double)g, (double)w);
-        }
-    }
-    free(q), free(got), free(want);
+    const struct quant_shape s = shape_of(dtypes[_i / N_SHAPES], CLMOE_Q8_0, _i);
+    unpack_case(&rng, &s, (enum forced_caps)(_i % CAPS_COUNT));
+}
+END_TEST
+
+/* Each of the other formats, packed from each kind of data in some shape, and unpacked in each shape. */
+START_TEST(other_packs) {
+    struct rng rng = rng_for(6000 + (uint64_t)_i);
+    const int which = _i % N_OTHERS, data = _i / N_OTHERS;
+    const struct quant_shape s = shape_of(others[which].plain, others[which].block, _i / 2 + data);
+    pack_case(&rng, &s, data, CAPS_OWN);
+}
+END_TEST
+
+START_TEST(other_unpacks) {
+    struct rng rng = rng_for(7000 + (uint64_t)_i);
+    const int which = _i % N_OTHERS;
+    const struct quant_shape s = shape_of(others[which].plain, others[which].block, _i / N_OTHERS);
+    unpack_case(&rng, &s, CAPS_OWN);
+    unpack_case(&rng, &s, CAPS_PLAIN);
 }
 END_TEST
 
 /* ---- named cases: one block, all rows of the table, both sets of features ---- */
 
 static void expect_block(const char *what, const float *x, uint16_t d, const signed char *q) {
-    struct rng rng = rng_for(9001);
-    unsigned char got[34], want[34];
+    unsigned char want[34];
     memcpy(want, &d, 2);
     memcpy(want + 2, q, 32);
-    for (int row = 0; clmoe_kernel_name("quant", row); row++) {
-        for (int caps = 0; caps < CAPS_COUNT; caps++) {
-            describe(row, what, CLMOE_F32, 1, 32, (enum forced_caps)caps);
-            if (run_row(&rng, row, CLMOE_QUANT_PACK, CLMOE_F32, 1, 32, (enum forced_caps)caps, x, got))
-                compare_blocks(got, want, 32);
-        }
-    }
+    quant_expect_block(what, CLMOE_Q8_0, x, want);
 }
 
 START_TEST(halves_round_away_from_zero) {
@@ -250,13 +215,14 @@ END_TEST
 START_TEST(round_trip) {
     struct rng rng = rng_for(9002 + (uint64_t)_i);
     enum { ROWS = 3, N = 160 };
+    const struct quant_shape s = {CLMOE_F32, CLMOE_Q8_0, ROWS, N};
     float *const x = elements(&rng, FILL_RANDOM, CLMOE_F32, ROWS * N), back[ROWS * N];
     unsigned char q[ROWS * N / 32 * 34];
     for (int row = 0; clmoe_kernel_name("quant", row); row++) {
         const enum forced_caps caps = (enum forced_caps)_i;
-        describe(row, "round trip", CLMOE_F32, ROWS, N, caps);
-        if (!run_row(&rng, row, CLMOE_QUANT_PACK, CLMOE_F32, ROWS, N, caps, x, q)) continue;
-        run_row(&rng, row, CLMOE_QUANT_UNPACK, CLMOE_F32, ROWS, N, caps, q, back);
+        quant_describe(row, "round trip", &s, caps);
+        if (!quant_run_row(&rng, row, CLMOE_QUANT_PACK, &s, caps, x, q)) continue;
+        quant_run_row(&rng, row, CLMOE_QUANT_UNPACK, &s, caps, q, back);
         for (int i = 0; i < ROWS * N; i++) {
             const double scale = (double)ref_q8_0_scale(x + i / 32 * 32);
             const double bound = scale * (0.5 + 127 * 0x1p-11 + 1e-5);
@@ -270,10 +236,9 @@ END_TEST
 
 START_TEST(many_rows) {
     struct rng rng = rng_for(9010);
-    void *const raw = elements(&rng, NEAR_HALVES, CLMOE_F32, 70001 * 32);
-    check_pack(&rng, "many rows", CLMOE_F32, 70001, 32, CAPS_OWN, raw);
-    check_pack(&rng, "many rows", CLMOE_F32, 70001, 32, CAPS_PLAIN, raw);
-    free(raw);
+    const struct quant_shape s = {CLMOE_F32, CLMOE_Q8_0, 70001, 32};
+    pack_case(&rng, &s, NEAR_HALVES, CAPS_OWN);
+    pack_case(&rng, &s, NEAR_HALVES, CAPS_PLAIN);
 }
 END_TEST
 
@@ -288,7 +253,8 @@ START_TEST(out_of_order_chain) {
             clmoe_plan *plans[2];
             struct clmoe_quant_params params = {
                 .plan.kernel = clmoe_kernel_name("quant", row), .max_rows = 3, .n = 32, .block = CLMOE_Q8_0};
-            describe(row, "chain", CLMOE_F32, 3, 32, (enum forced_caps)caps);
+            const struct quant_shape s = {CLMOE_F32, CLMOE_Q8_0, 3, 32};
+            quant_describe(row, "chain", &s, (enum forced_caps)caps);
             clmoe_context *const ctx = tester_context((enum forced_caps)caps);
             if (!row_fits("quant", row, clmoe_quant_plan(ctx, &params, &plans[0]))) continue;
             params.mode = CLMOE_QUANT_UNPACK;
@@ -339,6 +305,7 @@ START_TEST(bad_params) {
     REFUSED(plain, (enum clmoe_dtype)99);
     REFUSED(block, CLMOE_F32);
     REFUSED(block, CLMOE_U8);
+    REFUSED(block, CLMOE_Q4_K);
     REFUSED(mode, (enum clmoe_quant_mode)2);
     REFUSED(plan.kernel, "quant_fast");
 #undef REFUSED
@@ -392,6 +359,8 @@ static void add_tests(TCase *cases) {
     const bool small = tester()->small;
     tcase_add_loop_test(cases, packs_as_reference, 0, small ? N_SMALL : N_PACK);
     tcase_add_loop_test(cases, unpacks_as_reference, 0, small ? N_SMALL : N_UNPACK);
+    tcase_add_loop_test(cases, other_packs, 0, small ? N_OTHERS : N_OTHERS * N_DATA);
+    tcase_add_loop_test(cases, other_unpacks, 0, small ? N_OTHERS : N_OTHERS * N_SHAPES);
     tcase_add_test(cases, halves_round_away_from_zero);
     tcase_add_test(cases, zeros_give_zeros);
     tcase_add_test(cases, damaged_blocks_show);

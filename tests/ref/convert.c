@@ -62,11 +62,6 @@ float ref_load(enum clmoe_dtype dtype, const void *data, int64_t i) {
     case CLMOE_F32: memcpy(&v, (const char *)data + 4 * i, sizeof v); return v;
     case CLMOE_F16: memcpy(&u, (const char *)data + 2 * i, sizeof u); return ref_f16_to_f32(u);
     case CLMOE_BF16: memcpy(&u, (const char *)data + 2 * i, sizeof u); return ref_bf16_to_f32(u);
-    case CLMOE_Q8_0: {
-        const char *const block = (const char *)data + i / 32 * 34;
-        memcpy(&u, block, sizeof u);
-        return ref_f16_to_f32(u) * (float)(signed char)block[2 + i % 32];
-    }
     default: assert(!"a float type"); return NAN;
     }
 }

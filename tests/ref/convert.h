@@ -11,7 +11,7 @@ float ref_f16_to_f32(uint16_t h);
 uint16_t ref_bf16_from_f32(float v);
 float ref_bf16_to_f32(uint16_t b);
 
-/* Element `i` of an array of f32, f16, bf16 or q8_0 (i counts elements). */
+/* Element `i` of an array of f32, f16 or bf16. */
 float ref_load(enum clmoe_dtype dtype, const void *data, int64_t i);
 
 /* Writes f32, f16 or bf16. */

@@ -1,13 +1,29 @@
-/* SPDX-License-Identifier: MIT */
+/* SPDX-License-Identifier: MIT
+ * Block formats, as include/clmoe/quant.h says. */
 #ifndef CLMOE_REF_QUANT_H
 #define CLMOE_REF_QUANT_H
 
-#include <stdint.h>
+#include "clmoe/tensor.h"
 
-/* D of a block of 32 (finite) numbers: the largest magnitude / 127, rounded to fp32. */
+#include <stdbool.h>
+
+#define REF_BLOCK_MAX 256 /* elements of the largest block */
+
+/* Elements of a block, 1 for plain dtypes; its bytes. */
+int ref_block_length(enum clmoe_dtype dtype);
+int ref_block_bytes(enum clmoe_dtype dtype);
+
+/* n numbers (whole blocks) from a block format, and to it. */
+void ref_unpack(enum clmoe_dtype dtype, const void *data, int64_t n, float *x);
+void ref_pack(enum clmoe_dtype dtype, const float *x, int64_t n, unsigned char *q);
+
+/* D of a q8_0 block of 32 (finite) numbers: the largest magnitude / 127, rounded to fp32. */
 float ref_q8_0_scale(const float *x);
 
-/* n numbers (a multiple of 32) to n / 32 * 34 bytes, as include/clmoe/quant.h says. Unpacking is ref_load. */
-void ref_q8_0_pack(const float *x, int64_t n, unsigned char *q);
+/* Makes every scale of the block NaN, so that each of its elements is. */
+void ref_spoil_block(enum clmoe_dtype dtype, unsigned char *block);
+
+/* Makes the scales of a block of any bytes finite, and its values about `size` large or less. */
+void ref_tame_block(enum clmoe_dtype dtype, unsigned char *block, float size);
 
 #endif

@@ -191,11 +191,13 @@ START_TEST(dtypes) {
         const char *name;
         int64_t count, bytes;
     } rows[] = {
-        {CLMOE_F32, "f32", 3, 12},    {CLMOE_F16, "f16", 3, 6},  {CLMOE_BF16, "bf16", 3, 6},
-        {CLMOE_I32, "i32", 3, 12},    {CLMOE_U32, "u32", 3, 12}, {CLMOE_U8, "u8", 3, 3},
-        {CLMOE_Q8_0, "q8_0", 64, 68}, {CLMOE_F64, "f64", 3, 24}, {CLMOE_I8, "i8", 3, 3},
-        {CLMOE_I16, "i16", 3, 6},     {CLMOE_U16, "u16", 3, 6},  {CLMOE_I64, "i64", 3, 24},
-        {CLMOE_U64, "u64", 3, 24},
+        {CLMOE_F32, "f32", 3, 12},      {CLMOE_F16, "f16", 3, 6},       {CLMOE_BF16, "bf16", 3, 6},
+        {CLMOE_I32, "i32", 3, 12},      {CLMOE_U32, "u32", 3, 12},      {CLMOE_U8, "u8", 3, 3},
+        {CLMOE_Q8_0, "q8_0", 64, 68},   {CLMOE_F64, "f64", 3, 24},      {CLMOE_I8, "i8", 3, 3},
+        {CLMOE_I16, "i16", 3, 6},       {CLMOE_U16, "u16", 3, 6},       {CLMOE_I64, "i64", 3, 24},
+        {CLMOE_U64, "u64", 3, 24},      {CLMOE_Q4_0, "q4_0", 64, 36},   {CLMOE_Q5_0, "q5_0", 64, 44},
+        {CLMOE_Q4_K, "q4_k", 512, 288}, {CLMOE_Q5_K, "q5_k", 256, 176}, {CLMOE_Q6_K, "q6_k", 256, 210},
+        {CLMOE_MXFP4, "mxfp4", 64, 34},
     };
     ck_assert_uint_eq(sizeof rows / sizeof *rows, CLMOE_DTYPE_COUNT);
     for (int i = 0; i < CLMOE_DTYPE_COUNT; i++) {
@@ -209,6 +211,7 @@ START_TEST(dtypes) {
     ck_assert_int_eq(clmoe_dtype_bytes(CLMOE_F32, INT64_MAX / 4 + 1), -1);
     ck_assert_int_eq(clmoe_dtype_bytes(CLMOE_U8, INT64_MAX), INT64_MAX);
     ck_assert_int_eq(clmoe_dtype_bytes(CLMOE_Q8_0, 33), -1);
+    ck_assert_int_eq(clmoe_dtype_bytes(CLMOE_Q4_K, 32), -1);
     ck_assert_int_eq(clmoe_dtype_bytes(CLMOE_Q8_0, INT64_MAX / 32 * 32), -1);
     for (int i = -1; i <= CLMOE_DTYPE_COUNT; i += CLMOE_DTYPE_COUNT + 1) {
         ck_assert_ptr_null(clmoe_dtype_name((enum clmoe_dtype)i));

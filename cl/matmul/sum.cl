@@ -1,0 +1,13 @@
+// SPDX-License-Identifier: MIT
+// Vectors of which the lanes are added up at the end.
+#define UNROLL _Pragma("unroll")
+
+// The sum of 16 lanes, in a tree. By way of an array: from sums of components LLVM makes shuffles that oclgrind's check
+// of uninitialised values cannot take.
+static inline float add_lanes(float16 v) {
+    float lanes[16];
+    vstore16(v, 0, lanes);
+    UNROLL for (int i = 0; i < 8; i++) lanes[i] += lanes[i + 8];
+    UNROLL for (int i = 0; i < 4; i++) lanes[i] += lanes[i + 4];
+    return (lanes[0] + lanes[2]) + (lanes[1] + lanes[3]);
+}
