@@ -7,11 +7,12 @@
 //
 // WAYS work-items share a column and split K; SIDE = LOCAL_SIZE / WAYS. Neighbours in w are neighbours among the
 // work-items: where K is fastest in w (K_FASTEST) many split K, else many stand side by side. The parts of a sum meet
-// in local memory, in a tree of fixed shape.
+// in local memory, in a tree of fixed shape. Of block formats a work-item takes runs of 16 steps, each with one scale.
 #include "matmul/pair.cl"
 
 #define VALUE float
 #include "matmul/epilogue.cl"
+#include "matmul/sum.cl"
 
 #ifndef PER_ITEM
 #error "PER_ITEM: columns of a work-item, 1 or more"
@@ -46,7 +47,15 @@ kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) void matmul_few(M
     const ulong row = x_skip + x_row(i, p, token, flags) * x_stride;
     const long steps =
         task == PAIR_COMPUTE ? steps_at(limits + limits_skip, e, start - slot, depth, flags) : 0;
-    for (long d = way; d < steps; d += ways) {
+    const long whole = IS_BLOCK(W_T) ? steps & ~15L : 0;
+    for (long d = way * 16; d < whole; d += ways * 16) {
+        const float16 a = LOAD16(X_T, x, row + d);
+        for (int c = 0; c < PER_ITEM; c++) {
+            gate[c] += add_lanes(a * LOAD16(W_T, ROW_AT(W_T, w + w_skip, gate_at[c]), d));
+            if (GLU) up[c] += add_lanes(a * LOAD16(W_T, ROW_AT(W_T, v + v_skip, up_at[c]), d));
+        }
+    }
+    for (long d = whole + way; d < steps; d += ways) {
         const float a = LOAD(X_T, x, row + d);
         for (int c = 0; c < PER_ITEM; c++) {
             gate[c] += a * LOAD(W_T, w + w_skip, gate_at[c] + d * w_depth);

@@ -114,7 +114,7 @@ struct clmoe_matmul_params {
     int64_t in;                        /* K: 1 <= K < 2^31; with block formats a multiple of the block */
     int64_t out;                       /* N: 1 <= N < 2^30: columns of y */
     enum clmoe_dtype x_dtype, y_dtype; /* CLMOE_F32, CLMOE_F16, CLMOE_BF16 */
-    enum clmoe_dtype w_dtype;          /* the same, or CLMOE_Q8_0 (with CLMOE_W_ENK only) */
+    enum clmoe_dtype w_dtype;          /* the same, or a block format (quant.h; with CLMOE_W_ENK only) */
     enum clmoe_dtype bias_dtype;       /* CLMOE_F32, CLMOE_F16, CLMOE_BF16; unused without bias */
     enum clmoe_w_order w_order;
     enum clmoe_glu glu;
@@ -163,7 +163,7 @@ CLMOE_API enum clmoe_status clmoe_matmul_enqueue(clmoe_plan *plan, cl_command_qu
  *
  * Packed layout, of w_dtype: [E, P, K, 32], contiguous. Without GLU, P = ceil(N/32) and element (e, p, k, j)
  * is weight row 32p + j, column k. With GLU, P = ceil(N/16); j < 16 is gate row 16p + j, j >= 16 is up row
- * 16p + j - 16. Rows past N are zero. CLMOE_Q8_0 cannot be packed. */
+ * 16p + j - 16. Rows past N are zero. Block formats cannot be packed. */
 CLMOE_API enum clmoe_status clmoe_matmul_packed_shape(const struct clmoe_matmul_params *params,
                                                       int64_t shape[4]);
 

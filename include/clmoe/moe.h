@@ -87,7 +87,7 @@ struct clmoe_moe_params {
     int64_t latent;        /* Z < 2^30: size that the experts work in (Nemotron-3-Super, Kimi-K3); 0: H */
     enum clmoe_dtype
         x_dtype; /* of x, y, residual, shared, router and logits: CLMOE_F32, CLMOE_F16, CLMOE_BF16 */
-    enum clmoe_dtype w_dtype;     /* of w1 and w2: the same or CLMOE_Q8_0 */
+    enum clmoe_dtype w_dtype;     /* of w1 and w2: the same or a block format */
     int mixed;                    /* 1: w_dtype is that of w1 alone, as in most GGUF files */
     enum clmoe_dtype w2_dtype;    /* of w2 where mixed, else 0 */
     enum clmoe_dtype mid_dtype;   /* of what passes between stages; CLMOE_F32 by default */

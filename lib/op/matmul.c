@@ -18,14 +18,16 @@ static enum clmoe_status check_sizes(const struct log *log, const struct clmoe_m
 }
 
 static enum clmoe_status check_dtypes(const struct log *log, const struct clmoe_matmul_params *p) {
-    const bool blocks = p->w_dtype == CLMOE_Q8_0;
+    const struct dtype_info *const w = dtype_info(p->w_dtype);
+    const bool blocks = dtype_is_block(p->w_dtype);
     REQUIRE(log, dtype_is_float(p->x_dtype), "x_dtype = %d", (int)p->x_dtype);
     REQUIRE(log, dtype_is_float(p->y_dtype), "y_dtype = %d", (int)p->y_dtype);
     REQUIRE(log, dtype_is_float(p->w_dtype) || blocks, "w_dtype = %d", (int)p->w_dtype);
     REQUIRE(log, dtype_is_float(p->bias_dtype) || !p->bias, "bias_dtype = %d", (int)p->bias_dtype);
-    REQUIRE(log, !blocks || p->w_order == CLMOE_W_ENK, "w_dtype = q8_0 with w_order = %d", (int)p->w_order);
-    REQUIRE(log, !blocks || p->in % dtype_info(CLMOE_Q8_0)->block == 0, "w_dtype = q8_0, in = %lld",
-            (long long)p->in);
+    REQUIRE(log, !blocks || p->w_order == CLMOE_W_ENK, "w_dtype = %s with w_order = %d", w->name,
+            (int)p->w_order);
+    REQUIRE(log, !blocks || p->in % w->block == 0, "w_dtype = %s, in = %lld, blocks of %d", w->name,
+            (long long)p->in, w->block);
     return CLMOE_OK;
 }
 

@@ -10,7 +10,8 @@
 static enum clmoe_status normalise(const struct log *log, const struct clmoe_matmul_params *params,
                                    struct matmul_problem *problem) {
     TRY(matmul_normalise(log, params, problem));
-    REQUIRE(log, params->w_dtype != CLMOE_Q8_0, "w_dtype = q8_0 cannot be packed (%d)", (int)params->w_dtype);
+    REQUIRE(log, !dtype_is_block(params->w_dtype), "w_dtype = %s cannot be packed",
+            dtype_info(params->w_dtype)->name);
     return CLMOE_OK;
 }
 

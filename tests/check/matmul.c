@@ -3,6 +3,7 @@
  * in pairs. */
 #include "matmul_case.h"
 #include "ref/convert.h"
+#include "ref/quant.h"
 
 #include <stdlib.h>
 
@@ -31,6 +32,10 @@ static const struct {
 };
 enum { N_VARIANTS = sizeof variants / sizeof *variants, N_CASES = 242, N_SMALL = 20 };
 
+/* Of the variants with blocks: taken in turns, so that each format runs on every row, in one of them. */
+static const enum clmoe_dtype formats[2][4] = {{CLMOE_Q8_0, CLMOE_Q4_K, CLMOE_MXFP4, CLMOE_Q5_0},
+                                               {CLMOE_Q8_0, CLMOE_Q6_K, CLMOE_Q4_0, CLMOE_Q5_K}};
+
 static const int64_t token_counts[] = {1, 7, 33, 65, 129};
 static const int expert_counts[] = {1, 8, 60};
 static const int topks[] = {1, 2, 8};
@@ -48,7 +53,7 @@ static struct clmoe_matmul_params pick_params(struct rng *rng, int i, int64_t *t
         .in = PICK(rng, widths),
         .out = PICK(rng, widths),
         .x_dtype = variants[v].x,
-        .w_dtype = variants[v].w,
+        .w_dtype = blocks ? formats[v % 2][(i / N_VARIANTS + i / N_VARIANTS / 4) % 4] : variants[v].w,
         .y_dtype = variants[v].y,
         .bias_dtype = variants[v].bias,
         .w_order = blocks ? CLMOE_W_ENK : (enum clmoe_w_order)(i / N_VARIANTS % 3),
@@ -62,14 +67,16 @@ static struct clmoe_matmul_params pick_params(struct rng *rng, int i, int64_t *t
     p.add = rng_below(rng, 4) == 0;
     p.limit = (enum clmoe_limit)(rng_below(rng, 3) ? 0 : rng_below(rng, 3));
     *tokens = PICK(rng, token_counts);
-    if (blocks) p.in = 32 * (1 + rng_below(rng, 5));
-    if (i % 12 == 5) p.in = blocks ? 1056 : 1061; /* more than a piece of K of any kernel */
+    const int length = ref_block_length(p.w_dtype);
+    if (blocks) p.in = length * (1 + rng_below(rng, length > 32 ? 2 : 5));
+    if (i % 12 == 5)
+        p.in = blocks ? (1024 / length + 1) * length : 1061; /* more than a piece of any kernel */
     p.x_rows = (enum clmoe_rows)rng_below(rng, p.routing == CLMOE_ROUTING_SORTED ? 3 : 2);
     if (p.routing == CLMOE_ROUTING_SORTED && rng_below(rng, 2)) p.y_rows = CLMOE_ROWS_SORTED;
     if (tester()->small) {
         *tokens = 1 + *tokens % 5;
         p.topk = 1 + p.topk % 2, p.experts = 1 + p.experts % 4;
-        p.in = blocks ? 32 : 1 + p.in % 37, p.out = 1 + p.out % 41;
+        p.in = blocks ? length : 1 + p.in % 37, p.out = 1 + p.out % (length > 32 ? 9 : 41);
     }
     while (*tokens * p.topk * p.in * p.out > 6000000)
         *tokens /= 2;

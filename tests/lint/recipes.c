@@ -136,13 +136,19 @@ static void draw_permute(clmoe_context *ctx, clmoe_plan **plan) {
     clmoe_permute_plan(ctx, &p, plan);
 }
 
+static enum clmoe_dtype block_format(void) {
+    static const enum clmoe_dtype all[] = {CLMOE_Q8_0, CLMOE_Q4_0, CLMOE_Q5_0, CLMOE_Q4_K,
+                                           CLMOE_Q5_K, CLMOE_Q6_K, CLMOE_MXFP4};
+    return all[draw(sizeof all / sizeof *all)];
+}
+
 static void draw_quant(clmoe_context *ctx, clmoe_plan **plan) {
     const struct clmoe_quant_params p = {
         .mode = (enum clmoe_quant_mode)draw(2),
         .max_rows = size(),
-        .n = 32 * size(),
+        .n = 256 * size(),
         .plain = plain(),
-        .block = CLMOE_Q8_0,
+        .block = block_format(),
     };
     clmoe_quant_plan(ctx, &p, plan);
 }
@@ -170,19 +176,19 @@ static void draw_route(clmoe_context *ctx, clmoe_plan **plan) {
 }
 
 static struct clmoe_matmul_params matmul_params(void) {
-    const enum clmoe_dtype w = (enum clmoe_dtype[]){CLMOE_F32, CLMOE_F16, CLMOE_BF16, CLMOE_Q8_0}[draw(4)];
+    const bool blocks = draw(4) == 0;
     const enum clmoe_act act = (enum clmoe_act)draw(CLMOE_ACT_SITU + 1);
     return (struct clmoe_matmul_params){
         .max_tokens = size(),
         .topk = some(),
         .experts = few(),
-        .in = size(),
+        .in = blocks ? 256 * some() : size(),
         .out = size(),
         .x_dtype = plain(),
         .y_dtype = plain(),
-        .w_dtype = w,
+        .w_dtype = blocks ? block_format() : plain(),
         .bias_dtype = plain(),
-        .w_order = (enum clmoe_w_order)draw(w == CLMOE_Q8_0 ? 1 : 3),
+        .w_order = (enum clmoe_w_order)draw(blocks ? 1 : 3),
         .glu = (enum clmoe_glu)draw(5),
         .act = {.kind = act, .alpha = number(), .gate_tanh = act == CLMOE_ACT_SITU ? 4.0f : 0.0f},
         .x_rows = (enum clmoe_rows)draw(3),
