@@ -2,6 +2,7 @@
 """clmoe moe and clmoe route on GGUF files: the goldens of tests/data/families as llama.cpp's converter would write them,
 and what is wrong with files."""
 import json
+import math
 import os
 import random
 import struct
@@ -9,7 +10,8 @@ import struct
 import command
 import families
 from arrays import Array, count, load_safetensors
-from gguf_file import Blocks, as_written, convert_tensors, gguf_bytes, q8_0, save_gguf
+from gguf_file import (TENSOR_TYPES, Blocks, as_written, convert_tensors, gguf_bytes, mxfp4, random_blocks, rows,
+                       save_gguf)
 
 # family: architecture, options beside those that the configuration has by the keys below, options of the command
 FAMILIES = {
@@ -113,11 +115,10 @@ class Models(families.Goldens):
         self.check_routing(golden, x_dtype)
 
     def test_types(self):
-        """Weights in each type; the activations in each."""
-        for dtype in "f32", "f16", "bf16":
-            for x_dtype in "f32", "bf16":
-                with self.subTest(dtype=dtype, x_dtype=x_dtype):
-                    self.check("qwen2_moe", dtype, x_dtype)
+        """Beside bf16 weights with f32 activations, which the other tests have."""
+        for dtype, x_dtype in ("f16", "f32"), ("bf16", "bf16"):
+            with self.subTest(dtype=dtype, x_dtype=x_dtype):
+                self.check("qwen2_moe", dtype, x_dtype)
 
     def test_layers_without_experts(self):
         for family, key in (("deepseek_v3", "leading_dense_block_count"), ("ernie4_5_moe", "leading_dense_block_count"),
@@ -181,32 +182,62 @@ class Models(families.Goldens):
             for error in families.errors(y.values, golden["f32.y"].values * times):
                 self.assertLessEqual(error, families.TOLERANCE["f32"][0])
 
-    def test_mixed_types(self):
-        """Down in another type than gate and up: experts and shared experts in q8_0 give what the f32 that they stand
-        for gives, and so do floats of two types, packed or not."""
+    def write_blocks(self, hidden, inter, types):
+        """blocks.gguf and plain.gguf, with the f32 that the blocks stand for; `types` of (gate and up, down, shared)."""
         r = random.Random(1)
-        metadata = {"general.architecture": "qwen2moe", "qwen2moe.block_count": 2, "qwen2moe.embedding_length": 64,
-                    "qwen2moe.expert_feed_forward_length": 32, "qwen2moe.expert_count": 5, "qwen2moe.expert_used_count": 2}
-        shapes = {"ffn_gate_inp": (5, 64), "ffn_gate_inp_shexp": (64,), "ffn_gate_exps": (5, 32, 64),
-                  "ffn_up_exps": (5, 32, 64), "ffn_down_exps": (5, 64, 32), "ffn_gate_shexp": (96, 64),
-                  "ffn_up_shexp": (96, 64), "ffn_down_shexp": (64, 96)}
-        plain, blocks, down, floats = {}, {}, {}, {}
+        metadata = {"general.architecture": "qwen2moe", "qwen2moe.block_count": 2, "qwen2moe.embedding_length": hidden,
+                    "qwen2moe.expert_feed_forward_length": inter, "qwen2moe.expert_count": 3,
+                    "qwen2moe.expert_used_count": 2}
+        shapes = {"ffn_gate_inp": (3, hidden), "ffn_gate_inp_shexp": (hidden,), "ffn_gate_exps": (3, inter, hidden),
+                  "ffn_up_exps": (3, inter, hidden), "ffn_down_exps": (3, hidden, inter), "ffn_gate_shexp": (inter, hidden),
+                  "ffn_up_shexp": (inter, hidden), "ffn_down_shexp": (hidden, inter)}
+        plain, blocks = {}, {}
         for name, shape in shapes.items():
-            t = Array("f32", shape, [r.gauss(0, 0.3) for _ in range(count(shape))]).rounded()
-            name = "blk.1.%s.weight" % name
-            blocks[name], plain[name] = (t, t) if "inp" in name else q8_0(t)
-            down[name] = blocks[name] if "down" in name else plain[name]
-            floats[name] = Array("f16" if "down" in name else "f32", shape, plain[name].values)
-        for name, tensors in ("plain", plain), ("blocks", blocks), ("down", down), ("floats", floats):
-            save_gguf(self.path(name + ".gguf"), metadata, tensors)
+            dtype = types[2 if name.endswith("shexp") else 1 if "down" in name else 0]
+            if "inp" in name or len(TENSOR_TYPES[dtype]) < 4:
+                values = [r.gauss(0, 2 / math.sqrt(hidden)) for _ in range(count(shape))]
+                t = Array("f32" if "inp" in name else dtype, shape, values).rounded()
+                found = t, Array("f32", shape, t.values)
+            else:
+                found = random_blocks(r, dtype, shape, 4 / math.sqrt(hidden))
+            blocks["blk.1.%s.weight" % name], plain["blk.1.%s.weight" % name] = found
+        save_gguf(self.path("plain.gguf"), metadata, plain)
+        save_gguf(self.path("blocks.gguf"), metadata, blocks)
+
+    def check_blocks(self, hidden, inter, types, tokens, *options):
+        self.write_blocks(hidden, inter, types)
+        r = random.Random(2)
+        x = self.save("x.npy", Array("f32", (tokens, hidden), [r.gauss(0, 1) for _ in range(tokens * hidden)]))
+        wanted, y = self.run_moe("plain.gguf", x), self.run_moe("blocks.gguf", x, *options)
+        self.check_close(y.values, wanted.values, 1e-5 * max(map(abs, wanted.values)))
+
+    def test_blocks(self):
+        """Blocks give what the f32 that they stand for gives; the down projection often has other ones."""
+        for types, size in (("q4_0", "q5_0", "mxfp4"), 64), (("q4_k", "q6_k", "q5_k"), 256):
+            with self.subTest(types=types):
+                self.check_blocks(size, size, types, 3)
+
+    def test_blocks_of_many(self):
+        for options in (), ("--experts-per-buffer", 2):
+            self.check_blocks(64, 32, ("q8_0", "q4_0", "mxfp4"), 40, *options)
+
+    def test_floats_of_two_types(self):
+        """Packed or not."""
         for tokens in 3, 40:
-            x = self.save("x.npy", Array("f32", (tokens, 64), [r.gauss(0, 1) for _ in range(tokens * 64)]))
-            wanted = self.run_moe("plain.gguf", x)
-            for name, option, error in (("blocks", (), 1e-5), ("blocks", ("--experts-per-buffer", 2), 1e-5),
-                                        ("down", (), 1e-5), ("floats", (), 2e-3)):
-                with self.subTest(tokens=tokens, name=name, option=option):
-                    y = self.run_moe(name + ".gguf", x, *option)
-                    self.check_close(y.values, wanted.values, error * max(map(abs, wanted.values)))
+            self.check_blocks(64, 32, ("bf16", "f16", "f16"), tokens)
+
+    def test_gpt_oss_mxfp4(self):
+        config, tensors, golden = load_layer("gpt_oss_mxfp4")
+        prefix = "model.layers.1.mlp.experts."
+        packed = {}
+        for name in "gate_up_proj", "down_proj":
+            parts = [tensors.pop(prefix + name + end) for end in ("_blocks", "_scales")]
+            n = parts[0].shape[1]
+            for part, chosen in (("gate", range(0, n, 2)), ("up", range(1, n, 2))) if "up" in name else (("down", range(n)),):
+                packed["blk.1.ffn_%s_exps.weight" % part] = mxfp4(*(rows(p, chosen) for p in parts))
+        layer = as_written(convert_tensors(tensors, config["num_local_experts"], True), 1, "bf16")
+        save_gguf(self.path("m.gguf"), options("gpt-oss", config, {}), {**layer, **packed})
+        self.check_moe(os.path.join(data, "gpt_oss_mxfp4"), golden, "f32", model="m.gguf")
 
 
 def golden_bias(family):
@@ -259,12 +290,12 @@ MODEL_TABLE = [  # metadata, tensors, what the error says behind "m.gguf: "
     (MIXTRAL, layer(ffn_up_exps=zeros((4, 2, 3), "f16")),
      '"blk.1.ffn_up_exps.weight" holds f16, but other experts\' weights f32'),
     (MIXTRAL, layer(ffn_gate_inp=zeros((4, 3), "i32")), '"blk.1.ffn_gate_inp.weight" holds i32, expected f32, f16 or bf16'),
-    (MIXTRAL, layer(ffn_gate_exps=zeros((4, 2, 3), "i32")), '"blk.1.ffn_gate_exps.weight" holds I32, expected F32, F16, BF16'),
+    (MIXTRAL, layer(ffn_gate_exps=zeros((4, 2, 3), "i32")), '"blk.1.ffn_gate_exps.weight" holds I32, expected one of F32, F16, BF16'),
     (MIXTRAL, layer(ffn_gate_exps=Blocks(4, (4, 2, 3), bytes(24))),
-     '"blk.1.ffn_gate_exps.weight" holds a type of no known number'),
+     '"blk.1.ffn_gate_exps.weight" holds a type of no known number, expected one of F32, F16, BF16, Q8_0, Q4_0, Q5_0, Q4_K, Q5_K, Q6_K, MXFP4'),
     (dict(MIXTRAL, **{"llama.feed_forward_length": 32}),
      layer(ffn_gate_exps=zeros((4, 32, 3)), ffn_up_exps=zeros((4, 32, 3)), ffn_down_exps=Blocks("q4_1", (4, 3, 32), bytes(240))),
-     '"blk.1.ffn_down_exps.weight" holds Q4_1, expected F32, F16, BF16'),
+     '"blk.1.ffn_down_exps.weight" holds Q4_1, expected one of F32, F16, BF16'),
     (dict(MIXTRAL, **{"general.architecture": "qwen2moe", **{"qwen2moe." + k[6:]: v for k, v in MIXTRAL.items()}}), layer(),
      'no tensor "blk.1.ffn_up_shexp.weight" among 4'),
 ]

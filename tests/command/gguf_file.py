@@ -1,13 +1,17 @@
 # SPDX-License-Identifier: MIT
 """GGUF files by hand, and models of the Hugging Face hub as llama.cpp's converter writes them."""
+import math
 import re
 import struct
 
 from arrays import Array, TYPES, count
 
-# name: number, elements of a block, its bytes
-TENSOR_TYPES = {"f32": (0, 1, 4), "f16": (1, 1, 2), "bf16": (30, 1, 2), "i32": (26, 1, 4), "q8_0": (8, 32, 34),
-                "q4_1": (3, 32, 20), 4: (4, 1, 1)}
+# name: number, elements of a block, its bytes, where in it are f16
+TENSOR_TYPES = {
+    "f32": (0, 1, 4), "f16": (1, 1, 2), "bf16": (30, 1, 2), "i32": (26, 1, 4), "q4_1": (3, 32, 20), 4: (4, 1, 1),
+    "q8_0": (8, 32, 34, (0,)), "q4_0": (2, 32, 18, (0,)), "q5_0": (6, 32, 22, (0,)), "mxfp4": (39, 32, 17, ()),
+    "q4_k": (12, 256, 144, (0, 2)), "q5_k": (13, 256, 176, (0, 2)), "q6_k": (14, 256, 210, (208,)),
+}
 ALIGNMENT = 32
 
 
@@ -21,20 +25,76 @@ class Blocks:
         return self._data
 
 
-def f16(value):
-    return struct.unpack("<e", struct.pack("<e", value))[0]
+def halves(data):
+    """The lower half of each byte, and the upper."""
+    return [b & 15 for b in data], [b >> 4 for b in data]
 
 
-def q8_0(array):
-    """The blocks of an array and the array that they stand for."""
+def decode_small(dtype, b):
+    """The values of one block of 32."""
+    if dtype == "q8_0":
+        return [f16_at(b, 0) * q for q in struct.unpack("<32b", b[2:])]
+    low, high = halves(b[-16:])
+    if dtype == "mxfp4":
+        steps = [0, 0.5, 1, 1.5, 2, 3, 4, 6]
+        return [2.0 ** (b[0] - 127) * (-steps[q & 7] if q & 8 else steps[q]) for q in low + high]
+    fifth = int.from_bytes(b[2:6], "little") if dtype == "q5_0" else 0
+    zero = 16 if dtype == "q5_0" else 8
+    return [f16_at(b, 0) * (q + (fifth >> i & 1) * 16 - zero) for i, q in enumerate(low + high)]
+
+
+def decode_k(dtype, b):
+    """The values of one block of 256 with a scale and a minimum for each 32."""
+    d, low, s, values = f16_at(b, 0), f16_at(b, 2), b[4:16], []
+    for i in range(8):
+        if i < 4:
+            scale, minimum = s[i] & 63, s[i + 4] & 63
+        else:
+            scale, minimum = s[i + 4] & 15 | s[i - 4] >> 6 << 4, s[i + 4] >> 4 | s[i] >> 6 << 4
+        qs = halves(b[-128:][i // 2 * 32:i // 2 * 32 + 32])[i % 2]
+        if dtype == "q5_k":
+            qs = [q | (h >> i & 1) << 4 for q, h in zip(qs, b[16:48])]
+        values += [d * scale * q - low * minimum for q in qs]
+    return values
+
+
+def decode_q6_k(b):
+    scales, values = struct.unpack("<16b", b[192:208]), []
+    for i in range(256):
+        half, part, l = i // 128, i // 32 % 4, i % 32
+        q = halves(b[:128])[part // 2][half * 64 + part % 2 * 32 + l] | (b[128 + half * 32 + l] >> 2 * part & 3) << 4
+        values.append(f16_at(b, 208) * scales[i // 16] * (q - 32))
+    return values
+
+
+def f16_at(data, i):
+    return struct.unpack("<e", data[i:i + 2])[0]
+
+
+def random_blocks(r, dtype, shape, size):
+    """Blocks of random bits with values of about `size`, and the array that they stand for."""
+    _, elements, length, scales = TENSOR_TYPES[dtype]
+    largest = {"q8_0": 127, "q4_0": 8, "q5_0": 16, "q4_k": 15 * 63, "q5_k": 31 * 63, "q6_k": 32 * 127, "mxfp4": 6}[dtype]
     data, values = b"", []
-    for i in range(0, len(array.values), 32):
-        x = array.values[i:i + 32]
-        d = f16(max(map(abs, x)) / 127)
-        q = [round(v / d) if d else 0 for v in x]
-        data += struct.pack("<e32b", d, *q)
-        values += [d * v for v in q]
-    return Blocks("q8_0", array.shape, data), Array("f32", array.shape, values)
+    for _ in range(count(shape) // elements):
+        b = bytearray(r.getrandbits(8) for _ in range(length))
+        for at in scales:
+            b[at:at + 2] = struct.pack("<e", size / largest * r.uniform(0.5, 1))
+        if dtype == "mxfp4":
+            b[0] = 127 + math.floor(math.log2(size / largest)) - r.randrange(2)
+        data += b
+        values += decode_small(dtype, b) if elements == 32 else decode_q6_k(b) if dtype == "q6_k" else decode_k(dtype, b)
+    return Blocks(dtype, shape, data), Array("f32", shape, values)
+
+
+def mxfp4(blocks, scales):
+    """gpt-oss' [..., K/32, 16] and [..., K/32] as one tensor [..., K] of blocks."""
+    data = b""
+    for i, scale in enumerate(scales.values):
+        low, high = halves(blocks.values[16 * i:16 * i + 16])
+        q = [v for pair in zip(low, high) for v in pair]
+        data += bytes([scale] + [a | b << 4 for a, b in zip(q[:16], q[16:])])
+    return Blocks("mxfp4", blocks.shape[:-2] + (32 * blocks.shape[-2],), data)
 
 
 def text(value):

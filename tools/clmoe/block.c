@@ -20,7 +20,9 @@ struct search {
 static const struct {
     const char *type;
     enum clmoe_dtype dtype;
-} weight_types[] = {{"F32", CLMOE_F32}, {"F16", CLMOE_F16}, {"BF16", CLMOE_BF16}, {"Q8_0", CLMOE_Q8_0}};
+} weight_types[] = {{"F32", CLMOE_F32},   {"F16", CLMOE_F16},    {"BF16", CLMOE_BF16}, {"Q8_0", CLMOE_Q8_0},
+                    {"Q4_0", CLMOE_Q4_0}, {"Q5_0", CLMOE_Q5_0},  {"Q4_K", CLMOE_Q4_K}, {"Q5_K", CLMOE_Q5_K},
+                    {"Q6_K", CLMOE_Q6_K}, {"MXFP4", CLMOE_MXFP4}};
 
 struct tensor_name {
     char text[256];
@@ -80,12 +82,16 @@ static bool check_shape(const struct search *s, const char *name, int ndim, cons
 }
 
 static bool find_type(const struct search *s, const struct file_tensor *t, enum clmoe_dtype *dtype) {
+    char known[128] = "";
+    size_t used = 0;
     for (size_t i = 0; i < sizeof weight_types / sizeof *weight_types; i++) {
         *dtype = weight_types[i].dtype;
         if (strcmp(weight_types[i].type, t->type) == 0) return true;
+        used +=
+            (size_t)snprintf(known + used, sizeof known - used, "%s%s", i ? ", " : "", weight_types[i].type);
     }
-    return io_fail(s->err, s->checkpoint->name, "\"%.100s\" holds %.40s, expected F32, F16, BF16 or Q8_0",
-                   t->name, t->type);
+    return io_fail(s->err, s->checkpoint->name, "\"%.100s\" holds %.40s, expected one of %s", t->name,
+                   t->type, known);
 }
 
 static const struct file_tensor *find_tensor(const struct search *s, const char *name) {
