@@ -28,6 +28,15 @@ cmd oclgrind|oclgrind|test
 file /usr/lib/python3/dist-packages/onnx/__init__.py|python3-onnx|test
 '
 
+# What tests/offline compiles with, which not every distribution has: what to look for | Debian packages that have it, of
+# which the first one that apt knows is taken.
+offline_compilers='
+cmd clang-19|clang-19
+file /usr/lib/*/amdgcn/bitcode/opencl.bc|rocm-device-libs
+cmd ocloc|intel-ocloc intel-opencl-icd
+file /usr/lib/clc/nvptx64--nvidiacl.bc|libclc-15 libclc-19 libclc-18
+'
+
 present() {
     case $1 in
     "cmd "*) command -v "${1#cmd }" >/dev/null 2>&1 ;;
@@ -46,9 +55,35 @@ missing() {
     done <<<"$requirements"
 }
 
+can_install() {
+    command -v apt-get >/dev/null 2>&1 && { [ "$(id -u)" -eq 0 ] || command -v sudo >/dev/null 2>&1; }
+}
+
+as_root() {
+    if [ "$(id -u)" -eq 0 ]; then "$@"; else sudo "$@"; fi
+}
+
+install_packages() {
+    as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" >/dev/null
+}
+
+# Installs the offline compilers that can be had. The suite says which of its parts do not run for want of one.
+install_offline_compilers() {
+    local look packages package updated=
+    while IFS='|' read -r -u 3 look packages; do
+        if [ -z "$look" ] || present "$look" || ! can_install; then continue; fi
+        [ -n "$updated" ] || { as_root apt-get update -qq && updated=1; }
+        for package in $packages; do
+            apt-cache show "$package" >/dev/null 2>&1 || continue
+            say "installing: $package"
+            install_packages "$package" && break
+        done
+    done 3<<<"$offline_compilers"
+}
+
 # Installs what is missing on Debian and Ubuntu; elsewhere says what it is.
 install_missing() {
-    local list packages as_root=
+    local list packages
     list=$(missing "$1")
     [ -n "$list" ] || return 0
     packages=$(cut -d'|' -f2 <<<"$list" | sort -u | tr '\n' ' ')
@@ -57,15 +92,11 @@ install_missing() {
         sed 's/^cmd /  program /; s/^pc /  pkg-config module /; s/^file /  file /; s/|\(.*\)/ [\1]/' <<<"$list" >&2
         exit 1
     fi
-    if [ "$(id -u)" -ne 0 ]; then
-        command -v sudo >/dev/null 2>&1 || die "Not root and no sudo: please install first: $packages"
-        as_root=sudo
-    fi
+    can_install || die "Not root and no sudo: please install first: $packages"
     say "installing: $packages"
-    $as_root apt-get update -qq || die "apt-get update failed"
+    as_root apt-get update -qq || die "apt-get update failed"
     # shellcheck disable=SC2086
-    $as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $packages >/dev/null ||
-        die "apt-get could not install: $packages"
+    install_packages $packages || die "apt-get could not install: $packages"
     list=$(missing "$1")
     [ -z "$list" ] || die "still missing after the installation: $list"
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
- * Prints which programs the kernel tables ask for, one a line: row, entry, file, options, separated by tabs.
- * No device is needed: plan_make is replaced (--wrap), and the rows are asked about devices that are only
- * described.
+ * Prints which programs the kernel tables ask for, one a line: row, entry, file, options, and the device that
+ * would run them ("-" where it lacks a feature that the row needs), separated by tabs. No device is needed:
+ * plan_make is replaced (--wrap), and the rows are asked about devices that are only described.
  *
  * Params are drawn at random from short lists, many more than there are programs; the plan functions throw
  * out what is not legal. A row or an operation that no draw reaches is reported on stderr, with exit
@@ -20,8 +20,14 @@ enum clmoe_status __wrap_plan_make(struct clmoe_context *ctx, const struct kerne
                                    const void *problem, size_t problem_size,
                                    const struct clmoe_plan_options *options, bool stage, clmoe_plan **out);
 
+/* What the drivers of AMD, Intel and NVIDIA all have. */
+enum {
+    ANY_GPU = CLMOE_FEATURE_GPU | CLMOE_FEATURE_FP16 | CLMOE_FEATURE_FP64 | CLMOE_FEATURE_INT64_ATOMICS |
+              CLMOE_FEATURE_SUBGROUPS
+};
+
 /* A plain GPU, one with everything (matrix instructions only emulated), one whose inline PTX is older, a
- * small device, a CPU. */
+ * small device, a CPU; then those that tests/offline compiles for, as their drivers describe them. */
 static const struct device devices[] = {
     {.name = "gpu", .caps = {256, 32768, 1u << 30, 16, 0}},
     {.name = "large",
@@ -33,6 +39,18 @@ static const struct device devices[] = {
     {.name = "cpu",
      .caps = {4096, 1 << 20, 1u << 30, 8, 0},
      .features = CLMOE_FEATURE_CPU | CLMOE_FEATURE_FP64},
+    {.name = "gfx9", .caps = {256, 65536, 1u << 30, 104, 0}, .features = ANY_GPU | CLMOE_FEATURE_AMD_MFMA},
+    {.name = "gfx11", .caps = {256, 65536, 1u << 30, 48, 0}, .features = ANY_GPU | CLMOE_FEATURE_AMD_WMMA_11},
+    {.name = "gfx12", .caps = {256, 65536, 1u << 30, 32, 0}, .features = ANY_GPU | CLMOE_FEATURE_AMD_WMMA_12},
+    {.name = "dg2",
+     .caps = {1024, 65536, 1u << 30, 512, 0},
+     .features = ANY_GPU | CLMOE_FEATURE_INTEL_DPAS_8},
+    {.name = "pvc",
+     .caps = {1024, 131072, 1u << 30, 512, 0},
+     .features = ANY_GPU | CLMOE_FEATURE_INTEL_DPAS_16},
+    {.name = "sm_80",
+     .caps = {1024, 49152, 1u << 30, 108, 0},
+     .features = ANY_GPU | CLMOE_FEATURE_NV_PTX | DEVICE_PTX_SM80},
 };
 
 static struct {
@@ -57,9 +75,10 @@ enum clmoe_status __wrap_plan_make(struct clmoe_context *ctx, const struct kerne
             if (!table->rows[i].fits(&devices[d], problem, &why)) continue;
             table->rows[i].prepare(&devices[d], problem, &recipe);
             mark(&table->rows[i]);
+            const bool lacks = table->rows[i].needs & ~devices[d].features;
             for (int k = 0; k < recipe.n_kernels; k++)
-                printf("%s\t%s\t%s\t%s\n", table->rows[i].name, recipe.kernels[k].entry,
-                       recipe.kernels[k].file, recipe.kernels[k].options);
+                printf("%s\t%s\t%s\t%s\t%s\n", table->rows[i].name, recipe.kernels[k].entry,
+                       recipe.kernels[k].file, recipe.kernels[k].options, lacks ? "-" : devices[d].name);
         }
     }
     return CLMOE_E_UNSUPPORTED;

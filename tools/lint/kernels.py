@@ -81,7 +81,7 @@ def recipes(program):
     by_kernel, entries = {}, {}
     for line in sorted(set(run.stdout.split("\n"))):
         if line:
-            _, entry, file, options = line.split("\t")
+            _, entry, file, options, _ = line.split("\t")
             by_kernel.setdefault((file, entry), set()).add(options)
             entries.setdefault(file, set()).add(entry)
     return by_kernel, [f"recipes: {line}" for line in run.stderr.split("\n") if line]
