@@ -62,6 +62,18 @@ inline uint team_ballot(local ulong *swap, bool yes) {
     return r;
 }
 
+// Bit i: whether lane i has the same number, of `bits` bits.
+inline uint team_match(local ulong *swap, uint v, int bits) {
+    uint same = ~0u;
+    TEAM_UNROLL
+    for (int i = 0; i < bits; i++) {
+        const bool one = v >> i & 1u;
+        const uint ones = team_ballot(swap, one);
+        same &= one ? ones : ~ones;
+    }
+    return same;
+}
+
 // What lanes of a team wrote to local memory before is there for its other lanes.
 inline void team_fence(void) { asm volatile("bar.warp.sync 0xffffffff;" : : : "memory"); }
 
@@ -101,6 +113,14 @@ inline uint team_ballot(local ulong *swap, bool yes) {
     for (uint i = 0; i < TEAM; i++)
         bits |= (uint)swap[((uint)get_local_id(0) & ~31u) + i] << i;
     return bits;
+}
+
+inline uint team_match(local ulong *swap, uint v, int bits) {
+    team_exchange(swap, v, 0);
+    uint same = 0;
+    for (uint i = 0; i < TEAM; i++)
+        same |= (uint)(swap[((uint)get_local_id(0) & ~31u) + i] == v) << i;
+    return same;
 }
 
 inline void team_fence(void) { barrier(CLK_LOCAL_MEM_FENCE); }

@@ -5,7 +5,7 @@ static int64_t max_pairs(const struct permute_problem *p) {
     return p->max_tokens * p->topk;
 }
 
-/* ---- what the rows share ---- */
+/* ---- what all rows share ---- */
 
 static void bind_ids(struct bind *b, const struct permute_call *c) {
     bind_view(b, c->ids.mem, c->ids.offset);
@@ -19,30 +19,58 @@ static void bind_order(struct bind *b, const struct permute_call *c) {
     bind_view(b, c->inverse.mem, c->inverse.offset);
 }
 
-/* Placing a pair looks at those before it in a tile of the work-group's size; on a CPU that is work, not
- * waiting, so tiles are small there. */
-static int64_t local_size(const struct device *dev) {
-    const int64_t wanted = dev->features & CLMOE_FEATURE_CPU ? 64 : 256;
-    const int64_t most = floor_pow2((int64_t)dev->caps.max_work_group);
-    return most < wanted ? most : wanted;
+static void add_ref(struct recipe *recipe) {
+    recipe_add(recipe, "permute/ref.cl", "permute_ref", 1);
 }
 
-/* Room for experts + 1, in few different sizes. */
-static int64_t bucket_room(const struct permute_problem *p) {
-    return ceil_pow2(p->experts < 64 ? 64 : p->experts) + 1;
+/* ---- what the rows of teams share ---- */
+
+#define TEAM 32
+
+/* Room for so many experts, in few different sizes. */
+static int64_t expert_room(const struct permute_problem *p) {
+    return p->experts > 1024 ? ceil_div(p->experts, 64) * 64 : ceil_pow2(p->experts < 16 ? 16 : p->experts);
 }
 
-static bool sort_fits(const struct device *dev, const struct permute_problem *p, struct reason *why) {
-    const uint64_t bytes = (uint64_t)(bucket_room(p) + local_size(dev)) * 4;
-    if (bytes <= dev->caps.local_mem) return true;
+/* Local memory of a work-group of `local`: rows of buckets for each team and for starts, and what teams
+ * exchange. */
+static uint64_t sort_bytes(const struct permute_problem *p, int64_t local) {
+    return (uint64_t)((local / TEAM + 1) * (expert_room(p) + 1) * 4 + local * 8 + local / TEAM * 4);
+}
+
+/* As many work-items as the device and its local memory let, up to `most`. */
+static int64_t sort_local(const struct device *dev, const struct permute_problem *p, int64_t most) {
+    int64_t local = floor_pow2((int64_t)dev->caps.max_work_group);
+    if (local > most) local = most;
+    while (local > TEAM && sort_bytes(p, local) > dev->caps.local_mem)
+        local /= 2;
+    return local;
+}
+
+static bool sort_fits(const struct device *dev, const struct permute_problem *p, int64_t most,
+                      struct reason *why) {
+    const int64_t local = sort_local(dev, p, most);
+    if (local < TEAM) return refuse(why, "work-groups of %zu < %d", dev->caps.max_work_group, TEAM);
+    if (sort_bytes(p, local) <= dev->caps.local_mem) return true;
     return refuse(why, "%d experts need %llu bytes of local memory of %llu", (int)p->experts,
-                  (unsigned long long)bytes, (unsigned long long)dev->caps.local_mem);
+                  (unsigned long long)sort_bytes(p, local), (unsigned long long)dev->caps.local_mem);
 }
 
-static void add_kernel(const struct device *dev, const struct permute_problem *p, struct recipe *recipe,
-                       const char *file, const char *entry) {
-    struct kernel_spec *const spec = recipe_add(recipe, file, entry, (size_t)local_size(dev));
-    spec_define(spec, "BUCKETS", "%d", (int)bucket_room(p));
+static int room_log2(const struct permute_problem *p) {
+    int log2 = 0;
+    while ((int64_t)1 << log2 < expert_room(p) + 2)
+        log2++;
+    return log2;
+}
+
+static struct kernel_spec *add_sort(const struct device *dev, const struct permute_problem *p,
+                                    struct recipe *recipe, const char *file, const char *entry,
+                                    int64_t most) {
+    struct kernel_spec *const spec = recipe_add(recipe, file, entry, (size_t)sort_local(dev, p, most));
+    spec_define(spec, "PTX", "%d", (dev->features & CLMOE_FEATURE_NV_PTX) != 0);
+    spec_define(spec, "BUCKETS", "%d", (int)expert_room(p) + 1);
+    spec_define(spec, "BUCKETS_LOG2", "%d", room_log2(p));
+    return spec;
 }
 
 /* permute_group and permute_ref take the same arguments and are one work-group. */
@@ -62,57 +90,62 @@ static enum clmoe_status one_group_run(const struct run *run) {
 
 /* ---- group ---- */
 
-#define GROUP_PAIRS 4096
+enum { GROUP_PAIRS = 4096, GROUP_LOCAL = 512 };
 
 static bool group_fits(const struct device *dev, const void *problem, struct reason *why) {
     const struct permute_problem *const p = problem;
     if (max_pairs(p) > GROUP_PAIRS)
         return refuse(why, "%lld pairs > %d", (long long)max_pairs(p), GROUP_PAIRS);
-    return sort_fits(dev, p, why);
+    return sort_fits(dev, p, GROUP_LOCAL, why);
 }
 
 static void group_prepare(const struct device *dev, const void *problem, struct recipe *recipe) {
-    add_kernel(dev, problem, recipe, "permute/group.cl", "permute_group");
+    add_sort(dev, problem, recipe, "permute/group.cl", "permute_group", GROUP_LOCAL);
 }
 
-/* ---- chunks ---- */
+/* ---- chunks: of a work-group each ---- */
 
-#define CHUNK_PAIRS 1024
-#define MAX_CHUNKS 16384
-#define MAX_TABLE (1 << 22)
+enum { CHUNK_PAIRS = 1024, MAX_CHUNKS = 256, CHUNK_LOCAL = 512 };
 
-/* Pairs of a chunk, decided by the plan's maximum: so many that the table [buckets, chunks] has no more cells
- * than pairs and stays within 16 MiB. */
-static int64_t chunk_pairs(const struct device *dev, const struct permute_problem *p) {
-    const int64_t buckets = p->experts + 1;
-    const int64_t most = MAX_TABLE / buckets < MAX_CHUNKS ? MAX_TABLE / buckets : MAX_CHUNKS;
-    int64_t chunk = ceil_div(max_pairs(p), most);
+/* Pairs of a chunk, decided by the plan's maximum. Each chunk sums up the counts of all of them, which is why
+ * there are not more; and the table has no more cells than there are pairs. */
+static int64_t chunk_pairs(const struct permute_problem *p) {
+    int64_t chunk = ceil_div(max_pairs(p), MAX_CHUNKS);
     if (chunk < CHUNK_PAIRS) chunk = CHUNK_PAIRS;
-    if (chunk < buckets) chunk = buckets;
-    return ceil_div(chunk, local_size(dev)) * local_size(dev);
+    if (chunk < p->experts) chunk = p->experts;
+    return ceil_div(chunk, TEAM) * TEAM;
 }
 
 static int64_t count_chunks(int64_t pairs, int64_t chunk) {
     return pairs ? ceil_div(pairs, chunk) : 1; /* without pairs there are still offsets to write */
 }
 
+static void prepare_table(const struct permute_problem *p, struct recipe *recipe) {
+    const int64_t chunks = count_chunks(max_pairs(p), chunk_pairs(p));
+    recipe->workspace = (uint64_t)(chunks * p->experts * 4);
+}
+
 static bool chunks_fits(const struct device *dev, const void *problem, struct reason *why) {
-    return sort_fits(dev, problem, why);
+    return sort_fits(dev, problem, CHUNK_LOCAL, why);
 }
 
 static void chunks_prepare(const struct device *dev, const void *problem, struct recipe *recipe) {
     const struct permute_problem *const p = problem;
-    add_kernel(dev, p, recipe, "permute/chunks.cl", "permute_count");
-    add_kernel(dev, p, recipe, "permute/chunks.cl", "permute_scan");
-    add_kernel(dev, p, recipe, "permute/chunks.cl", "permute_place");
-    const int64_t chunks = count_chunks(max_pairs(p), chunk_pairs(dev, p));
-    recipe->workspace = (uint64_t)(chunks * (p->experts + 1) * 4);
+    static const char *const entries[] = {"permute_count", "permute_place"};
+    for (int i = 0; i < 2; i++) {
+        struct kernel_spec *const spec =
+            add_sort(dev, p, recipe, "permute/chunks.cl", entries[i], CHUNK_LOCAL);
+        const int64_t columns = floor_pow2(expert_room(p)), local = (int64_t)spec->local;
+        spec_define(spec, "COLUMNS", "%d", (int)(columns < local ? columns : local));
+    }
+    prepare_table(p, recipe);
 }
 
+/* Two kernels, count and place, that take the same arguments in all rows. */
 static enum clmoe_status chunks_run(const struct run *run) {
     const struct permute_problem *const p = run->problem;
     const struct permute_call *const c = run->call;
-    const int64_t chunk = chunk_pairs(run->dev, p), chunks = count_chunks(c->pairs, chunk);
+    const int64_t chunk = chunk_pairs(p), chunks = count_chunks(c->pairs, chunk);
     const uint64_t table = run->workspace_offset / 4;
 
     struct bind count = bind_begin(run->kernels[0], c->counts.mem);
@@ -122,17 +155,9 @@ static enum clmoe_status chunks_run(const struct run *run) {
     bind_i32(&count, p->topk);
     bind_i32(&count, p->experts);
     bind_i32(&count, chunk);
-    bind_i32(&count, chunks);
     TRY(bind_end(&count, run->launch->log));
 
-    struct bind scan = bind_begin(run->kernels[1], c->counts.mem);
-    bind_view(&scan, run->workspace, table);
-    bind_view(&scan, c->counts.mem, c->counts.offset);
-    bind_i32(&scan, p->experts);
-    bind_i32(&scan, chunks);
-    TRY(bind_end(&scan, run->launch->log));
-
-    struct bind place = bind_begin(run->kernels[2], c->counts.mem);
+    struct bind place = bind_begin(run->kernels[1], c->counts.mem);
     bind_ids(&place, c);
     bind_view(&place, run->workspace, table);
     bind_view(&place, c->counts.mem, c->counts.offset);
@@ -145,8 +170,39 @@ static enum clmoe_status chunks_run(const struct run *run) {
     TRY(bind_end(&place, run->launch->log));
 
     TRY(launch_kernel(run->launch, run->kernels[0], (uint64_t)chunks, run->local[0]));
-    TRY(launch_kernel(run->launch, run->kernels[1], (uint64_t)p->experts + 1, run->local[1]));
-    return launch_kernel(run->launch, run->kernels[2], (uint64_t)chunks, run->local[2]);
+    return launch_kernel(run->launch, run->kernels[1], (uint64_t)chunks, run->local[1]);
+}
+
+/* ---- cpu: chunks of a work-item each; few pairs are one's, in the outputs themselves ---- */
+
+static bool one_chunk(const struct permute_problem *p) {
+    return max_pairs(p) <= GROUP_PAIRS;
+}
+
+static bool cpu_fits(const struct device *dev, const void *problem, struct reason *why) {
+    const struct permute_problem *const p = problem;
+    const uint64_t bytes = (uint64_t)(expert_room(p) + 1) * 4;
+    if (bytes <= dev->caps.local_mem) return true;
+    return refuse(why, "%d experts need %llu bytes of local memory of %llu", (int)p->experts,
+                  (unsigned long long)bytes, (unsigned long long)dev->caps.local_mem);
+}
+
+static void cpu_prepare(const struct device *dev, const void *problem, struct recipe *recipe) {
+    (void)dev;
+    const struct permute_problem *const p = problem;
+    static const char *const entries[] = {"permute_cpu_count", "permute_cpu_place"};
+    if (one_chunk(p)) {
+        add_ref(recipe);
+        return;
+    }
+    for (int i = 0; i < 2; i++)
+        spec_define(recipe_add(recipe, "permute/cpu.cl", entries[i], 1), "BUCKETS", "%d",
+                    (int)expert_room(p) + 1);
+    prepare_table(p, recipe);
+}
+
+static enum clmoe_status cpu_run(const struct run *run) {
+    return one_chunk(run->problem) ? one_group_run(run) : chunks_run(run);
 }
 
 /* ---- ref ---- */
@@ -158,10 +214,11 @@ static bool ref_fits(const struct device *dev, const void *problem, struct reaso
 
 static void ref_prepare(const struct device *dev, const void *problem, struct recipe *recipe) {
     (void)dev, (void)problem;
-    recipe_add(recipe, "permute/ref.cl", "permute_ref", 1);
+    add_ref(recipe);
 }
 
 static const struct kernel_row rows[] = {
+    {"permute_cpu", cpu_fits, cpu_prepare, cpu_run, .needs = CLMOE_FEATURE_CPU},
     {"permute_group", group_fits, group_prepare, one_group_run},
     {"permute_chunks", chunks_fits, chunks_prepare, chunks_run},
     {"permute_ref", ref_fits, ref_prepare, one_group_run},
