@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: MIT
-// route where experts are chosen by their logits, without groups and bias: the k best of a token in registers
-// (common/packed.cl), group = LOCAL_SIZE / LANES tokens. The softmax's sum over all experts is left out where it
-// cancels (SUM = 0: weights are renormalised and eps is nothing beside them).
+// route with the k best of a token in registers (common/packed.cl), group = LOCAL_SIZE / LANES tokens. Keys are those of
+// the logits, and become those that experts are chosen by: of the scores with their bias, none in groups that are
+// dropped. The softmax's sum over all experts is left out where it cancels (SUM = 0: weights are renormalised and eps is
+// nothing beside them).
 //
-// The sum has another order than score.cl's: weights may differ from the other rows' in the last bits, ids do not.
+// The sum has another order than score.cl's: weights may differ from the other rows' in the last bits, and so may ids
+// where softmax is chosen by with a bias; no others do.
 #include "route/score.cl"
 
 #define PACKED_BITS 32
@@ -12,9 +14,31 @@
 #error "SUM: 1 where weights need the softmax's sum over all experts, else 0"
 #endif
 
+#if CHOOSE_GROUPS
+#ifndef GROUP_SIZE
+#error "GROUP_SIZE: experts of a group, a multiple of 4 * LANES; rows are WHOLE"
+#endif
+#endif
+
+#if EXTRAS
+#define VALUE(logit) value_of(logit, ADJUST)
+#define ADJUSTING , float temperature, float cap
+#define ADJUSTED , temperature, cap
+#else
+#define VALUE(logit) logit
+#define ADJUSTING
+#define ADJUSTED
+#endif
+
+// What a token's keys are made of.
 struct packed_source {
     const global ELEM(LOGIT_T) *logits;
     ulong skip;
+    const global float *bias;
+    float largest, sum; // of the softmax
+#if EXTRAS
+    float temperature, cap;
+#endif
 };
 
 // key_nan_lowest(nan_as_lowest(logit)): adding +0 turns -0 into +0 and every NaN into one.
@@ -29,21 +53,24 @@ inline uint logit_key(float logit) {
 #endif
 }
 
+// The key that expert e is chosen by, from that of its logit.
+inline uint chosen_key(const struct packed_source *source, uint key, uint e) {
+#if ON_LOGITS
+    return key;
+#else
+#if EXTRAS
+    const float temperature = source->temperature, cap = source->cap;
+#endif
+    const float score = score_of(VALUE(key_value(key)), source->largest, source->sum);
+    return HAS_BIAS ? biased_key(score, source->bias[e]) : key_nan_lowest(score);
+#endif
+}
+
 inline uint packed_key(const struct packed_source *source, uint position) {
-    return logit_key(LOAD(LOGIT_T, source->logits, source->skip + position));
+    return chosen_key(source, logit_key(LOAD(LOGIT_T, source->logits, source->skip + position)), position);
 }
 
 #include "common/packed.cl"
-
-#if EXTRAS
-#define VALUE(logit) value_of(logit, ADJUST)
-#define ADJUSTING , float temperature, float cap
-#define ADJUSTED , temperature, cap
-#else
-#define VALUE(logit) logit
-#define ADJUSTING
-#define ADJUSTED
-#endif
 
 inline float softmax_sum(const uint *key, uint experts, float largest, local ulong *swap ADJUSTING) {
     float sum = 0.0f;
@@ -55,6 +82,52 @@ inline float softmax_sum(const uint *key, uint experts, float largest, local ulo
         sum += as_float(team_xor(swap, as_uint(sum), d));
     return sum;
 }
+
+inline float packed_largest(const uint *key, uint experts, local ulong *swap ADJUSTING) {
+    uint largest = KEY_NONE;
+    TEAM_UNROLL
+    for (int q = 0; q < PER; q++)
+        if (THERE(q, experts)) largest = max(largest, key[q]);
+    TEAM_UNROLL
+    for (uint d = 1; d < LANES; d *= 2)
+        largest = max(largest, team_xor(swap, largest, d));
+    return VALUE(key_value(largest));
+}
+
+#if CHOOSE_GROUPS
+#define GROUP_KEYS (GROUP_SIZE / LANES) // of a work-item: those side by side in `key`
+#define GROUPS (PER / GROUP_KEYS)
+
+inline void packed_drop_groups(uint *key, int topk_group, local ulong *swap) {
+    uint groups[GROUPS];
+    TEAM_UNROLL
+    for (int g = 0; g < GROUPS; g++) {
+        uint first = KEY_NONE, second = KEY_NONE;
+        TEAM_UNROLL
+        for (int i = 0; i < GROUP_KEYS; i++) {
+            second = max(second, min(first, key[g * GROUP_KEYS + i]));
+            first = max(first, key[g * GROUP_KEYS + i]);
+        }
+        TEAM_UNROLL
+        for (uint d = 1; d < LANES; d *= 2) {
+            const uint other = team_xor(swap, first, d);
+            if (GROUP == GROUP_TOP2_SUM) second = max(min(first, other), max(second, team_xor(swap, second, d)));
+            first = max(first, other);
+        }
+        groups[g] = group_key(first, second);
+    }
+    TEAM_UNROLL
+    for (int g = 0; g < GROUPS; g++) {
+        int rank = 0;
+        TEAM_UNROLL
+        for (int h = 0; h < GROUPS; h++)
+            rank += groups[h] >= groups[g] + (h >= g);
+        TEAM_UNROLL
+        for (int i = 0; i < GROUP_KEYS; i++)
+            if (rank >= topk_group) key[g * GROUP_KEYS + i] = KEY_NONE;
+    }
+}
+#endif
 
 #if EXTRAS
 // Slot h * LANES + lane has id[h] and the score weight[h].
@@ -97,7 +170,12 @@ kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) void route_packed
     const long wanted = (long)get_group_id(0) * (LOCAL_SIZE / LANES) + get_local_id(0) / LANES;
     const bool active = wanted < tokens; // the rest repeat the last token and write nothing
     const long t = active ? wanted : tokens - 1;
-    const struct packed_source source = {logits, logits_skip + (ulong)(t * logits_stride)};
+    struct packed_source source;
+    source.logits = logits, source.skip = logits_skip + (ulong)(t * logits_stride);
+    source.bias = bias + bias_skip, source.largest = 0.0f, source.sum = 1.0f;
+#if EXTRAS
+    source.temperature = temperature, source.cap = cap;
+#endif
 
     uint key[PER], id[SLOTS], full[SLOTS];
     if (sizeof(ELEM(LOGIT_T)) == 4 && packed_can_load(logits + source.skip)) {
@@ -110,17 +188,30 @@ kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) void route_packed
     TEAM_UNROLL
     for (int q = 0; q < PER; q++)
         key[q] = logit_key(as_float(key[q]));
+#if CHOOSE_GROUPS || !ON_LOGITS
+    if (SCORE == SCORE_SOFTMAX) source.largest = packed_largest(key, n, swap ADJUSTED);
+    if (SCORE == SCORE_SOFTMAX && SUM) source.sum = softmax_sum(key, n, source.largest, swap ADJUSTED);
+#endif
+#if !ON_LOGITS
+    TEAM_UNROLL
+    for (int q = 0; q < PER; q++)
+        if (THERE(q, n)) key[q] = chosen_key(&source, key[q], POSITION(q));
+#endif
+#if CHOOSE_GROUPS
+    packed_drop_groups(key, topk_group, swap);
+#endif
     packed_select(&source, key, n, k, swap, id, full);
-
-    const float largest = VALUE(key_value(team_at(swap, full[0], row_lane(0))));
-    const float sum = SCORE == SCORE_SOFTMAX && SUM ? softmax_sum(key, n, largest, swap ADJUSTED) : 1.0f;
+#if !CHOOSE_GROUPS && ON_LOGITS
+    source.largest = VALUE(key_value(team_at(swap, full[0], row_lane(0))));
+    if (SCORE == SCORE_SOFTMAX && SUM) source.sum = softmax_sum(key, n, source.largest, swap ADJUSTED);
+#endif
     float weight[SLOTS], total = 0.0f;
     TEAM_UNROLL
     for (int h = 0; h < SLOTS; h++) {
         float logit = key_value(full[h]); // but for the sign of a zero
-        if (SCORE == SCORE_IDENTITY && h * LANES + lane < k)
+        if ((SCORE == SCORE_IDENTITY || !ON_LOGITS) && h * LANES + lane < k)
             logit = nan_as_lowest(LOAD(LOGIT_T, logits, source.skip + id[h]));
-        weight[h] = score_of(VALUE(logit), largest, sum);
+        weight[h] = score_of(VALUE(logit), source.largest, source.sum);
     }
     TEAM_UNROLL
     for (int i = 0; i < KMAX; i++) {

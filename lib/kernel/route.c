@@ -41,14 +41,23 @@ static int64_t packed_lanes(const struct route_problem *p) {
     return ceil_pow2(ceil_div(p->experts, packed_per(p)));
 }
 
+/* A work-item has four experts side by side, and then those that lie behind the other work-items' ones. */
+static bool packed_groups(const struct route_problem *p) {
+    const int64_t lanes = packed_lanes(p);
+    return p->experts == packed_per(p) * lanes && p->experts / p->n_group % (4 * lanes) == 0;
+}
+
 static bool packed_fits(const struct device *dev, const void *problem, struct reason *why) {
     const struct route_problem *const p = problem;
-    if (p->bias || p->group != ROUTE_GROUP_NONE) return refuse(why, "chooses by scores with bias or groups");
     if (p->given) return refuse(why, "has nothing to choose: the ids are given");
     if (p->score == CLMOE_SCORE_SPARSEMIXER) return refuse(why, "score sparsemixer needs all logits again");
     if (p->experts > PACKED_MAX_EXPERTS || p->topk > PACKED_MAX_K)
         return refuse(why, "%d of %d experts > %d of %d", (int)p->topk, (int)p->experts, PACKED_MAX_K,
                       PACKED_MAX_EXPERTS);
+    if (p->group == ROUTE_GROUP_EACH) return refuse(why, "chooses in each of %d groups", (int)p->n_group);
+    if (p->group != ROUTE_GROUP_NONE && !packed_groups(p))
+        return refuse(why, "%d groups of %d experts, a group is no multiple of %d", (int)p->n_group,
+                      (int)p->experts, 4 * (int)packed_lanes(p));
     return dev->caps.max_work_group >= PACKED_LOCAL ||
            refuse(why, "work-groups of %zu < %d", dev->caps.max_work_group, PACKED_LOCAL);
 }
@@ -61,7 +70,8 @@ static void packed_prepare(const struct device *dev, const void *problem, struct
         id_bits++;
     struct kernel_spec *const spec = recipe_add(recipe, "route/packed.cl", "route_packed", PACKED_LOCAL);
     define_problem(spec, p);
-    if (per == 32) spec->resident = 6; /* else the compiler lets 4 */
+    const bool plain = !p->bias && p->group == ROUTE_GROUP_NONE; /* else 6 would spill */
+    if (per == 32 && plain) spec->resident = 6;                  /* else the compiler lets 4 */
     spec_define(spec, "PTX", "1");
     spec_define(spec, "SUM", "%d", needs_sum(p));
     spec_define(spec, "LANES", "%d", (int)lanes);
@@ -69,6 +79,7 @@ static void packed_prepare(const struct device *dev, const void *problem, struct
     spec_define(spec, "KMAX_LOG2", "%d", p->topk <= 8 ? 3 : 4);
     spec_define(spec, "ID_BITS", "%d", id_bits);
     spec_define(spec, "WHOLE", "%d", p->experts == per * lanes);
+    if (p->group != ROUTE_GROUP_NONE) spec_define(spec, "GROUP_SIZE", "%d", (int)(p->experts / p->n_group));
     route_prepare_capacity(dev, p, recipe);
 }
 
