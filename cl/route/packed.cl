@@ -4,8 +4,8 @@
 // dropped. The softmax's sum over all experts is left out where it cancels (SUM = 0: weights are renormalised and eps is
 // nothing beside them).
 //
-// The sum has another order than score.cl's: weights may differ from the other rows' in the last bits, and so may ids
-// where softmax is chosen by with a bias; no others do.
+// The sum has another order than score.cl's: weights may differ from the other rows' in the last bits. Ids do not, since
+// scores of softmax are not chosen by here.
 #include "route/score.cl"
 
 #define PACKED_BITS 32
@@ -14,10 +14,11 @@
 #error "SUM: 1 where weights need the softmax's sum over all experts, else 0"
 #endif
 
-#if CHOOSE_GROUPS
-#ifndef GROUP_SIZE
-#error "GROUP_SIZE: experts of a group, a multiple of 4 * LANES; rows are WHOLE"
+#if !ON_LOGITS && SCORE == SCORE_SOFTMAX
+#error "SCORE: softmax is not chosen by"
 #endif
+#if CHOOSE_GROUPS && !defined(GROUP_SIZE)
+#error "GROUP_SIZE: experts of a group, a multiple of 4 * LANES; rows are WHOLE"
 #endif
 
 #if EXTRAS
@@ -188,7 +189,7 @@ kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) void route_packed
     TEAM_UNROLL
     for (int q = 0; q < PER; q++)
         key[q] = logit_key(as_float(key[q]));
-#if CHOOSE_GROUPS || !ON_LOGITS
+#if CHOOSE_GROUPS
     if (SCORE == SCORE_SOFTMAX) source.largest = packed_largest(key, n, swap ADJUSTED);
     if (SCORE == SCORE_SOFTMAX && SUM) source.sum = softmax_sum(key, n, source.largest, swap ADJUSTED);
 #endif
@@ -201,7 +202,7 @@ kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) void route_packed
     packed_drop_groups(key, topk_group, swap);
 #endif
     packed_select(&source, key, n, k, swap, id, full);
-#if !CHOOSE_GROUPS && ON_LOGITS
+#if !CHOOSE_GROUPS
     source.largest = VALUE(key_value(team_at(swap, full[0], row_lane(0))));
     if (SCORE == SCORE_SOFTMAX && SUM) source.sum = softmax_sum(key, n, source.largest, swap ADJUSTED);
 #endif
@@ -209,8 +210,9 @@ kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) void route_packed
     TEAM_UNROLL
     for (int h = 0; h < SLOTS; h++) {
         float logit = key_value(full[h]); // but for the sign of a zero
-        if ((SCORE == SCORE_IDENTITY || !ON_LOGITS) && h * LANES + lane < k)
-            logit = nan_as_lowest(LOAD(LOGIT_T, logits, source.skip + id[h]));
+#if SCORE == SCORE_IDENTITY || !ON_LOGITS
+        if (h * LANES + lane < k) logit = nan_as_lowest(LOAD(LOGIT_T, logits, source.skip + id[h]));
+#endif
         weight[h] = score_of(VALUE(logit), source.largest, source.sum);
     }
     TEAM_UNROLL

@@ -54,6 +54,8 @@ static bool packed_fits(const struct device *dev, const void *problem, struct re
     if (p->experts > PACKED_MAX_EXPERTS || p->topk > PACKED_MAX_K)
         return refuse(why, "%d of %d experts > %d of %d", (int)p->topk, (int)p->experts, PACKED_MAX_K,
                       PACKED_MAX_EXPERTS);
+    if (p->score == CLMOE_SCORE_SOFTMAX && (p->bias || p->group == ROUTE_GROUP_TOP2_SUM))
+        return refuse(why, "chooses by scores of softmax, which sums up in another order");
     if (p->group == ROUTE_GROUP_EACH) return refuse(why, "chooses in each of %d groups", (int)p->n_group);
     if (p->group != ROUTE_GROUP_NONE && !packed_groups(p))
         return refuse(why, "%d groups of %d experts, a group is no multiple of %d", (int)p->n_group,
