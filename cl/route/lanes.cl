@@ -215,7 +215,7 @@ kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) void route_lanes(
 #endif
 #if GIVEN
     for (int j = lane; j < k; j += LANES) {
-        const int e = given[given_skip + t * given_stride + j];
+        const int e = live ? given[given_skip + t * given_stride + j] : -1; // ids may be written over them
         chosen[j] = e >= 0 && e < experts ? e : -1;
     }
 #elif GROUP == GROUP_EACH
