@@ -23,6 +23,9 @@
 #ifndef TICKET
 #error "TICKET: 1: the last group of a row finishes it, 0: topk_filter_finish does"
 #endif
+#if TICKET
+#include "common/ticket.cl"
+#endif
 #ifndef EACH
 #error "EACH: positions of the sample of a work-item"
 #endif
@@ -188,23 +191,6 @@ inline void finish_spans(const struct row *row, struct group g, const global ulo
         finish_row(row, g, candidates, found, RANKED); // alone: the shortest way to the end
     }
 }
-
-#if TICKET
-// Whether this is the last of the row's groups to come here: then what all of them wrote can be read.
-inline bool last_of(global uint *tickets, uint groups, local uint *flag) {
-    barrier(CLK_LOCAL_MEM_FENCE | CLK_GLOBAL_MEM_FENCE);
-    if (get_local_id(0) == 0) {
-        uint before;
-        asm volatile("fence.acq_rel.gpu; atom.add.acq_rel.gpu.global.u32 %0, [%1], 1; fence.acq_rel.gpu;"
-                     : "=r"(before)
-                     : "l"(tickets)
-                     : "memory");
-        *flag = before == groups - 1;
-    }
-    barrier(CLK_LOCAL_MEM_FENCE | CLK_GLOBAL_MEM_FENCE);
-    return *flag;
-}
-#endif
 
 kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) void topk_filter(TOPK_PARAMS, FILTER_PARAMS) {
     local ulong candidates[CAP], swap[PTX ? 1 : LOCAL_SIZE], scratch[TEAMS + 2];
