@@ -10,13 +10,5 @@ kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) void permute_grou
     local ulong swap[PTX ? 1 : LOCAL_SIZE];
     const struct pairs p = {
         ids + ids_skip, ids_stride, k, experts, order + order_skip, has_inverse ? inverse + inverse_skip : 0};
-    const struct run r = team_run(0, pairs);
-    count_runs(&p, r, placed);
-    spread_runs(experts, placed, start);
-    for (int e = get_local_id(0); e < experts; e += LOCAL_SIZE)
-        counts[counts_skip + e] = start[e];
-    counts_to_starts(start, experts, swap, sums);
-    for (int b = get_local_id(0); b <= experts; b += LOCAL_SIZE)
-        offsets[offsets_skip + b] = start[b];
-    place_runs(&p, r, start, placed, swap);
+    permute_pairs(&p, pairs, counts + counts_skip, offsets + offsets_skip, start, placed, sums, swap);
 }

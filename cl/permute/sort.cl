@@ -134,3 +134,17 @@ inline void place_runs(const struct pairs *p, struct run r, const local int *sta
         }
     }
 }
+
+// All of permute for the pairs 0 .. n - 1, by this work-group.
+inline void permute_pairs(const struct pairs *p, int n, global int *counts, global int *offsets, local int *start,
+                          local int *placed, local int *sums, local ulong *swap) {
+    const struct run r = team_run(0, n);
+    count_runs(p, r, placed);
+    spread_runs(p->experts, placed, start);
+    for (int e = get_local_id(0); e < p->experts; e += LOCAL_SIZE)
+        counts[e] = start[e];
+    counts_to_starts(start, p->experts, swap, sums);
+    for (int b = get_local_id(0); b <= p->experts; b += LOCAL_SIZE)
+        offsets[b] = start[b];
+    place_runs(p, r, start, placed, swap);
+}

@@ -4,12 +4,18 @@
 // dropped. The softmax's sum over all experts is left out where it cancels (SUM = 0: weights are renormalised and eps is
 // nothing beside them).
 //
+// SORTS = 1: with sort_here the work-group that is through last sorts the pairs as permute does; its outputs follow the
+// other arguments.
+//
 // The sum has another order than score.cl's: weights may differ from the other rows' in the last bits. Ids do not, since
 // scores of softmax are not chosen by here.
 #include "route/score.cl"
 
 #define PACKED_BITS 32
 
+#ifndef SORTS
+#error "SORTS: 1 where the kernel can sort the pairs, too, else 0"
+#endif
 #ifndef SUM
 #error "SUM: 1 where weights need the softmax's sum over all experts, else 0"
 #endif
@@ -72,6 +78,18 @@ inline uint packed_key(const struct packed_source *source, uint position) {
 }
 
 #include "common/packed.cl"
+
+#if SORTS
+#include "common/ticket.cl"
+#include "permute/sort.cl"
+
+#define SORTS_PARAMETERS                                                                                               \
+    , int sort_here, int slots, int buckets, global int *counts, ulong counts_skip, global int *offsets,               \
+        ulong offsets_skip, global int *order, ulong order_skip, int has_inverse, global int *inverse,                 \
+        ulong inverse_skip, global uint *tickets
+#else
+#define SORTS_PARAMETERS
+#endif
 
 inline float softmax_sum(const uint *key, uint experts, float largest, local ulong *swap ADJUSTING) {
     float sum = 0.0f;
@@ -165,7 +183,7 @@ kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) void route_packed
     const global ELEM(LOGIT_T) *logits, ulong logits_skip, long logits_stride, const global float *bias, ulong bias_skip,
     global int *ids, ulong ids_skip, long ids_stride, global float *gamma, ulong gamma_skip, long gamma_stride,
     long tokens, int experts, int topk, int n_group, int topk_group, int renorm, float eps, float scale
-    EXTRAS_PARAMETERS) {
+    EXTRAS_PARAMETERS SORTS_PARAMETERS) {
     local ulong swap[PTX ? 1 : LOCAL_SIZE];
     const uint k = (uint)topk, n = (uint)experts, lane = packed_lane();
     const long wanted = (long)get_group_id(0) * (LOCAL_SIZE / LANES) + get_local_id(0) / LANES;
@@ -234,5 +252,15 @@ kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) void route_packed
         ids[ids_skip + t * ids_stride + slot] = (int)id[h];
         gamma[gamma_skip + t * gamma_stride + slot] = scale * (renorm ? renormed(weight[h], total) : weight[h]);
     }
+#endif
+#if SORTS
+    local uint last;
+    local int start[BUCKETS], placed[TEAMS * BUCKETS], sums[TEAMS];
+    if (!sort_here) return;
+    if (!last_of(tickets, get_num_groups(0), &last)) return;
+    if (get_local_id(0) == 0) *tickets = 0;
+    const struct pairs p = {ids + ids_skip, ids_stride, slots, buckets, order + order_skip,
+                            has_inverse ? inverse + inverse_skip : 0};
+    permute_pairs(&p, (int)tokens * slots, counts + counts_skip, offsets + offsets_skip, start, placed, sums, swap);
 #endif
 }

@@ -94,8 +94,8 @@ struct clmoe_moe_params {
     enum clmoe_dtype bias_dtype;  /* of bias1, bias2 and router_bias */
     enum clmoe_dtype dense_dtype; /* of down, up, shared_w1, shared_w2 and shared_gate: as x_dtype */
     enum clmoe_moe_source source;
-    /* As in route.h, but plan, max_tokens, experts, topk and logits_dtype are the layer's own and must be 0
-     * here. Unused with CLMOE_MOE_IDS. */
+    /* As in route.h, but plan, max_tokens, experts, topk, logits_dtype and permute_experts are the layer's
+     * own and must be 0 here. Unused with CLMOE_MOE_IDS. */
     struct clmoe_route_params route;
     enum clmoe_w_order w_order; /* of w1 and w2 */
     enum clmoe_glu glu;         /* layout of w1 */

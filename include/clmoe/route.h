@@ -51,6 +51,10 @@
  * capacity_tokens = n > 0, of each n tokens in a row (a sequence) by themselves. Pairs of zero experts and of
  * invalid tokens do not count. Three kernels instead of one.
  *
+ * Sorting (permute_experts = n > 0): what clmoe_permute makes of the T * (k + S) pairs of ids as they come
+ * out, with n experts, is made at once: without a launch of its own where the device can do that and there
+ * are few pairs, else by its kernels. n is E + S, say, or with a map the number of local experts.
+ *
  * Settings of known families (reference: their own code):
  *   Mixtral, Qwen3-MoE, GroveMoE, DBRX   softmax, renorm sum
  *   OLMoE, Qwen2-MoE, Jamba              softmax
@@ -144,6 +148,8 @@ struct clmoe_route_params {
     int64_t capacity_tokens; /* 0: all of a call; else so many make a sequence of its own capacity */
     int renorm_kept;         /* 1: the sum of step 8 is of the pairs that were not dropped */
     int pass_dropped;        /* 1: gamma of dropped pairs is added to args.identity_gamma (old Switch) */
+
+    int32_t permute_experts; /* 0: none; else the pairs of ids are sorted by so many experts (below) */
 };
 
 /* The last stride of every tensor must be 1. Outputs must not overlap inputs or each other, but ids may be
@@ -163,11 +169,14 @@ struct clmoe_route_args {
     struct clmoe_tensor identity_gamma; /* optional output [T] CLMOE_F32: see above; plans with zero_experts
                                            or pass_dropped */
     int32_t capacity;                   /* of this call; 0: the plan's */
+
+    struct clmoe_tensor counts, offsets, order, inverse; /* outputs of clmoe_permute_args, with
+                                                            permute_experts; inverse is optional */
 };
 
 /* Errors: CLMOE_E_INVALID for a size outside the ranges above, another dtype, unknown enum values, numbers
  * that are not finite or negative, options of groups, given ids, sparsemixer or capacity that do not go
- * together. */
+ * together; with permute_experts as for clmoe_permute. */
 CLMOE_API enum clmoe_status clmoe_route_plan(clmoe_context *ctx, const struct clmoe_route_params *params,
                                              clmoe_plan **plan);
 CLMOE_API enum clmoe_status clmoe_route_enqueue(clmoe_plan *plan, cl_command_queue queue,

@@ -12,7 +12,8 @@ static void bind_ids(struct bind *b, const struct permute_call *c) {
     bind_i64(b, c->ids.stride[0]);
 }
 
-static void bind_order(struct bind *b, const struct permute_call *c) {
+void permute_bind_outputs(struct bind *b, const struct permute_call *c) {
+    bind_view(b, c->counts.mem, c->counts.offset);
     bind_view(b, c->offsets.mem, c->offsets.offset);
     bind_view(b, c->order.mem, c->order.offset);
     bind_i32(b, c->inverse.mem != NULL);
@@ -28,21 +29,28 @@ static void add_ref(struct recipe *recipe) {
 #define TEAM 32
 
 /* Room for so many experts, in few different sizes. */
-static int64_t expert_room(const struct permute_problem *p) {
-    return p->experts > 1024 ? ceil_div(p->experts, 64) * 64 : ceil_pow2(p->experts < 16 ? 16 : p->experts);
+static int64_t expert_room(int32_t experts) {
+    return experts > 1024 ? ceil_div(experts, 64) * 64 : ceil_pow2(experts < 16 ? 16 : experts);
 }
 
-/* Local memory of a work-group of `local`: rows of buckets for each team and for starts, and what teams
- * exchange. */
-static uint64_t sort_bytes(const struct permute_problem *p, int64_t local) {
-    return (uint64_t)((local / TEAM + 1) * (expert_room(p) + 1) * 4 + local * 8 + local / TEAM * 4);
+void permute_define_sort(struct kernel_spec *spec, int32_t experts) {
+    int log2 = 0;
+    while ((int64_t)1 << log2 < expert_room(experts) + 2)
+        log2++;
+    spec_define(spec, "BUCKETS", "%d", (int)expert_room(experts) + 1);
+    spec_define(spec, "BUCKETS_LOG2", "%d", log2);
+}
+
+/* Rows of buckets for each team and for starts, and what teams exchange. */
+uint64_t permute_sort_bytes(int32_t experts, int64_t local) {
+    return (uint64_t)((local / TEAM + 1) * (expert_room(experts) + 1) * 4 + local * 8 + local / TEAM * 4);
 }
 
 /* As many work-items as the device and its local memory let, up to `most`. */
 static int64_t sort_local(const struct device *dev, const struct permute_problem *p, int64_t most) {
     int64_t local = floor_pow2((int64_t)dev->caps.max_work_group);
     if (local > most) local = most;
-    while (local > TEAM && sort_bytes(p, local) > dev->caps.local_mem)
+    while (local > TEAM && permute_sort_bytes(p->experts, local) > dev->caps.local_mem)
         local /= 2;
     return local;
 }
@@ -51,16 +59,10 @@ static bool sort_fits(const struct device *dev, const struct permute_problem *p,
                       struct reason *why) {
     const int64_t local = sort_local(dev, p, most);
     if (local < TEAM) return refuse(why, "work-groups of %zu < %d", dev->caps.max_work_group, TEAM);
-    if (sort_bytes(p, local) <= dev->caps.local_mem) return true;
+    if (permute_sort_bytes(p->experts, local) <= dev->caps.local_mem) return true;
     return refuse(why, "%d experts need %llu bytes of local memory of %llu", (int)p->experts,
-                  (unsigned long long)sort_bytes(p, local), (unsigned long long)dev->caps.local_mem);
-}
-
-static int room_log2(const struct permute_problem *p) {
-    int log2 = 0;
-    while ((int64_t)1 << log2 < expert_room(p) + 2)
-        log2++;
-    return log2;
+                  (unsigned long long)permute_sort_bytes(p->experts, local),
+                  (unsigned long long)dev->caps.local_mem);
 }
 
 static struct kernel_spec *add_sort(const struct device *dev, const struct permute_problem *p,
@@ -68,8 +70,7 @@ static struct kernel_spec *add_sort(const struct device *dev, const struct permu
                                     int64_t most) {
     struct kernel_spec *const spec = recipe_add(recipe, file, entry, (size_t)sort_local(dev, p, most));
     spec_define(spec, "PTX", "%d", (dev->features & CLMOE_FEATURE_NV_PTX) != 0);
-    spec_define(spec, "BUCKETS", "%d", (int)expert_room(p) + 1);
-    spec_define(spec, "BUCKETS_LOG2", "%d", room_log2(p));
+    permute_define_sort(spec, p->experts);
     return spec;
 }
 
@@ -79,8 +80,7 @@ static enum clmoe_status one_group_run(const struct run *run) {
     const struct permute_call *const c = run->call;
     struct bind b = bind_begin(run->kernels[0], c->counts.mem);
     bind_ids(&b, c);
-    bind_view(&b, c->counts.mem, c->counts.offset);
-    bind_order(&b, c);
+    permute_bind_outputs(&b, c);
     bind_i32(&b, c->pairs);
     bind_i32(&b, p->topk);
     bind_i32(&b, p->experts);
@@ -135,7 +135,7 @@ static void chunks_prepare(const struct device *dev, const void *problem, struct
     for (int i = 0; i < 2; i++) {
         struct kernel_spec *const spec =
             add_sort(dev, p, recipe, "permute/chunks.cl", entries[i], CHUNK_LOCAL);
-        const int64_t columns = floor_pow2(expert_room(p)), local = (int64_t)spec->local;
+        const int64_t columns = floor_pow2(expert_room(p->experts)), local = (int64_t)spec->local;
         spec_define(spec, "COLUMNS", "%d", (int)(columns < local ? columns : local));
     }
     prepare_table(p, recipe);
@@ -160,8 +160,7 @@ static enum clmoe_status chunks_run(const struct run *run) {
     struct bind place = bind_begin(run->kernels[1], c->counts.mem);
     bind_ids(&place, c);
     bind_view(&place, run->workspace, table);
-    bind_view(&place, c->counts.mem, c->counts.offset);
-    bind_order(&place, c);
+    permute_bind_outputs(&place, c);
     bind_i32(&place, c->pairs);
     bind_i32(&place, p->topk);
     bind_i32(&place, p->experts);
@@ -181,7 +180,7 @@ static bool one_chunk(const struct permute_problem *p) {
 
 static bool cpu_fits(const struct device *dev, const void *problem, struct reason *why) {
     const struct permute_problem *const p = problem;
-    const uint64_t bytes = (uint64_t)(expert_room(p) + 1) * 4;
+    const uint64_t bytes = (uint64_t)(expert_room(p->experts) + 1) * 4;
     if (bytes <= dev->caps.local_mem) return true;
     return refuse(why, "%d experts need %llu bytes of local memory of %llu", (int)p->experts,
                   (unsigned long long)bytes, (unsigned long long)dev->caps.local_mem);
@@ -197,7 +196,7 @@ static void cpu_prepare(const struct device *dev, const void *problem, struct re
     }
     for (int i = 0; i < 2; i++)
         spec_define(recipe_add(recipe, "permute/cpu.cl", entries[i], 1), "BUCKETS", "%d",
-                    (int)expert_room(p) + 1);
+                    (int)expert_room(p->experts) + 1);
     prepare_table(p, recipe);
 }
 

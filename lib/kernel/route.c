@@ -64,6 +64,14 @@ static bool packed_fits(const struct device *dev, const void *problem, struct re
            refuse(why, "work-groups of %zu < %d", dev->caps.max_work_group, PACKED_LOCAL);
 }
 
+/* The last work-group sorts. More pairs are sorted sooner by several. */
+enum { PACKED_SORT_PAIRS = 4096, PACKED_SORT_EXPERTS = 1024 };
+
+static bool packed_sorts(const struct device *dev, const struct route_problem *p) {
+    return p->permute_experts > 0 && p->permute_experts <= PACKED_SORT_EXPERTS && !p->capacity &&
+           permute_sort_bytes(p->permute_experts, PACKED_LOCAL) <= dev->caps.local_mem;
+}
+
 static void packed_prepare(const struct device *dev, const void *problem, struct recipe *recipe) {
     const struct route_problem *const p = problem;
     const int64_t lanes = packed_lanes(p), per = packed_per(p);
@@ -82,11 +90,21 @@ static void packed_prepare(const struct device *dev, const void *problem, struct
     spec_define(spec, "ID_BITS", "%d", id_bits);
     spec_define(spec, "WHOLE", "%d", p->experts == per * lanes);
     if (p->group != ROUTE_GROUP_NONE) spec_define(spec, "GROUP_SIZE", "%d", (int)(p->experts / p->n_group));
+    spec_define(spec, "SORTS", "%d", packed_sorts(dev, p));
+    if (packed_sorts(dev, p)) {
+        permute_define_sort(spec, p->permute_experts);
+        recipe->counters = sizeof(cl_uint); /* tickets */
+    }
     route_prepare_capacity(dev, p, recipe);
 }
 
 static enum clmoe_status packed_run(const struct run *run) {
     return launch_tokens(run, PACKED_LOCAL / packed_lanes(run->problem));
+}
+
+bool route_sorts(const struct device *dev, const struct kernel_row *row, const struct route_problem *p,
+                 int64_t pairs) {
+    return row->run == packed_run && packed_sorts(dev, p) && pairs > 0 && pairs <= PACKED_SORT_PAIRS;
 }
 
 /* ---- cpu ---- */

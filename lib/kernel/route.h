@@ -2,7 +2,7 @@
 #ifndef CLMOE_KERNEL_ROUTE_H
 #define CLMOE_KERNEL_ROUTE_H
 
-#include "row.h"
+#include "permute.h"
 
 #include "clmoe/route.h"
 
@@ -34,6 +34,7 @@ struct route_problem {
     enum clmoe_capacity_order capacity_order;
     int64_t capacity_tokens;
     bool renorm_kept, pass_dropped;
+    int32_t permute_experts; /* 0: the pairs are not sorted */
 };
 
 struct route_call {
@@ -41,7 +42,13 @@ struct route_call {
     int32_t capacity;
     struct operand logits, bias, ids, gamma;
     struct operand given, expert_scale, expert_map, valid_tokens, token_mask, identity_gamma;
+    bool sort_here; /* the row shall do `sorted`: only where route_sorts says that it can */
+    struct permute_call sorted;
 };
+
+/* Whether the row sorts a call's pairs along with routing them. */
+bool route_sorts(const struct device *dev, const struct kernel_row *row, const struct route_problem *p,
+                 int64_t pairs);
 
 extern const struct kernel_table route_table;
 

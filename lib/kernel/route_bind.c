@@ -85,6 +85,17 @@ static void bind_weighing(struct bind *b, const struct route_problem *p, bool la
     bind_f32(b, last ? p->scale : 1.0f);
 }
 
+/* Of kernels that can sort, which are those of plans with counters: for their tickets. */
+static void bind_sorting(struct bind *b, const struct run *run) {
+    const struct route_problem *const p = run->problem;
+    const struct route_call *const c = run->call;
+    bind_i32(b, c->sort_here);
+    bind_i32(b, p->topk + p->shared_slots);
+    bind_i32(b, p->permute_experts);
+    permute_bind_outputs(b, &c->sorted);
+    bind_mem(b, run->counters);
+}
+
 static enum clmoe_status launch_row(const struct run *run, int64_t groups) {
     const struct route_problem *const p = run->problem;
     const struct route_call *const c = run->call;
@@ -101,6 +112,7 @@ static enum clmoe_status launch_row(const struct run *run, int64_t groups) {
     bind_i32(&b, p->topk_group);
     bind_weighing(&b, p, last);
     if (route_has_extras(p)) bind_extras(&b, p, c, last);
+    if (run->counters) bind_sorting(&b, run);
     TRY(bind_end(&b, run->launch->log));
     return launch_kernel(run->launch, run->kernels[0], (uint64_t)groups, run->local[0]);
 }

@@ -5,7 +5,7 @@
 
 bool layer_route_sizes_unset(const struct clmoe_route_params *r) {
     return !r->plan.kernel && !r->plan.external_workspace && r->max_tokens == 0 && r->experts == 0 &&
-           r->topk == 0 && r->logits_dtype == CLMOE_F32;
+           r->topk == 0 && r->logits_dtype == CLMOE_F32 && r->permute_experts == 0;
 }
 
 /* ---- making the plan ---- */

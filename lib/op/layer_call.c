@@ -90,7 +90,12 @@ static enum clmoe_status check_permute(const clmoe_plan *plan, const struct laye
         .offsets = args->offsets,
         .order = args->order,
     };
-    return permute_check(l->permute, &permute, &calls->permute);
+    TRY(permute_check(l->permute, &permute, &calls->permute));
+    if (!l->route) return CLMOE_OK;
+    calls->route.sorted = calls->permute;
+    calls->route.sort_here =
+        route_sorts(&plan->ctx->dev, l->route->row, l->route->problem, calls->permute.pairs);
+    return CLMOE_OK;
 }
 
 /* Both products; `o` is what the second writes. */
@@ -228,7 +233,8 @@ enum clmoe_status layer_launch(const struct layer_problem *l, const struct path 
     TRY(run(l->route, &c->route, launch));
     TRY(run(l->kept, &c->kept, launch));
     TRY(run(l->down, &c->down, launch));
-    TRY(run(sorted ? l->permute : NULL, &c->permute, launch));
+    const bool sort = sorted && !(l->route && c->route.sort_here);
+    TRY(run(sort ? l->permute : NULL, &c->permute, launch));
     TRY(run(l->adapter, &c->adapter, launch));
     TRY(run(sorted ? l->adapter_permute : NULL, &c->adapter_permute, launch));
     TRY(launch_experts(l, path, c, launch));

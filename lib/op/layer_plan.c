@@ -144,6 +144,7 @@ static enum clmoe_status add_route_stage(clmoe_plan *layer, struct clmoe_route_p
 static enum clmoe_status add_route(clmoe_plan *layer, struct layer_problem *l) {
     struct clmoe_route_params params = l->p.route;
     if (l->p.kept_softmax) params.scale = 1.0f;
+    if (l->few_tokens < l->p.max_tokens) params.permute_experts = l->p.experts;
     TRY(add_route_stage(layer, &params, &l->route));
     if (!l->p.kept_softmax) return CLMOE_OK;
     struct clmoe_route_params kept = {
@@ -220,14 +221,18 @@ static enum clmoe_status add_path(clmoe_plan *layer, int64_t tokens, enum clmoe_
     return p->adapters.count ? layer_adapters_add_path(layer, tokens, routing, path) : CLMOE_OK;
 }
 
-/* The two ways through the experts. Packed weights are for kernels that take sorted rows, and a caller who
- * names kernels wants those for every size of a call. */
+/* Packed weights are for kernels that take sorted rows, and a caller who names kernels wants those for every
+ * size of a call. */
+static int64_t few_tokens(const struct layer_params *p) {
+    const int64_t pairs = (int64_t)p->experts * FEW_PAIRS_PER_EXPERT;
+    const int64_t tokens = (pairs < FEW_PAIRS_MIN ? FEW_PAIRS_MIN : pairs) / p->topk;
+    if (p->w_order == CLMOE_W_PACKED || p->plan.kernel) return 0;
+    return tokens < p->max_tokens ? tokens : p->max_tokens;
+}
+
+/* The two ways through the experts. */
 static enum clmoe_status add_paths(clmoe_plan *layer, struct layer_problem *l) {
     const struct layer_params *const p = &l->p;
-    int64_t few_pairs = (int64_t)p->experts * FEW_PAIRS_PER_EXPERT;
-    if (few_pairs < FEW_PAIRS_MIN) few_pairs = FEW_PAIRS_MIN;
-    if (p->w_order != CLMOE_W_PACKED && !p->plan.kernel) l->few_tokens = few_pairs / p->topk;
-    if (l->few_tokens > p->max_tokens) l->few_tokens = p->max_tokens;
     if (p->adapters.count) TRY(layer_adapters_add(layer));
     if (l->few_tokens > 0) TRY(add_path(layer, l->few_tokens, CLMOE_ROUTING_IDS, &l->few));
     if (l->few_tokens == p->max_tokens) return CLMOE_OK;
@@ -279,6 +284,7 @@ static enum clmoe_status add_sums(clmoe_plan *layer, struct layer_problem *l) {
 
 enum clmoe_status layer_add_stages(clmoe_plan *layer) {
     struct layer_problem *const l = layer->problem;
+    l->few_tokens = few_tokens(&l->p);
     if (l->p.source == CLMOE_MOE_ROUTER) TRY(add_router(layer, l));
     if (l->p.source != CLMOE_MOE_IDS) TRY(add_route(layer, l));
     if (l->p.latent) TRY(add_latent(layer, l));

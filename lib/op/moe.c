@@ -18,7 +18,7 @@ static struct clmoe_route_params route_of(const struct clmoe_moe_params *p) {
 
 static enum clmoe_status check_params(const struct log *log, const struct clmoe_moe_params *p) {
     REQUIRE(log, layer_route_sizes_unset(&p->route),
-            "the sizes, dtypes and plan options of route are the layer's own");
+            "the sizes, dtypes, sorting and plan options of route are the layer's own");
     REQUIRE(log, p->mixed || !p->w2_dtype, "w2_dtype = %d without mixed", (int)p->w2_dtype);
     REQUIRE(log, p->source == CLMOE_MOE_ROUTER || !p->router_bias, "router_bias is for CLMOE_MOE_ROUTER");
     REQUIRE(log, p->local_experts == 0 || (p->source != CLMOE_MOE_IDS && p->route.expert_map),

@@ -31,14 +31,8 @@ enum clmoe_status clmoe_permute_plan(clmoe_context *ctx, const struct clmoe_perm
     return permute_stage(ctx, params, false, plan);
 }
 
-/* order and inverse may be longer than the call's pairs. */
-static enum clmoe_status check_length(const clmoe_plan *plan, const char *name,
-                                      const struct clmoe_tensor *tensor, int64_t pairs) {
-    if (!tensor->mem) return CLMOE_OK; /* absent or without elements: the rule decides */
-    REQUIRE(&plan->ctx->log, tensor->ndim == 1, "%s.ndim = %d, expected 1", name, (int)tensor->ndim);
-    REQUIRE(&plan->ctx->log, tensor->shape[0] >= pairs, "%s.shape[0] = %lld, the call has %lld pairs", name,
-            (long long)tensor->shape[0], (long long)pairs);
-    return CLMOE_OK;
+int64_t permute_length(const struct clmoe_tensor *tensor, int64_t pairs) {
+    return tensor->shape[0] > pairs ? tensor->shape[0] : pairs;
 }
 
 enum clmoe_status permute_check(const clmoe_plan *plan, const struct clmoe_permute_args *args,
@@ -47,15 +41,19 @@ enum clmoe_status permute_check(const clmoe_plan *plan, const struct clmoe_permu
     int64_t t;
     TRY(operand_rows(plan, "ids", &args->ids, p->max_tokens, &t));
     call->pairs = t * p->topk;
-    TRY(check_length(plan, "order", &args->order, call->pairs));
-    TRY(check_length(plan, "inverse", &args->inverse, call->pairs));
-    const int64_t order = args->order.mem ? args->order.shape[0] : call->pairs;
     const bool inverse = args->inverse.mem != NULL;
     const struct operand_rule rules[] = {
         {"ids", &args->ids, &call->ids, USE_READ, true, CLMOE_I32, 2, {t, p->topk}},
         {"counts", &args->counts, &call->counts, USE_WRITE, true, CLMOE_I32, 1, {p->experts}},
         {"offsets", &args->offsets, &call->offsets, USE_WRITE, true, CLMOE_I32, 1, {p->experts + 1}},
-        {"order", &args->order, &call->order, USE_WRITE, true, CLMOE_I32, 1, {order}},
+        {"order",
+         &args->order,
+         &call->order,
+         USE_WRITE,
+         true,
+         CLMOE_I32,
+         1,
+         {permute_length(&args->order, call->pairs)}},
         {"inverse",
          &args->inverse,
          &call->inverse,
@@ -63,7 +61,7 @@ enum clmoe_status permute_check(const clmoe_plan *plan, const struct clmoe_permu
          inverse,
          CLMOE_I32,
          1,
-         {args->inverse.shape[0]}},
+         {permute_length(&args->inverse, call->pairs)}},
     };
     return operands_check(plan, rules, sizeof rules / sizeof *rules);
 }

@@ -2,6 +2,7 @@
 #include "route.h"
 
 #include "operands.h"
+#include "permute.h"
 
 #include <math.h>
 
@@ -133,6 +134,7 @@ static enum clmoe_status normalise(const struct log *log, const struct clmoe_rou
         .capacity_tokens = p->capacity_tokens,
         .renorm_kept = p->renorm_kept,
         .pass_dropped = p->pass_dropped,
+        .permute_experts = p->permute_experts,
     };
     return CLMOE_OK;
 }
@@ -144,19 +146,45 @@ enum clmoe_status route_stage(clmoe_context *ctx, const struct clmoe_route_param
     return plan_make(ctx, &route_table, &problem, sizeof problem, &params->plan, stage, plan);
 }
 
+/* Sorting is a stage of its own, which runs where the row of the first one does not do that by itself. */
+static enum clmoe_status add_stages(clmoe_plan *plan, const struct clmoe_route_params *p) {
+    struct clmoe_route_params route = *p;
+    route.plan = plan_stage_options(&p->plan);
+    const struct clmoe_permute_params permute = {
+        .plan = route.plan,
+        .max_tokens = p->max_tokens,
+        .topk = p->topk + p->shared_slots,
+        .experts = p->permute_experts,
+    };
+    clmoe_plan *stage;
+    TRY(route_stage(plan->ctx, &route, true, &stage));
+    plan_add_stage(plan, stage);
+    TRY(permute_stage(plan->ctx, &permute, true, &stage));
+    plan_add_stage(plan, stage);
+    return plan_finish_layer(plan, p->plan.kernel, 0);
+}
+
 enum clmoe_status clmoe_route_plan(clmoe_context *ctx, const struct clmoe_route_params *params,
-                                   clmoe_plan **plan) {
-    TRY(plan_check_create(ctx, params, plan));
-    return route_stage(ctx, params, false, plan);
+                                   clmoe_plan **out) {
+    TRY(plan_check_create(ctx, params, out));
+    if (!params->permute_experts) return route_stage(ctx, params, false, out);
+    const int sorted = params->permute_experts;
+    clmoe_plan *plan = NULL;
+    TRY(plan_make_layer(ctx, "route", &sorted, sizeof sorted, &params->plan, &plan));
+    const enum clmoe_status status = add_stages(plan, params);
+    if (status != CLMOE_OK) clmoe_plan_destroy(&plan);
+    *out = plan;
+    return status;
 }
 
 /* Clang-format aligns a table like this in steps. */
 /* clang-format off */
 static enum clmoe_status check_operands(const clmoe_plan *plan, const struct clmoe_route_args *a, int64_t t,
-                                        struct route_call *c) {
+                                        bool sorts, struct route_call *c) {
     const struct route_problem *const p = plan->problem;
     const int64_t e = p->experts, k = p->topk, slots = p->topk + p->shared_slots;
     const bool identity = a->identity_gamma.mem && (p->experts > p->routed || p->pass_dropped);
+    const bool inverse = sorts && a->inverse.mem;
     const struct operand_rule rules[] = {
         {"logits", &a->logits, &c->logits, USE_READ, true, p->logits_dtype, 2, {t, e}},
         {"bias", &a->bias, &c->bias, USE_READ, p->bias, CLMOE_F32, 1, {e}},
@@ -168,13 +196,17 @@ static enum clmoe_status check_operands(const clmoe_plan *plan, const struct clm
         {"ids", &a->ids, &c->ids, USE_WRITE, true, CLMOE_I32, 2, {t, slots}, .may_be = {"given"}},
         {"gamma", &a->gamma, &c->gamma, USE_WRITE, true, CLMOE_F32, 2, {t, slots}},
         {"identity_gamma", &a->identity_gamma, &c->identity_gamma, USE_WRITE, identity, CLMOE_F32, 1, {t}},
+        {"counts", &a->counts, &c->sorted.counts, USE_WRITE, sorts, CLMOE_I32, 1, {p->permute_experts}},
+        {"offsets", &a->offsets, &c->sorted.offsets, USE_WRITE, sorts, CLMOE_I32, 1, {p->permute_experts + 1}},
+        {"order", &a->order, &c->sorted.order, USE_WRITE, sorts, CLMOE_I32, 1, {permute_length(&a->order, t * slots)}},
+        {"inverse", &a->inverse, &c->sorted.inverse, USE_WRITE, inverse, CLMOE_I32, 1, {permute_length(&a->inverse, t * slots)}},
     };
     return operands_check(plan, rules, sizeof rules / sizeof *rules);
 }
 /* clang-format on */
 
-enum clmoe_status route_check(const clmoe_plan *plan, const struct clmoe_route_args *args,
-                              struct route_call *call) {
+static enum clmoe_status check_call(const clmoe_plan *plan, const struct clmoe_route_args *args, bool sorts,
+                                    struct route_call *call) {
     const struct route_problem *const p = plan->problem;
     const struct log *const log = &plan->ctx->log;
     TRY(operand_rows(plan, "logits", &args->logits, p->max_tokens, &call->tokens));
@@ -182,14 +214,32 @@ enum clmoe_status route_check(const clmoe_plan *plan, const struct clmoe_route_a
     REQUIRE(log, p->capacity || !args->capacity, "capacity = %d, but the plan was made without one",
             (int)args->capacity);
     call->capacity = args->capacity ? args->capacity : p->capacity;
-    return check_operands(plan, args, call->tokens, call);
+    call->sort_here = false;
+    TRY(check_operands(plan, args, call->tokens, sorts, call));
+    if (!sorts) return CLMOE_OK;
+    call->sorted.pairs = call->tokens * (p->topk + p->shared_slots);
+    call->sorted.ids = call->ids;
+    call->sort_here = route_sorts(&plan->ctx->dev, plan->row, p, call->sorted.pairs);
+    return CLMOE_OK;
+}
+
+enum clmoe_status route_check(const clmoe_plan *plan, const struct clmoe_route_args *args,
+                              struct route_call *call) {
+    return check_call(plan, args, false, call);
 }
 
 enum clmoe_status clmoe_route_enqueue(clmoe_plan *plan, cl_command_queue queue,
                                       const struct clmoe_route_args *args, cl_uint n_wait,
                                       const cl_event *wait, cl_event *event) {
     TRY(plan_check_enqueue(plan, "route", queue, args, n_wait, wait, event));
+    const bool sorts = plan->n_stages > 0;
+    const clmoe_plan *const route = sorts ? plan->stages[0] : plan;
     struct route_call call;
-    TRY(route_check(plan, args, &call));
-    return plan_enqueue(plan, &call, queue, n_wait, wait, event);
+    TRY(check_call(route, args, sorts, &call));
+    struct launch launch;
+    TRY(launch_begin(&launch, &plan->ctx->log, queue, n_wait, wait, event));
+    enum clmoe_status status = plan_launch(route, &call, &launch);
+    if (status == CLMOE_OK && sorts && !call.sort_here)
+        status = plan_launch(plan->stages[1], &call.sorted, &launch);
+    return launch_end(&launch, status);
 }

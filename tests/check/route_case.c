@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 #include "route_case.h"
 
+#include "ref/permute.h"
+
 #include <float.h>
 #include <math.h>
 #include <stdio.h>
@@ -220,6 +222,7 @@ void route_judge(const struct clmoe_route_params *p, const struct ref_route_call
 struct buffers {
     struct guarded logits, bias, given, expert_scale, expert_map, valid_tokens, token_mask;
     struct guarded ids, gamma, identity;
+    struct guarded counts, offsets, order, inverse;
 };
 
 static struct buffers make_buffers(struct rng *rng, const struct clmoe_route_params *p,
@@ -236,6 +239,10 @@ static struct buffers make_buffers(struct rng *rng, const struct clmoe_route_par
         .ids = guarded_ints(rng, CLMOE_I32, t, slots, NULL),
         .gamma = guarded_floats(rng, CLMOE_F32, t, slots, NULL),
         .identity = guarded_floats(rng, CLMOE_F32, 1, t, NULL),
+        .counts = guarded_ints(rng, CLMOE_I32, 1, p->permute_experts, NULL),
+        .offsets = guarded_ints(rng, CLMOE_I32, 1, p->permute_experts + 1, NULL),
+        .order = guarded_ints(rng, CLMOE_I32, 1, t * slots + 1, NULL),
+        .inverse = guarded_ints(rng, CLMOE_I32, 1, t * slots, NULL),
     };
     *a = (struct clmoe_route_args){
         .logits = b.logits.tensor, .ids = b.ids.tensor, .gamma = b.gamma.tensor, .capacity = c->capacity};
@@ -246,15 +253,44 @@ static struct buffers make_buffers(struct rng *rng, const struct clmoe_route_par
     if (p->valid_tokens) a->valid_tokens = as_1d(&b.valid_tokens);
     if (p->token_mask) a->token_mask = as_1d(&b.token_mask);
     if (p->zero_experts || p->pass_dropped) a->identity_gamma = as_1d(&b.identity);
+    if (!p->permute_experts) return b;
+    a->counts = as_1d(&b.counts), a->offsets = as_1d(&b.offsets), a->order = as_1d(&b.order);
+    if (t % 2) a->inverse = as_1d(&b.inverse);
     return b;
 }
 
 static void free_buffers(struct buffers *b) {
     struct guarded *const all[] = {&b->logits,     &b->bias,         &b->given,      &b->expert_scale,
                                    &b->expert_map, &b->valid_tokens, &b->token_mask, &b->ids,
-                                   &b->gamma,      &b->identity};
+                                   &b->gamma,      &b->identity,     &b->counts,     &b->offsets,
+                                   &b->order,      &b->inverse};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++)
         guarded_free(all[i]);
+}
+
+static void compare_ints(const struct guarded *g, const int32_t *want, int64_t n, const char *what) {
+    int32_t *const got = route_room(g->tensor.shape[1], sizeof *got);
+    guarded_read(g, got);
+    for (int64_t i = 0; i < n; i++)
+        case_require(got[i] == want[i], "%s[%lld] = %d, expected %d", what, (long long)i, (int)got[i],
+                     (int)want[i]);
+    free(got);
+}
+
+/* The pairs as the ids came out, which are judged elsewhere. */
+static void judge_sorting(const struct clmoe_route_params *p, const struct clmoe_route_args *a,
+                          const struct buffers *b, const int32_t *ids) {
+    const int64_t pairs = a->ids.shape[0] * a->ids.shape[1], n = p->permute_experts;
+    int32_t *const counts = route_room(n, sizeof *counts), *const offsets =
+                                                               route_room(n + 1, sizeof *offsets);
+    int32_t *const order = route_room(pairs, sizeof *order), *const inverse =
+                                                                 route_room(pairs, sizeof *inverse);
+    ref_permute(pairs, (int)n, ids, counts, offsets, order, inverse);
+    compare_ints(&b->counts, counts, n, "counts");
+    compare_ints(&b->offsets, offsets, n + 1, "offsets");
+    compare_ints(&b->order, order, pairs, "order");
+    compare_ints(&b->inverse, inverse, a->inverse.mem ? pairs : 0, "inverse");
+    free(counts), free(offsets), free(order), free(inverse);
 }
 
 /* Routes on the row that params.plan.kernel names; false if it refuses. */
@@ -273,6 +309,7 @@ static bool run_row(struct rng *rng, const struct clmoe_route_params *p, int row
     guarded_read(&b.ids, ids);
     guarded_read_floats(&b.gamma, gamma);
     if (args.identity_gamma.mem) guarded_read_floats(&b.identity, identity);
+    if (p->permute_experts) judge_sorting(p, &args, &b, ids);
     guarded_read(&b.logits, NULL), guarded_read(&b.bias, NULL), guarded_read(&b.given, NULL);
     free_buffers(&b);
     clmoe_plan_destroy(&plan);
@@ -288,6 +325,7 @@ void route_run_call(struct rng *rng, struct clmoe_route_params p, enum forced_ca
     char begun[400];
     snprintf(begun, sizeof begun, "%s", case_text());
     bool first = true;
+    if (call->tokens % 3 != 1 && p.topk + p.shared_slots > 0) p.permute_experts = p.experts + p.shared_slots;
     for (int row = 0; (p.plan.kernel = clmoe_kernel_name("route", row)); row++) {
         case_begin("%s %s E=%d k=%d groups %d/%d T=%lld %s", begun, p.plan.kernel, p.experts, p.topk,
                    p.topk_group, p.n_group, (long long)call->tokens, caps_name(caps));

@@ -96,8 +96,8 @@ enum { OK = CLMOE_OK, INVALID = CLMOE_E_INVALID, UNSUPPORTED = CLMOE_E_UNSUPPORT
     X(a->ids.shape[0] = 8, INVALID, "ids has 8 rows, the plan is for at most 7")                             \
     X(a->counts = (struct clmoe_tensor){0}, INVALID, "counts.dtype is 0 (f32), expected i32")                \
     X(a->offsets.shape[0] = 4, INVALID, "offsets.shape[0] = 4, expected 5")                                  \
-    X(a->order.shape[0] = 13, INVALID, "order.shape[0] = 13, the call has 14 pairs")                         \
-    X(a->inverse.shape[0] = 0, INVALID, "inverse.shape[0] = 0, the call has 14 pairs")                       \
+    X(a->order.shape[0] = 13, INVALID, "order.shape[0] = 13, expected 14")                                   \
+    X(a->inverse.shape[0] = 0, INVALID, "inverse.shape[0] = 0, expected 14")                                 \
     X(a->order.mem = NULL, INVALID, "order.mem is NULL")                                                     \
     X(a->inverse = a->order, INVALID, " overlaps ")                                                          \
     X(a->order.mem = a->ids.mem, INVALID, "order overlaps ids")

@@ -36,7 +36,7 @@ double bytes_of(enum clmoe_dtype dtype, double count) {
 }
 
 /* "op: row (refusals)": the row alone; of a layer, all of its rows */
-void result_add_kernels(struct result *r, const clmoe_plan *plan) {
+static void result_add_kernels(struct result *r, const clmoe_plan *plan) {
     size_t used = strlen(r->kernel);
     for (const char *line = clmoe_plan_describe(plan); line && *line;) {
         const char *const row = strstr(line, ": ") + 2;

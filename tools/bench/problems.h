@@ -53,10 +53,8 @@ int problem_scatter(struct bench *b, const struct settings *s, result_sink sink,
 int problem_route(struct bench *b, const struct settings *s, result_sink sink, void *priv);
 int problem_moe(struct bench *b, const struct settings *s, result_sink sink, void *priv);
 
-/* For the files of this folder: a result without times, its kernels those of the plan; those of another one.
- */
+/* For the files of this folder: a result without times, its kernels those of the plan. */
 struct result result_new(const char *op, const struct settings *s, const clmoe_plan *plan);
-void result_add_kernels(struct result *r, const clmoe_plan *plan);
 double bytes_of(enum clmoe_dtype dtype, double count);
 
 #endif
