@@ -33,7 +33,10 @@ class Amd:
     }
     ONLY_MATRIX = {"gfx90a", "gfx1200"}  # what else there is compiles for their sisters
     LOCAL_MEM = 65536
-    IN_MEMORY = {"topk/filter.cl"}  # LLVM leaves calls in it, whose callees keep registers on a stack
+    IN_MEMORY = {
+        "topk/filter.cl",  # LLVM leaves calls in it, whose callees keep registers on a stack
+        "quant/block.cl",  # a work-item has a block in an array
+    }
 
     def __init__(self):
         names = [f"clang-{n}" for n in range(19, 30)]
