@@ -424,6 +424,26 @@ bool matmul_run_row(struct rng *rng, struct matmul_sample *s, enum forced_caps c
     return true;
 }
 
+void matmul_run_out_of_order(struct rng *rng, struct matmul_sample *s, clmoe_plan *plan) {
+    struct matmul_operands d;
+    matmul_upload(rng, s, &d);
+    cl_int err;
+    const cl_event gate = clCreateUserEvent(tester()->context, &err);
+    case_require(err == CL_SUCCESS, "clCreateUserEvent: %d", (int)err);
+    cl_event first, second;
+    case_ok(clmoe_matmul_enqueue(plan, tester()->ooo_queue, &d.args, 1, &gate, &first));
+    case_ok(clmoe_matmul_enqueue(plan, tester()->ooo_queue, &d.args, 1, &first, &second));
+    cl_int state = CL_COMPLETE;
+    clGetEventInfo(second, CL_EVENT_COMMAND_EXECUTION_STATUS, sizeof state, &state, NULL);
+    case_require(state != CL_COMPLETE, "it ran before its event (%d)", (int)state);
+    clSetUserEventStatus(gate, CL_COMPLETE);
+    err = clWaitForEvents(1, &second);
+    case_require(err == CL_SUCCESS, "clWaitForEvents: %d", (int)err);
+    matmul_compare(s, &d);
+    clReleaseEvent(gate), clReleaseEvent(first), clReleaseEvent(second);
+    matmul_operands_free(&d);
+}
+
 const char *matmul_case_name(const struct matmul_sample *s) {
     static const char *const orders[] = {"ENK", "EKN", "PACKED"};
     static const char *const glus[] = {"none", "gate_up", "up_gate", "interleaved", "apart"};

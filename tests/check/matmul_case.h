@@ -64,6 +64,10 @@ void matmul_check_packing(struct rng *rng, const struct matmul_sample *s, clmoe_
 /* Plans row `row` of the table, runs it, compares. False if the row refuses. */
 bool matmul_run_row(struct rng *rng, struct matmul_sample *s, enum forced_caps caps, int row);
 
+/* Runs the plan twice on the out-of-order queue, once behind an event of the caller's and once behind the
+ * first run; compares. Nothing may run before the event. */
+void matmul_run_out_of_order(struct rng *rng, struct matmul_sample *s, clmoe_plan *plan);
+
 /* "T=.. k=.. E=.. K=.. N=.. ..." for case_begin. */
 const char *matmul_case_name(const struct matmul_sample *s);
 

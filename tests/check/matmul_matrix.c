@@ -3,6 +3,7 @@
  * ref_matmul, over shapes, layouts and options. */
 #include "matmul_case.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -96,6 +97,96 @@ START_TEST(against_reference) {
 }
 END_TEST
 
+static const struct clmoe_matmul_params plain = {
+    .max_tokens = 40,
+    .topk = 2,
+    .experts = 2,
+    .in = 40,
+    .out = 50,
+    .x_dtype = CLMOE_BF16,
+    .w_dtype = CLMOE_BF16,
+    .bias_dtype = CLMOE_BF16,
+    .bias = 1,
+    .routing = CLMOE_ROUTING_SORTED,
+};
+
+/* A NaN row of x and a NaN column of w reach their own row and column of y, and nothing else in their tile.
+ */
+START_TEST(nan_stays_where_it_is) {
+    struct rng rng = rng_for(21000);
+    struct clmoe_matmul_params params = plain;
+    if (tester()->small) params.out = 20;
+    struct matmul_sample s = matmul_sample_make(&rng, &params, 6, ROUTING_RANDOM, 1);
+    for (int64_t k = 0; k < params.in; k++) {
+        s.x[5 * params.in + k] = NAN;
+        s.gate[(s.ids[3] * params.out + params.out - 1) * params.in + k] = NAN;
+    }
+    matmul_sample_solve(&s);
+    run_rows(&rng, &s, CAPS_EMULATED);
+    matmul_sample_free(&s);
+}
+END_TEST
+
+START_TEST(out_of_order_queue) {
+    struct rng rng = rng_for(21001);
+    struct clmoe_matmul_params params = plain;
+    if (tester()->small) params.in = params.out = 9;
+    struct matmul_sample s = matmul_sample_make(&rng, &params, 7, ROUTING_SKIPS, 2);
+    matmul_sample_solve(&s);
+    const char *name;
+    for (int row = 0; (name = clmoe_kernel_name("matmul", row)); row++) {
+        if (!on_matrices(name)) continue;
+        clmoe_plan *plan;
+        s.params.plan.kernel = name;
+        case_begin("out of order: %s %s", name, matmul_case_name(&s));
+        case_ok(clmoe_matmul_plan(tester_context(CAPS_EMULATED), &s.params, &plan));
+        matmul_run_out_of_order(&rng, &s, plan);
+        clmoe_plan_destroy(&plan);
+    }
+    matmul_sample_free(&s);
+}
+END_TEST
+
+static char refusals[1024];
+static void keep_refusals(void *priv, enum clmoe_log_level level, const char *message) {
+    (void)priv, (void)level;
+    snprintf(refusals, sizeof refusals, "%s", message);
+}
+
+/* What rows cannot do they say, with the numbers. */
+START_TEST(reasons) {
+    static const struct {
+        struct clmoe_caps caps;
+        const char *why; /* of all rows */
+    } cases[] = {
+        {{.emulate = CLMOE_FEATURES_MATRIX}, "needs sorted routing"},
+        {{.emulate = CLMOE_FEATURES_MATRIX}, "needs x and w both f16 or both bf16"},
+        {{.emulate = CLMOE_FEATURES_MATRIX}, "needs weights that are not packed"},
+        {{.emulate = CLMOE_FEATURES_MATRIX, .max_work_group = 16},
+         "bytes of local memory, the device has 16 and"},
+        {{.emulate = CLMOE_FEATURES_MATRIX, .local_mem = 8000}, "and 8000"},
+        {{.features_off = CLMOE_FEATURES_MATRIX}, "the device lacks"},
+    };
+    struct clmoe_context_params setup = {
+        .log = keep_refusals, .log_level = CLMOE_LOG_ERROR, .caps = cases[_i].caps};
+    struct clmoe_matmul_params params = plain;
+    if (_i == 0) params.routing = CLMOE_ROUTING_IDS;
+    if (_i == 1) params.x_dtype = CLMOE_F16;
+    if (_i == 2) params.w_order = CLMOE_W_PACKED;
+    clmoe_context *ctx;
+    case_ok(clmoe_context_create(tester()->context, tester()->device, &setup, &ctx));
+    for (int row = 0; (params.plan.kernel = clmoe_kernel_name("matmul", row)); row++) {
+        if (!on_matrices(params.plan.kernel)) continue;
+        clmoe_plan *plan;
+        case_begin("%s", params.plan.kernel);
+        case_require(clmoe_matmul_plan(ctx, &params, &plan) == CLMOE_E_UNSUPPORTED,
+                     "the row takes what it cannot");
+        case_require(strstr(refusals, cases[_i].why), "\"%s\" is not in \"%s\"", cases[_i].why, refusals);
+    }
+    clmoe_context_destroy(&ctx);
+}
+END_TEST
+
 START_TEST(every_row_ran) {
     const char *name;
     for (int row = 0; (name = clmoe_kernel_name("matmul", row)); row++) {
@@ -108,6 +199,9 @@ END_TEST
 
 static void add_tests(TCase *cases) {
     tcase_add_loop_test(cases, against_reference, 0, tester()->small ? N_SMALL : N_CASES);
+    tcase_add_test(cases, nan_stays_where_it_is);
+    tcase_add_test(cases, out_of_order_queue);
+    tcase_add_loop_test(cases, reasons, 0, 6);
     tcase_add_test(cases, every_row_ran);
 }
 

@@ -267,23 +267,7 @@ START_TEST(out_of_order_queue) {
     for (int row = 0; clmoe_kernel_name("matmul", row); row++) {
         clmoe_plan *plan = plan_row(&s, row, "out of order");
         if (!plan) continue;
-        struct matmul_operands d;
-        matmul_upload(&rng, &s, &d);
-        cl_int err;
-        const cl_event gate = clCreateUserEvent(tester()->context, &err);
-        case_require(err == CL_SUCCESS, "clCreateUserEvent: %d", (int)err);
-        cl_event first, second;
-        case_ok(clmoe_matmul_enqueue(plan, tester()->ooo_queue, &d.args, 1, &gate, &first));
-        case_ok(clmoe_matmul_enqueue(plan, tester()->ooo_queue, &d.args, 1, &first, &second));
-        cl_int state = CL_COMPLETE;
-        clGetEventInfo(second, CL_EVENT_COMMAND_EXECUTION_STATUS, sizeof state, &state, NULL);
-        case_require(state != CL_COMPLETE, "it ran before its event (%d)", (int)state);
-        clSetUserEventStatus(gate, CL_COMPLETE);
-        err = clWaitForEvents(1, &second);
-        case_require(err == CL_SUCCESS, "clWaitForEvents: %d", (int)err);
-        matmul_compare(&s, &d);
-        clReleaseEvent(gate), clReleaseEvent(first), clReleaseEvent(second);
-        matmul_operands_free(&d);
+        matmul_run_out_of_order(&rng, &s, plan);
         clmoe_plan_destroy(&plan);
     }
     matmul_sample_free(&s);
