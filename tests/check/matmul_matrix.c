@@ -56,9 +56,10 @@ static struct clmoe_matmul_params pick_params(struct rng *rng, int i, int64_t *t
         *tokens = 1 + *tokens % 5;
         p.topk = 1 + p.topk % 2, p.experts = 1 + p.experts % 2;
         p.in = 1 + p.in % 37, p.out = 1 + p.out % 41;
-    } else if (i % 8 == 5) {
-        p.experts = 1, p.topk = 1; /* a large tile, and more than one */
+    } else if (i % 7 == 5) { /* a large tile, and more than one */
+        p.experts = p.topk = 1;
         p.out = 1 + p.out % 80;
+        *tokens = 70 + i % 61;
     }
     while (*tokens * p.topk * p.in * p.out > 1000000)
         *tokens /= 2;
