@@ -6,6 +6,8 @@
 //   LOAD16(W_T, row, i) -> float16      elements i .. i + 15, i a multiple of 16: one scale, wide loads
 //   ROW_AT(W_T, p, i)                   where a row begins that is element i of an array, whole blocks in
 //
+// Codes of which the scales lie elsewhere (include/clmoe/matmul.h) are here too, and e8m0, a type of scales.
+//
 // A block is UNITS elem_T of memory; that many bytes are all that it is aligned to. All products with scales
 // are exact in fp32, so it makes no difference how they are ordered or contracted.
 #include "common/dtype.cl"
@@ -25,6 +27,9 @@
 #define BLOCK_q4_k 256
 #define BLOCK_q5_k 256
 #define BLOCK_q6_k 256
+#define BLOCK_i8 1
+#define BLOCK_f8_e4m3 1
+#define BLOCK_f4_e2m1 2
 
 #define UNITS_f32 1
 #define UNITS_f16 1
@@ -36,6 +41,9 @@
 #define UNITS_q4_k 72
 #define UNITS_q5_k 88
 #define UNITS_q6_k 105
+#define UNITS_i8 1
+#define UNITS_f8_e4m3 1
+#define UNITS_f4_e2m1 1
 
 typedef ushort elem_q8_0;
 typedef ushort elem_q4_0;
@@ -44,6 +52,10 @@ typedef uchar elem_mxfp4;
 typedef ushort elem_q4_k;
 typedef ushort elem_q5_k;
 typedef ushort elem_q6_k;
+typedef char elem_i8;
+typedef uchar elem_f8_e4m3;
+typedef uchar elem_f4_e2m1;
+typedef uchar elem_e8m0;
 
 static inline float half_at(const global ushort *p) { return vload_half(0, (const global half *)p); }
 static inline uchar16 bytes16(const global ushort *p) { return as_uchar16(vload8(0, p)); }
@@ -102,18 +114,22 @@ static inline float half_scale_e8m0(uint e) {
     return as_float(e == 255 ? 0x7fc00000u : e < 2 ? 0x200000u << e : (e - 1) << 23);
 }
 #define DOUBLED_E2M1 0xc8643210u // doubled magnitudes by code, 4 bits each
+static inline float doubled_e2m1(uint code) {
+    const int magnitude = (int)(DOUBLED_E2M1 >> (code & 7) * 4 & 15);
+    return (float)(code & 8 ? -magnitude : magnitude);
+}
+static inline float16 doubled_e2m1_16(uint16 code) {
+    const int16 magnitude = as_int16(((uint16)(DOUBLED_E2M1) >> ((code & 7u) * 4u)) & 15u);
+    const int16 sign = -as_int16(code >> 3u); // 0 or all bits
+    return convert_float16((magnitude ^ sign) - sign);
+}
 static inline float load_mxfp4(const global uchar *p, ulong i) {
     const global uchar *const block = ROW_AT(mxfp4, p, i);
-    const uint code = nibble(block + 1, i % 16, i & 16);
-    const int doubled = (int)(DOUBLED_E2M1 >> (code & 7) * 4 & 15);
-    return half_scale_e8m0(block[0]) * (float)(code & 8 ? -doubled : doubled);
+    return half_scale_e8m0(block[0]) * doubled_e2m1(nibble(block + 1, i % 16, i & 16));
 }
 static inline float16 load16_mxfp4(const global uchar *p, ulong i) {
     const global uchar *const block = ROW_AT(mxfp4, p, i);
-    const uint16 code = convert_uint16(nibbles16(vload16(0, block + 1), i & 16));
-    const int16 doubled = as_int16(((uint16)(DOUBLED_E2M1) >> ((code & 7u) * 4u)) & 15u);
-    const int16 sign = -as_int16(code >> 3u); // 0 or all bits
-    return convert_float16((doubled ^ sign) - sign) * half_scale_e8m0(block[0]);
+    return doubled_e2m1_16(convert_uint16(nibbles16(vload16(0, block + 1), i & 16))) * half_scale_e8m0(block[0]);
 }
 
 // ---- q4_k: half d, dmin; uchar scales[12]; uchar qs[128], elements 64c + l and 64c + 32 + l in byte 32c + l
@@ -185,4 +201,35 @@ static inline float16 load16_q6_k(const global ushort *p, ulong i) {
     const uchar16 low = nibbles16(bytes16(block + half_block * 32 + (quarter & 1) * 16 + l / 2), quarter & 2);
     const uchar16 high = (bytes16(block + 64 + half_block * 16 + l / 2) >> (uchar)(2 * quarter)) & (uchar)3;
     return (convert_float16(low | high << (uchar)4) - 32.0f) * scale_q6_k(block, at);
+}
+
+// ---- codes: i8; f8_e4m3, a sign, 4 bits of exponent and 3 of mantissa, 0x7f and 0xff NaN; f4_e2m1, the first of two in
+//      the lower half of a byte. Scales: e8m0, 2^(e - 127) ----
+
+static inline float load_i8(const global char *p, ulong i) { return (float)p[i]; }
+static inline float16 load16_i8(const global char *p, ulong i) { return convert_float16(vload16(0, p + i)); }
+
+// Without an exponent the mantissa counts 2^-9; with one, the bits are those of an f32 with another bias.
+static inline float load_f8_e4m3(const global uchar *p, ulong i) {
+    const uint code = p[i], bits = code & 127;
+    const float normal = as_float(bits == 127 ? 0x7fc00000u : (bits << 20) + 0x3c000000u);
+    const float magnitude = bits < 8 ? (float)bits * 0x1p-9f : normal;
+    return code & 128 ? -magnitude : magnitude;
+}
+static inline float16 load16_f8_e4m3(const global uchar *p, ulong i) {
+    const uint16 code = convert_uint16(vload16(0, p + i)), bits = code & 127u;
+    const uint16 normal = select((bits << 20u) + 0x3c000000u, (uint16)(0x7fc00000u), bits == 127u);
+    const uint16 magnitude = select(normal, as_uint16(convert_float16(bits) * 0x1p-9f), bits < 8u);
+    return as_float16(magnitude | (code & 128u) << 24u);
+}
+
+static inline float load_f4_e2m1(const global uchar *p, ulong i) { return doubled_e2m1(nibble(p, i / 2, i & 1)) * 0.5f; }
+static inline float16 load16_f4_e2m1(const global uchar *p, ulong i) {
+    const ulong16 place = (ulong16)(0, 4, 8, 12, 16, 20, 24, 28, 32, 36, 40, 44, 48, 52, 56, 60);
+    const ulong16 codes = ((ulong16)(as_ulong(vload8(0, p + i / 2))) >> place) & 15UL;
+    return doubled_e2m1_16(convert_uint16(codes)) * 0.5f;
+}
+
+static inline float load_e8m0(const global uchar *p, ulong i) {
+    return as_float(p[i] == 255 ? 0x7fc00000u : p[i] == 0 ? 0x400000u : (uint)p[i] << 23);
 }

@@ -16,13 +16,14 @@
 // constant of its loops and the vectors of sums become registers.
 #define DOT(R)                                                                                                         \
     static inline void dot_##R(float(*sums)[2 * WIDTH], const int *lane, const float(*xs)[TK],                         \
-                               const global ELEM(W_T) *const *w, long d0, int steps) {                                 \
+                               const global ELEM(W_T) *const *w, const global ELEM(S_T) *const *scales,                \
+                               int scale_shift, long d0, int steps) {                                                  \
         const int whole = steps & ~15;                                                                                 \
         float16 sum[R][NR];                                                                                            \
         UNROLL for (int r = 0; r < R; r++) UNROLL for (int c = 0; c < NR; c++) sum[r][c] = (float16)(0.0f);            \
         for (int d = 0; d < whole; d += 16) {                                                                          \
             float16 b[NR];                                                                                             \
-            UNROLL for (int c = 0; c < NR; c++) b[c] = LOAD16(W_T, w[c], d0 + d);                                      \
+            UNROLL for (int c = 0; c < NR; c++) b[c] = LOAD16(W_T, w[c], d0 + d) * SCALE(scales[c], d0 + d);           \
             UNROLL for (int r = 0; r < R; r++) {                                                                       \
                 const float16 a = vload16(0, xs[r] + d);                                                               \
                 UNROLL for (int c = 0; c < NR; c++) sum[r][c] = fma(a, b[c], sum[r][c]);                               \
@@ -31,7 +32,7 @@
         UNROLL for (int r = 0; r < R; r++) UNROLL for (int c = 0; c < NR; c++) {                                       \
             float total = add_lanes(sum[r][c]);                                                                        \
             for (int d = whole; d < steps; d++)                                                                        \
-                total = fma(xs[r][d], LOAD(W_T, w[c], d0 + d), total);                                                 \
+                total = fma(xs[r][d], LOAD(W_T, w[c], d0 + d) * SCALE(scales[c], d0 + d), total);                      \
             sums[r][lane[c]] += total;                                                                                 \
         }                                                                                                              \
     }
@@ -74,6 +75,7 @@ kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) void matmul_cpu_d
             }
             for (int c0 = 0; c0 < width; c0 += GLU ? NR / 2 : NR) {
                 const global ELEM(W_T) *w_rows[NR];
+                const global ELEM(S_T) *scales[NR];
                 int lane[NR];
                 for (int c = 0; c < NR; c++) {
                     const bool up = GLU && c >= NR / 2;
@@ -82,12 +84,13 @@ kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) void matmul_cpu_d
                     lane[c] = column + (up ? WIDTH : 0);
                     w_rows[c] = up ? ROW_AT(W_T, v + v_skip, (e - first) * v_expert + n * v_column)
                                    : ROW_AT(W_T, w + w_skip, (e - first) * w_expert + n * w_column);
+                    scales[c] = up ? SCALE_ROW(v, e - first, n) : SCALE_ROW(w, e - first, n);
                 }
                 switch (some) {
-                case 1: dot_1(sums + r0, lane, xs, w_rows, d0, steps); break;
-                case 2: dot_2(sums + r0, lane, xs, w_rows, d0, steps); break;
-                case 3: dot_3(sums + r0, lane, xs, w_rows, d0, steps); break;
-                default: dot_4(sums + r0, lane, xs, w_rows, d0, steps); break;
+                case 1: dot_1(sums + r0, lane, xs, w_rows, scales, scale_shift, d0, steps); break;
+                case 2: dot_2(sums + r0, lane, xs, w_rows, scales, scale_shift, d0, steps); break;
+                case 3: dot_3(sums + r0, lane, xs, w_rows, scales, scale_shift, d0, steps); break;
+                default: dot_4(sums + r0, lane, xs, w_rows, scales, scale_shift, d0, steps); break;
                 }
             }
         }

@@ -7,7 +7,7 @@
 //
 // WAYS work-items share a column and split K; SIDE = LOCAL_SIZE / WAYS. Neighbours in w are neighbours among the
 // work-items: where K is fastest in w (K_FASTEST) many split K, else many stand side by side. The parts of a sum meet
-// in local memory, in a tree of fixed shape. Of block formats a work-item takes runs of 16 steps, each with one scale.
+// in local memory, in a tree of fixed shape. Of weights with scales a work-item takes runs of 16 steps, each with one scale.
 #include "matmul/pair.cl"
 
 #define VALUE float
@@ -37,29 +37,32 @@ kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) void matmul_few(M
 
     // Columns past the last one compute the last one again and are not stored.
     ulong gate_at[PER_ITEM], up_at[PER_ITEM];
+    const global ELEM(S_T) *gate_scale[PER_ITEM], *up_scale[PER_ITEM];
     float gate[PER_ITEM], up[PER_ITEM];
     for (int c = 0; c < PER_ITEM; c++) {
         const long n = min(start + c * side, columns - 1);
         gate_at[c] = (e - first) * w_expert + column_at(n, w_column, panel);
         up_at[c] = (e - first) * v_expert + column_at(n, v_column, panel);
+        gate_scale[c] = SCALE_ROW(w, e - first, n);
+        up_scale[c] = SCALE_ROW(v, e - first, n);
         gate[c] = up[c] = 0.0f;
     }
     const ulong row = x_skip + x_row(i, p, token, flags) * x_stride;
     const long steps =
         task == PAIR_COMPUTE ? steps_at(limits + limits_skip, e, start - slot, depth, flags) : 0;
-    const long whole = IS_BLOCK(W_T) ? steps & ~15L : 0;
+    const long whole = IN_RUNS ? steps & ~15L : 0;
     for (long d = way * 16; d < whole; d += ways * 16) {
         const float16 a = LOAD16(X_T, x, row + d);
         for (int c = 0; c < PER_ITEM; c++) {
-            gate[c] += add_lanes(a * LOAD16(W_T, ROW_AT(W_T, w + w_skip, gate_at[c]), d));
-            if (GLU) up[c] += add_lanes(a * LOAD16(W_T, ROW_AT(W_T, v + v_skip, up_at[c]), d));
+            gate[c] += add_lanes(a * LOAD16(W_T, ROW_AT(W_T, w + w_skip, gate_at[c]), d)) * SCALE(gate_scale[c], d);
+            if (GLU) up[c] += add_lanes(a * LOAD16(W_T, ROW_AT(W_T, v + v_skip, up_at[c]), d)) * SCALE(up_scale[c], d);
         }
     }
     for (long d = whole + way; d < steps; d += ways) {
         const float a = LOAD(X_T, x, row + d);
         for (int c = 0; c < PER_ITEM; c++) {
-            gate[c] += a * LOAD(W_T, w + w_skip, gate_at[c] + d * w_depth);
-            if (GLU) up[c] += a * LOAD(W_T, v + v_skip, up_at[c] + d * v_depth);
+            gate[c] += a * (LOAD(W_T, w + w_skip, gate_at[c] + d * w_depth) * SCALE(gate_scale[c], d));
+            if (GLU) up[c] += a * (LOAD(W_T, v + v_skip, up_at[c] + d * v_depth) * SCALE(up_scale[c], d));
         }
     }
 

@@ -16,7 +16,13 @@
 #error "X_T, Y_T, BIAS_T: f32, f16 or bf16"
 #endif
 #ifndef W_T
-#error "W_T: f32, f16, bf16 or a block format"
+#error "W_T: f32, f16, bf16, a block format or codes with scales"
+#endif
+#ifndef SCALED
+#error "SCALED: 1 if w has scales in a tensor of their own, else 0"
+#endif
+#ifndef S_T
+#error "S_T: type of these scales: f32, f16, bf16 or e8m0"
 #endif
 #ifndef GLU
 #error "GLU: 1 if there are up rows, else 0"
@@ -45,19 +51,35 @@
 #define MATMUL_ARGS                                                                                                    \
     const global ELEM(X_T) *x, ulong x_skip, long x_stride, const global ELEM(W_T) *w, ulong w_skip, long w_expert,    \
         long w_column, long w_depth, const global ELEM(W_T) *v, ulong v_skip, long v_expert, long v_column,            \
-        long v_depth, const global ELEM(BIAS_T) *bias, ulong bias_skip, long bias_expert, long bias_column,            \
-        const global ELEM(BIAS_T) *bias_up, ulong bias_up_skip, long bias_up_expert, long bias_up_column,              \
-        const global float *add, ulong add_skip, long add_pair, long add_column, const global float *add_up,           \
-        ulong add_up_skip, long add_up_pair, long add_up_column, const global float *expert_scale,                     \
-        ulong expert_scale_skip, const global int *limits, ulong limits_skip, const global float *gamma,               \
-        ulong gamma_skip, long gamma_stride, const global int *ids, ulong ids_skip, long ids_stride,                   \
-        const global int *offsets, ulong offsets_skip, const global int *order, ulong order_skip,                      \
+        long v_depth, const global ELEM(S_T) *w_scale, ulong w_scale_skip, long w_scale_expert, long w_scale_row,      \
+        long w_first, const global ELEM(S_T) *v_scale, ulong v_scale_skip, long v_scale_expert, long v_scale_row,      \
+        long v_first, long scale_rows, int scale_step, int scale_shift, const global ELEM(BIAS_T) *bias,               \
+        ulong bias_skip, long bias_expert, long bias_column, const global ELEM(BIAS_T) *bias_up, ulong bias_up_skip,   \
+        long bias_up_expert, long bias_up_column, const global float *add, ulong add_skip, long add_pair,              \
+        long add_column, const global float *add_up, ulong add_up_skip, long add_up_pair, long add_up_column,          \
+        const global float *expert_scale, ulong expert_scale_skip, const global int *limits, ulong limits_skip,        \
+        const global float *gamma, ulong gamma_skip, long gamma_stride, const global int *ids, ulong ids_skip,         \
+        long ids_stride, const global int *offsets, ulong offsets_skip, const global int *order, ulong order_skip,     \
         global ELEM(Y_T) *y, ulong y_skip, long y_stride, long pairs, int k, int experts, int first, int count,        \
         long depth, long columns, int panel, ACT_PARAMS, int flags
 
 static inline ulong column_at(long n, long stride, int panel) {
     return (n >> panel) * stride + (n & ((1 << panel) - 1));
 }
+
+// The weight (e, n, k) is LOAD * SCALE(row, k), where row is SCALE_ROW(w or v, e, n) and e an expert of the part. One
+// scale is that of scale_rows rows of w: row first + n * step belongs to column n. Without scales both cost nothing.
+#if SCALED
+#define SCALE_ROW(w, e, n)                                                                                             \
+    (w##_scale + w##_scale_skip + (e) * w##_scale_expert + (w##_first + (n) * scale_step) / scale_rows * w##_scale_row)
+#define SCALE(row, k) LOAD(S_T, row, (k) >> scale_shift)
+#else
+#define SCALE_ROW(w, e, n) w##_scale
+#define SCALE(row, k) 1.0f
+#endif
+
+// Neighbours in k are decoded 16 at a time: what LOAD16 takes has one scale.
+#define IN_RUNS (IS_BLOCK(W_T) || SCALED)
 
 // Element of pair p in an array [T, k]
 static inline ulong pair_element(long p, long token, int k, long stride) {

@@ -24,12 +24,13 @@ kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) void matmul_ref(M
     const ulong row = x_skip + x_row(i, p, token, flags) * x_stride;
     const ulong gate_at = (e - first) * w_expert + column_at(n, w_column, panel);
     const ulong up_at = (e - first) * v_expert + column_at(n, v_column, panel);
+    const global ELEM(S_T) *const gate_scale = SCALE_ROW(w, e - first, n), *const up_scale = SCALE_ROW(v, e - first, n);
     float gate = 0.0f, up = 0.0f;
     const long steps = steps_at(limits + limits_skip, e, n, depth, flags);
     for (long d = 0; d < steps; d++) {
         const float a = LOAD(X_T, x, row + d);
-        gate += a * LOAD(W_T, w + w_skip, gate_at + d * w_depth);
-        if (GLU) up += a * LOAD(W_T, v + v_skip, up_at + d * v_depth);
+        gate += a * (LOAD(W_T, w + w_skip, gate_at + d * w_depth) * SCALE(gate_scale, d));
+        if (GLU) up += a * (LOAD(W_T, v + v_skip, up_at + d * v_depth) * SCALE(up_scale, d));
     }
     const float weight = PAIR_GAMMA(p, token);
     STORE(Y_T, y, out,

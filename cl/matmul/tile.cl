@@ -15,8 +15,8 @@
 #if !defined(TN) || !defined(TK)
 #error "TN, TK: columns of a tile and steps of K; powers of two"
 #endif
-#if IS_BLOCK(W_T) && TK != 16
-#error "TK: 16 for block formats, of which a work-item decodes runs of 16 steps with one scale"
+#if IN_RUNS && TK != 16
+#error "TK: 16 for weights with scales, of which a work-item decodes runs of 16 steps"
 #endif
 #if !defined(WM) || !defined(WN)
 #error "WM, WN: rows and columns of a work-item; (TM / WM) * (TN / WN) == LOCAL_SIZE"
@@ -26,22 +26,29 @@
 #define ITEMS_M (TM / WM)
 #define ITEMS_N (TN / WN)
 
-// TK steps from d0 on of the tile's columns, for work-item `id`: elements, or whole runs of a block format
-static inline void load_columns(local float *tile, int id, const global ELEM(W_T) *w, ulong skip, long w_column,
-                                long w_depth, int panel, long n0, long columns, long d0, long steps, int flags) {
-    for (int n = id; IS_BLOCK(W_T) && n < TN; n += LOCAL_SIZE) {
-        float values[TK];
-        vstore16(LOAD16(W_T, ROW_AT(W_T, w, skip + min(n0 + n, columns - 1) * w_column), d0), 0, values);
-        for (int d = 0; d < TK; d++)
-            tile[d * (TN + 1) + n] = d0 + d < steps ? values[d] : 0.0f;
+// TK steps from d0 on of the tile's columns of w or v, for work-item `id`: elements, or whole runs with one scale, if they
+// are not cut short by the end of the row.
+#define LOAD_COLUMNS(tile, id, w)                                                                                      \
+    for (int n = id; IN_RUNS && n < TN; n += LOCAL_SIZE) {                                                             \
+        const long column = min(n0 + n, columns - 1);                                                                  \
+        const global ELEM(S_T) *const scales = SCALE_ROW(w, expert, column);                                           \
+        const ulong row = expert * w##_expert + column * w##_column;                                                   \
+        float values[TK];                                                                                              \
+        if (d0 + TK <= depth)                                                                                          \
+            vstore16(LOAD16(W_T, ROW_AT(W_T, w + w##_skip, row), d0) * SCALE(scales, d0), 0, values);                  \
+        else                                                                                                           \
+            for (int d = 0; d < TK; d++)                                                                               \
+                values[d] = d0 + d < steps ? LOAD(W_T, w + w##_skip, row + d0 + d) * SCALE(scales, d0) : 0.0f;         \
+        for (int d = 0; d < TK; d++)                                                                                   \
+            tile[d * (TN + 1) + n] = d0 + d < steps ? values[d] : 0.0f;                                                \
+    }                                                                                                                  \
+    for (int at = id; !IN_RUNS && at < TN * TK; at += LOCAL_SIZE) {                                                    \
+        const int n = flags & K_FASTEST ? at / TK : at & (TN - 1);                                                     \
+        const int d = flags & K_FASTEST ? at & (TK - 1) : at / TN;                                                     \
+        const long column = column_at(min(n0 + n, columns - 1), w##_column, panel);                                    \
+        const ulong w_at = expert * w##_expert + column + (d0 + d) * w##_depth;                                        \
+        tile[d * (TN + 1) + n] = d0 + d < steps ? LOAD(W_T, w + w##_skip, w_at) : 0.0f;                                \
     }
-    for (int at = id; !IS_BLOCK(W_T) && at < TN * TK; at += LOCAL_SIZE) {
-        const int n = flags & K_FASTEST ? at / TK : at & (TN - 1);
-        const int d = flags & K_FASTEST ? at & (TK - 1) : at / TN;
-        const ulong w_at = skip + column_at(min(n0 + n, columns - 1), w_column, panel) + (d0 + d) * w_depth;
-        tile[d * (TN + 1) + n] = d0 + d < steps ? LOAD(W_T, w, w_at) : 0.0f;
-    }
-}
 
 kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) void matmul_tile(MATMUL_ARGS) {
     local float xs[TK * (TM + 1)], ws[TK * (TN + 1)], vs[GLU ? TK * (TN + 1) : 1];
@@ -72,10 +79,10 @@ kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) void matmul_tile(
             const int m = at / TK, d = at & (TK - 1);
             xs[d * (TM + 1) + m] = d0 + d < steps ? LOAD(X_T, x, x_at[m] + d0 + d) : 0.0f;
         }
-        load_columns(ws, lid, w + w_skip, expert * w_expert, w_column, w_depth, panel, n0, columns, d0, steps, flags);
-        if (GLU)
-            load_columns(vs, (lid + TN) & (LOCAL_SIZE - 1), v + v_skip, expert * v_expert, v_column, v_depth, panel, n0,
-                         columns, d0, steps, flags);
+        LOAD_COLUMNS(ws, lid, w)
+        if (GLU) {
+            LOAD_COLUMNS(vs, (lid + TN) & (LOCAL_SIZE - 1), v)
+        }
         barrier(CLK_LOCAL_MEM_FENCE);
         for (int d = 0; d < TK; d++) {
             float xd[WM], wd[WN], vd[WN];

@@ -92,6 +92,26 @@ struct clmoe_activation {
     float up_tanh;   /* CLMOE_ACT_SITU: >= 0, finite, 0: off; others: 0 */
 };
 
+/* Scales of weights that lie in a tensor of their own, one for each block of rows x columns of w:
+ * w_scale [E, ceil(R / rows), ceil(K / columns)]. The weight (e, r, k) is, in fp32,
+ *
+ *   w[e, r, k] * w_scale[e, r / rows, k / columns]
+ *
+ * where w is, by w_dtype,
+ *   CLMOE_F8_E4M3   a byte: sign, 4 bits of exponent (bias 7), 3 of mantissa; 0x7f and 0xff are NaN, and
+ * there is no infinity (torch.float8_e4m3fn) CLMOE_F4_E2M1   two elements a byte, the first in the lower
+ * half: sign, 2 bits of exponent (bias 1), 1 of mantissa: 0, 1/2, 1, 3/2, 2, 3, 4, 6 and their negatives; K
+ * even CLMOE_I8        an integer
+ *
+ * {0} is one f32 scale for an expert, {.rows = 1} one for a row. DeepSeek's weight_scale_inv is
+ * {CLMOE_F32, 128, 128}; gpt-oss's _scales are {CLMOE_U8, 1, 32}, beside _blocks [E, R, K / 32, 16], which
+ * are [E, R, K] here. */
+struct clmoe_w_scale {
+    enum clmoe_dtype dtype; /* CLMOE_F32, CLMOE_F16, CLMOE_BF16; CLMOE_U8: 2^(u - 127), 255 is NaN (E8M0) */
+    int64_t rows;           /* of a block: 1 or more; 0: all R */
+    int64_t columns;        /* of a block: a power of two, 16 or more; 0: all K */
+};
+
 enum clmoe_gamma {
     CLMOE_GAMMA_NONE = 0,
     CLMOE_GAMMA_OUTPUT, /* on the finished row: nearly all models */
@@ -114,8 +134,9 @@ struct clmoe_matmul_params {
     int64_t in;                        /* K: 1 <= K < 2^31; with block formats a multiple of the block */
     int64_t out;                       /* N: 1 <= N < 2^30: columns of y */
     enum clmoe_dtype x_dtype, y_dtype; /* CLMOE_F32, CLMOE_F16, CLMOE_BF16 */
-    enum clmoe_dtype w_dtype;          /* the same, or a block format (quant.h; with CLMOE_W_ENK only) */
-    enum clmoe_dtype bias_dtype;       /* CLMOE_F32, CLMOE_F16, CLMOE_BF16; unused without bias */
+    enum clmoe_dtype w_dtype; /* the same; with CLMOE_W_ENK also a block format (quant.h) or scaled codes */
+    struct clmoe_w_scale w_scale; /* for CLMOE_F8_E4M3, CLMOE_F4_E2M1 and CLMOE_I8, else {0} */
+    enum clmoe_dtype bias_dtype;  /* CLMOE_F32, CLMOE_F16, CLMOE_BF16; unused without bias */
     enum clmoe_w_order w_order;
     enum clmoe_glu glu;
     struct clmoe_activation act;
@@ -132,18 +153,20 @@ struct clmoe_matmul_params {
  * tensors that hold consecutive experts, [E_i, R, K] each with all E_i adding up to E (n_w = E: one buffer
  * per expert). Each part is one launch. */
 struct clmoe_matmul_args {
-    struct clmoe_tensor x;            /* [T or T*k, K] x_dtype; last stride 1 */
-    const struct clmoe_tensor *w;     /* n_w of [E_i, R, K], [E_i, K, R] or packed; w_dtype; last stride 1 */
-    const struct clmoe_tensor *w_up;  /* GLU_APART: n_w tensors split like w, else NULL */
-    int32_t n_w;                      /* 1..E; 0 means 1 */
-    struct clmoe_tensor bias;         /* [E, R] bias_dtype; last stride 1 */
-    struct clmoe_tensor bias_up;      /* [E, N] bias_dtype with GLU_APART and bias, else absent */
-    struct clmoe_tensor add;          /* [T*k, N] CLMOE_F32, row p belongs to pair p; any strides */
-    struct clmoe_tensor add_up;       /* the same for the up rows: with a GLU layout and add, else absent */
-    struct clmoe_tensor gamma;        /* [T, k] CLMOE_F32, last stride 1; absent with GAMMA_NONE */
-    struct clmoe_tensor expert_scale; /* [E] CLMOE_F32 */
-    struct clmoe_tensor limits;       /* [E] CLMOE_I32, with a limit; beyond 0..K or 0..N: the nearest */
-    struct clmoe_tensor ids;          /* [T, k] CLMOE_I32, last stride 1 */
+    struct clmoe_tensor x;           /* [T or T*k, K] x_dtype; last stride 1 */
+    const struct clmoe_tensor *w;    /* n_w of [E_i, R, K], [E_i, K, R] or packed; w_dtype; last stride 1 */
+    const struct clmoe_tensor *w_up; /* GLU_APART: n_w tensors split like w, else NULL */
+    int32_t n_w;                     /* 1..E; 0 means 1 */
+    const struct clmoe_tensor *w_scale;    /* scaled codes: n_w tensors of the shape above; last stride 1 */
+    const struct clmoe_tensor *w_scale_up; /* the same for w_up: scaled codes with GLU_APART */
+    struct clmoe_tensor bias;              /* [E, R] bias_dtype; last stride 1 */
+    struct clmoe_tensor bias_up;           /* [E, N] bias_dtype with GLU_APART and bias, else absent */
+    struct clmoe_tensor add;               /* [T*k, N] CLMOE_F32, row p belongs to pair p; any strides */
+    struct clmoe_tensor add_up;         /* the same for the up rows: with a GLU layout and add, else absent */
+    struct clmoe_tensor gamma;          /* [T, k] CLMOE_F32, last stride 1; absent with GAMMA_NONE */
+    struct clmoe_tensor expert_scale;   /* [E] CLMOE_F32 */
+    struct clmoe_tensor limits;         /* [E] CLMOE_I32, with a limit; beyond 0..K or 0..N: the nearest */
+    struct clmoe_tensor ids;            /* [T, k] CLMOE_I32, last stride 1 */
     struct clmoe_tensor offsets, order; /* [E + 1], [T*k] CLMOE_I32, contiguous: with ROUTING_SORTED */
     struct clmoe_tensor y;              /* [T*k, N] y_dtype; last stride 1; must not overlap an input */
 };
@@ -163,7 +186,7 @@ CLMOE_API enum clmoe_status clmoe_matmul_enqueue(clmoe_plan *plan, cl_command_qu
  *
  * Packed layout, of w_dtype: [E, P, K, 32], contiguous. Without GLU, P = ceil(N/32) and element (e, p, k, j)
  * is weight row 32p + j, column k. With GLU, P = ceil(N/16); j < 16 is gate row 16p + j, j >= 16 is up row
- * 16p + j - 16. Rows past N are zero. Block formats cannot be packed. */
+ * 16p + j - 16. Rows past N are zero. Block formats and scaled codes cannot be packed. */
 CLMOE_API enum clmoe_status clmoe_matmul_packed_shape(const struct clmoe_matmul_params *params,
                                                       int64_t shape[4]);
 

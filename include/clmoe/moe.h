@@ -87,9 +87,10 @@ struct clmoe_moe_params {
     int64_t latent;        /* Z < 2^30: size that the experts work in (Nemotron-3-Super, Kimi-K3); 0: H */
     enum clmoe_dtype
         x_dtype; /* of x, y, residual, shared, router and logits: CLMOE_F32, CLMOE_F16, CLMOE_BF16 */
-    enum clmoe_dtype w_dtype;     /* of w1 and w2: the same or a block format */
+    enum clmoe_dtype w_dtype;     /* of w1 and w2: the same, a block format or scaled codes */
     int mixed;                    /* 1: w_dtype is that of w1 alone, as in most GGUF files */
     enum clmoe_dtype w2_dtype;    /* of w2 where mixed, else 0 */
+    struct clmoe_w_scale w_scale; /* of w1 and w2, as in matmul.h: of those that are scaled codes */
     enum clmoe_dtype mid_dtype;   /* of what passes between stages; CLMOE_F32 by default */
     enum clmoe_dtype bias_dtype;  /* of bias1, bias2 and router_bias */
     enum clmoe_dtype dense_dtype; /* of down, up, shared_w1, shared_w2 and shared_gate: as x_dtype */
@@ -129,20 +130,21 @@ struct clmoe_moe_args {
                                               of one row with a row stride of 0 is a constant expert */
     const struct clmoe_tensor *w1, *w1_up; /* n_w of [E_i, R, Z] (or by w_order): see clmoe_matmul_args */
     const struct clmoe_tensor *w2;         /* n_w of [E_i, Z, I] */
-    int32_t n_w;                           /* 0 means 1 */
-    struct clmoe_tensor bias1, bias1_up;   /* [E, R], or [E, I] twice; bias_dtype */
-    struct clmoe_tensor bias2;             /* [E, Z] bias_dtype */
-    struct clmoe_tensor down, up;          /* [Z, H], [H, Z] dense_dtype: latent */
-    struct clmoe_tensor shared_w1;         /* [R of shared_experts, H] dense_dtype */
-    struct clmoe_tensor shared_w1_up;      /* [S, H] dense_dtype with CLMOE_GLU_APART */
-    struct clmoe_tensor shared_w2;         /* [H, S] dense_dtype */
-    struct clmoe_tensor shared_gate;       /* [1, H] dense_dtype */
-    struct clmoe_tensor adapter_ids;       /* [T] CLMOE_I32 */
-    struct clmoe_tensor adapter_scale;     /* [L] CLMOE_F32 */
-    struct clmoe_tensor a1, a1_up;         /* [L*W, r, Z] adapters.dtype */
-    struct clmoe_tensor b1, b1_up;         /* [L*W, R, r], or [L*W, I, r] twice */
-    struct clmoe_tensor a2, b2;            /* [L*W, r, I], [L*W, Z, r] */
-    struct clmoe_tensor residual, shared;  /* [T, H] x_dtype */
+    const struct clmoe_tensor *w1_scale, *w1_scale_up, *w2_scale; /* scales of scaled codes, as in matmul.h */
+    int32_t n_w;                                                  /* 0 means 1 */
+    struct clmoe_tensor bias1, bias1_up;                          /* [E, R], or [E, I] twice; bias_dtype */
+    struct clmoe_tensor bias2;                                    /* [E, Z] bias_dtype */
+    struct clmoe_tensor down, up;                                 /* [Z, H], [H, Z] dense_dtype: latent */
+    struct clmoe_tensor shared_w1;                                /* [R of shared_experts, H] dense_dtype */
+    struct clmoe_tensor shared_w1_up;     /* [S, H] dense_dtype with CLMOE_GLU_APART */
+    struct clmoe_tensor shared_w2;        /* [H, S] dense_dtype */
+    struct clmoe_tensor shared_gate;      /* [1, H] dense_dtype */
+    struct clmoe_tensor adapter_ids;      /* [T] CLMOE_I32 */
+    struct clmoe_tensor adapter_scale;    /* [L] CLMOE_F32 */
+    struct clmoe_tensor a1, a1_up;        /* [L*W, r, Z] adapters.dtype */
+    struct clmoe_tensor b1, b1_up;        /* [L*W, R, r], or [L*W, I, r] twice */
+    struct clmoe_tensor a2, b2;           /* [L*W, r, I], [L*W, Z, r] */
+    struct clmoe_tensor residual, shared; /* [T, H] x_dtype */
     struct clmoe_tensor out_ids,
         out_gamma;         /* optional, [T, k]: where the routing goes, and is read from by the layer (so
                               not CL_MEM_WRITE_ONLY): sources ROUTER and LOGITS */

@@ -34,8 +34,10 @@ enum clmoe_dtype {
     CLMOE_Q5_K,
     CLMOE_Q6_K,
     CLMOE_MXFP4,
+    CLMOE_F8_E4M3, /* codes of weights, whose scales lie in a tensor of their own: see matmul.h */
+    CLMOE_F4_E2M1,
 };
-#define CLMOE_DTYPE_COUNT 19
+#define CLMOE_DTYPE_COUNT 21
 
 /* One element of any dtype: `f` for floating dtypes, `i` for signed integers, `u` for unsigned ones. {0} is
  * zero for all of them. */
@@ -49,11 +51,12 @@ union clmoe_scalar {
 
 /* Element (i0, i1, ...) lies at byte `offset + size(dtype) * (i0*stride[0] + i1*stride[1] + ...)` of `mem`.
  * Shapes and strides count elements, also in block formats, where every stride but the last must be a
- * multiple of the block length (quant.h). Strides of all zero mean "contiguous, last dimension fastest".
- * Otherwise every stride must be >= 0; the manual page of each operation says for which operands the last
- * stride must be 1. `offset` must be a multiple of the element size (of 2 for block formats, any for
- * CLMOE_MXFP4). Sizes are 64 bits wide everywhere. `mem` must be a buffer (or sub-buffer); one made with
- * CL_MEM_READ_ONLY cannot be an output, one made with CL_MEM_WRITE_ONLY not an input. */
+ * multiple of the block length (quant.h; 2 for CLMOE_F4_E2M1). Strides of all zero mean "contiguous, last
+ * dimension fastest". Otherwise every stride must be >= 0; the manual page of each operation says for which
+ * operands the last stride must be 1. `offset` must be a multiple of the element size (of 2 for block
+ * formats, any for CLMOE_MXFP4 and CLMOE_F4_E2M1). Sizes are 64 bits wide everywhere. `mem` must be a buffer
+ * (or sub-buffer); one made with CL_MEM_READ_ONLY cannot be an output, one made with CL_MEM_WRITE_ONLY not an
+ * input. */
 struct clmoe_tensor {
     cl_mem mem;
     uint64_t offset;
@@ -84,7 +87,7 @@ static inline struct clmoe_tensor clmoe_tensor_3d(cl_mem mem, enum clmoe_dtype d
 CLMOE_API int64_t clmoe_dtype_bytes(enum clmoe_dtype dtype, int64_t count);
 
 /* "f32", "f16", "bf16", "i32", "u32", "u8", "q8_0", "f64", "i8", "i16", "u16", "i64", "u64", "q4_0", "q5_0",
- * "q4_k", "q5_k", "q6_k", "mxfp4"; NULL for anything else. Thread-safety: safe. */
+ * "q4_k", "q5_k", "q6_k", "mxfp4", "f8_e4m3", "f4_e2m1"; NULL for anything else. Thread-safety: safe. */
 CLMOE_API const char *clmoe_dtype_name(enum clmoe_dtype dtype);
 
 #ifdef __cplusplus

@@ -5,16 +5,17 @@
 #include <string.h>
 
 static const struct dtype_info infos[CLMOE_DTYPE_COUNT] = {
-    [CLMOE_F32] = {"f32", 1, 4, 4, KIND_FLOAT},        [CLMOE_F16] = {"f16", 1, 2, 2, KIND_FLOAT},
-    [CLMOE_BF16] = {"bf16", 1, 2, 2, KIND_FLOAT},      [CLMOE_I32] = {"i32", 1, 4, 4, KIND_SIGNED},
-    [CLMOE_U32] = {"u32", 1, 4, 4, KIND_UNSIGNED},     [CLMOE_U8] = {"u8", 1, 1, 1, KIND_UNSIGNED},
-    [CLMOE_Q8_0] = {"q8_0", 32, 34, 2, KIND_BLOCKS},   [CLMOE_F64] = {"f64", 1, 8, 8, KIND_FLOAT},
-    [CLMOE_I8] = {"i8", 1, 1, 1, KIND_SIGNED},         [CLMOE_I16] = {"i16", 1, 2, 2, KIND_SIGNED},
-    [CLMOE_U16] = {"u16", 1, 2, 2, KIND_UNSIGNED},     [CLMOE_I64] = {"i64", 1, 8, 8, KIND_SIGNED},
-    [CLMOE_U64] = {"u64", 1, 8, 8, KIND_UNSIGNED},     [CLMOE_Q4_0] = {"q4_0", 32, 18, 2, KIND_BLOCKS},
-    [CLMOE_Q5_0] = {"q5_0", 32, 22, 2, KIND_BLOCKS},   [CLMOE_Q4_K] = {"q4_k", 256, 144, 2, KIND_BLOCKS},
-    [CLMOE_Q5_K] = {"q5_k", 256, 176, 2, KIND_BLOCKS}, [CLMOE_Q6_K] = {"q6_k", 256, 210, 2, KIND_BLOCKS},
-    [CLMOE_MXFP4] = {"mxfp4", 32, 17, 1, KIND_BLOCKS},
+    [CLMOE_F32] = {"f32", 1, 4, 4, KIND_FLOAT},         [CLMOE_F16] = {"f16", 1, 2, 2, KIND_FLOAT},
+    [CLMOE_BF16] = {"bf16", 1, 2, 2, KIND_FLOAT},       [CLMOE_I32] = {"i32", 1, 4, 4, KIND_SIGNED},
+    [CLMOE_U32] = {"u32", 1, 4, 4, KIND_UNSIGNED},      [CLMOE_U8] = {"u8", 1, 1, 1, KIND_UNSIGNED},
+    [CLMOE_Q8_0] = {"q8_0", 32, 34, 2, KIND_BLOCKS},    [CLMOE_F64] = {"f64", 1, 8, 8, KIND_FLOAT},
+    [CLMOE_I8] = {"i8", 1, 1, 1, KIND_SIGNED},          [CLMOE_I16] = {"i16", 1, 2, 2, KIND_SIGNED},
+    [CLMOE_U16] = {"u16", 1, 2, 2, KIND_UNSIGNED},      [CLMOE_I64] = {"i64", 1, 8, 8, KIND_SIGNED},
+    [CLMOE_U64] = {"u64", 1, 8, 8, KIND_UNSIGNED},      [CLMOE_Q4_0] = {"q4_0", 32, 18, 2, KIND_BLOCKS},
+    [CLMOE_Q5_0] = {"q5_0", 32, 22, 2, KIND_BLOCKS},    [CLMOE_Q4_K] = {"q4_k", 256, 144, 2, KIND_BLOCKS},
+    [CLMOE_Q5_K] = {"q5_k", 256, 176, 2, KIND_BLOCKS},  [CLMOE_Q6_K] = {"q6_k", 256, 210, 2, KIND_BLOCKS},
+    [CLMOE_MXFP4] = {"mxfp4", 32, 17, 1, KIND_BLOCKS},  [CLMOE_F8_E4M3] = {"f8_e4m3", 1, 1, 1, KIND_CODES},
+    [CLMOE_F4_E2M1] = {"f4_e2m1", 2, 1, 1, KIND_CODES},
 };
 
 const struct dtype_info *dtype_info(enum clmoe_dtype dtype) {
@@ -27,6 +28,14 @@ bool dtype_is_float(enum clmoe_dtype dtype) {
 
 bool dtype_is_block(enum clmoe_dtype dtype) {
     return (unsigned)dtype < CLMOE_DTYPE_COUNT && infos[dtype].kind == KIND_BLOCKS;
+}
+
+bool dtype_is_scaled(enum clmoe_dtype dtype) {
+    return dtype == CLMOE_I8 || dtype == CLMOE_F8_E4M3 || dtype == CLMOE_F4_E2M1;
+}
+
+bool dtype_is_plain(enum clmoe_dtype dtype) {
+    return (unsigned)dtype < CLMOE_DTYPE_COUNT && infos[dtype].kind <= KIND_FLOAT;
 }
 
 bool dtype_holds(enum clmoe_dtype dtype, union clmoe_scalar v) {

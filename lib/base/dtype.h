@@ -12,6 +12,7 @@ enum dtype_kind {
     KIND_SIGNED,
     KIND_FLOAT,
     KIND_BLOCKS, /* of a quantised format */
+    KIND_CODES,  /* of one, with scales elsewhere */
 };
 
 struct dtype_info {
@@ -31,12 +32,18 @@ bool dtype_is_float(enum clmoe_dtype dtype);
 /* A block format. */
 bool dtype_is_block(enum clmoe_dtype dtype);
 
-/* Whether an element can be `v`: any number for floating dtypes, one in range for integers. Not for blocks.
- */
+/* As weights it has scales in a tensor of their own. */
+bool dtype_is_scaled(enum clmoe_dtype dtype);
+
+/* Any integer or floating dtype, of which each element is a number by itself. */
+bool dtype_is_plain(enum clmoe_dtype dtype);
+
+/* Whether an element can be `v`: any number for floating dtypes, one in range for integers. For plain
+ * dtypes. */
 bool dtype_holds(enum clmoe_dtype dtype, union clmoe_scalar v);
 
 /* The element `v`, which must be held, as it lies in memory: in the low bits, rounded to nearest, ties to
- * even. Not for blocks. */
+ * even. For plain dtypes. */
 uint64_t dtype_bits(enum clmoe_dtype dtype, union clmoe_scalar v);
 
 #endif

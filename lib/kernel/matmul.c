@@ -43,6 +43,9 @@ struct kernel_spec *matmul_add_kernel(const struct matmul_problem *p, struct rec
     struct kernel_spec *const spec = recipe_add(recipe, file, entry, (size_t)local);
     spec_define(spec, "X_T", "%s", dtype_info(p->x_dtype)->name);
     spec_define(spec, "W_T", "%s", dtype_info(p->w_dtype)->name);
+    spec_define(spec, "SCALED", "%d", dtype_is_scaled(p->w_dtype));
+    spec_define(spec, "S_T", "%s",
+                p->w_scale.dtype == CLMOE_U8 ? "e8m0" : dtype_info(p->w_scale.dtype)->name);
     spec_define(spec, "Y_T", "%s", dtype_info(p->y_dtype)->name);
     spec_define(spec, "BIAS_T", "%s", dtype_info(p->bias_dtype)->name);
     spec_define(spec, "GLU", "%d", p->glu != CLMOE_GLU_NONE);
@@ -54,6 +57,21 @@ static void bind_columns(struct bind *b, const struct columns *c) {
     bind_view(b, c->mem, c->skip);
     bind_i64(b, c->expert);
     bind_i64(b, c->column);
+}
+
+static void bind_scales(struct bind *b, const struct scales *s) {
+    bind_view(b, s->mem, s->skip);
+    bind_i64(b, s->expert);
+    bind_i64(b, s->row);
+    bind_i64(b, s->first);
+}
+
+/* k >> shift is the index of the scale of step k. */
+static int scale_shift(const struct matmul_problem *p) {
+    int shift = 0;
+    while (INT64_C(1) << shift < p->w_scale.columns)
+        shift++;
+    return shift;
 }
 
 static void bind_rows(struct bind *b, const struct operand *o) {
@@ -75,6 +93,11 @@ static enum clmoe_status bind_part(const struct run *run, const struct matmul_pa
     bind_i64(&b, part->gate.depth);
     bind_columns(&b, &part->up);
     bind_i64(&b, part->up.depth);
+    bind_scales(&b, &part->gate_scales);
+    bind_scales(&b, &part->up_scales);
+    bind_i64(&b, p->w_scale.rows);
+    bind_i32(&b, matmul_row_step(p));
+    bind_i32(&b, scale_shift(p));
     bind_columns(&b, &bias);
     bind_columns(&b, &bias_up);
     bind_rows(&b, &c->add);
@@ -114,7 +137,8 @@ enum clmoe_status matmul_run_parts(const struct run *run,
     if (c->tokens == 0) return CLMOE_OK;
     int32_t first = 0;
     for (int32_t i = 0; i < c->n_w; i++) {
-        const struct matmul_part part = matmul_part_at(run->problem, c->w, c->w_up, i, first);
+        struct matmul_part part = matmul_part_at(run->problem, c->w, c->w_up, i, first);
+        matmul_part_scales(run->problem, c->w_scale, c->w_scale_up, i, &part);
         TRY(bind_part(run, &part));
         TRY(launch_kernel(run->launch, run->kernels[0], groups_of(run, &part), run->local[0]));
         first += part.count;

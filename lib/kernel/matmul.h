@@ -10,6 +10,7 @@ struct matmul_problem {
     int64_t max_tokens, in, out; /* in: K, out: N */
     int32_t topk, experts;
     enum clmoe_dtype x_dtype, w_dtype, y_dtype, bias_dtype; /* bias_dtype: f32 without bias */
+    struct clmoe_w_scale w_scale;                           /* rows and columns are at least 1 */
     enum clmoe_w_order w_order;
     enum clmoe_glu glu;
     struct clmoe_activation act; /* alpha is 1 by default */
@@ -24,7 +25,7 @@ struct matmul_problem {
 struct matmul_call {
     int64_t tokens;
     struct operand x, bias, bias_up, add, add_up, limits, gamma, expert_scale, ids, offsets, order, y;
-    const struct clmoe_tensor *w, *w_up;
+    const struct clmoe_tensor *w, *w_up, *w_scale, *w_scale_up;
     int32_t n_w;
 };
 

@@ -71,6 +71,29 @@ struct matmul_part matmul_part_at(const struct matmul_problem *p, const struct c
     return part;
 }
 
+static struct scales tensor_scales(const struct clmoe_tensor *t, int64_t first) {
+    int64_t stride[CLMOE_MAX_DIMS];
+    tensor_strides(t, stride);
+    return (struct scales){
+        .mem = t->mem,
+        .skip = t->offset / (uint64_t)dtype_info(t->dtype)->unit,
+        .expert = stride[0],
+        .row = stride[1],
+        .first = first,
+    };
+}
+
+void matmul_part_scales(const struct matmul_problem *p, const struct clmoe_tensor *w_scale,
+                        const struct clmoe_tensor *w_scale_up, int32_t index, struct matmul_part *part) {
+    if (!w_scale) return;
+    const bool apart = p->glu == CLMOE_GLU_APART, up_first = p->glu == CLMOE_GLU_UP_GATE;
+    const int64_t second = p->glu == CLMOE_GLU_INTERLEAVED ? 1 : p->out;
+    part->gate_scales = tensor_scales(&w_scale[index], up_first ? second : 0);
+    if (p->glu == CLMOE_GLU_NONE) return;
+    part->up_scales =
+        apart ? tensor_scales(&w_scale_up[index], 0) : tensor_scales(&w_scale[index], up_first ? 0 : second);
+}
+
 void matmul_bias_columns(const struct matmul_problem *p, const struct matmul_call *c, struct columns *gate,
                          struct columns *up) {
     *gate = *up = (struct columns){0};

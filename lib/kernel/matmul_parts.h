@@ -14,11 +14,29 @@ struct columns {
     int64_t expert, column, depth;
 };
 
+/* The scales of a source of columns: for column n of y and expert e of the part, one for each block of K from
+ * element skip + e*expert + (first + n*step) / rows * row on. */
+struct scales {
+    cl_mem mem; /* NULL: absent */
+    uint64_t skip;
+    int64_t expert, row, first;
+};
+
 /* One buffer of weights: experts first .. first + count - 1. */
 struct matmul_part {
     struct columns gate, up; /* up is absent without GLU */
+    struct scales gate_scales, up_scales;
     int32_t first, count;
 };
+
+/* Neighbouring columns of y are that many rows of w apart. */
+static inline int matmul_row_step(const struct matmul_problem *p) {
+    return p->glu == CLMOE_GLU_INTERLEAVED ? 2 : 1;
+}
+
+/* Fills in the scales of the part at `index`, from arrays of tensors like w and w_up; NULL: it has none. */
+void matmul_part_scales(const struct matmul_problem *p, const struct clmoe_tensor *w_scale,
+                        const struct clmoe_tensor *w_scale_up, int32_t index, struct matmul_part *part);
 
 /* The part at `index` of an array of tensors that operands_check has seen; `first` is the sum of the counts
  * before it. */

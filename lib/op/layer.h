@@ -22,6 +22,7 @@ struct layer_params {
     enum clmoe_moe_source source;
     struct clmoe_route_params route; /* complete; unused with CLMOE_MOE_IDS */
     bool kept_softmax;               /* another softmax over the k weights of a token */
+    struct clmoe_w_scale w_scale;    /* of w1 and w2, if their dtype is scaled */
     enum clmoe_w_order w_order;
     enum clmoe_glu glu;
     struct clmoe_activation act;
@@ -38,7 +39,7 @@ struct layer_args {
     struct clmoe_tensor x, router, router_bias, logits, select_bias, ids, gamma;
     struct clmoe_tensor given, route_scale, expert_map, valid_tokens, token_mask, identity_gamma, identity_x;
     int32_t capacity;
-    const struct clmoe_tensor *w1, *w1_up, *w2;
+    const struct clmoe_tensor *w1, *w1_up, *w2, *w1_scale, *w1_scale_up, *w2_scale;
     int32_t n_w;
     struct clmoe_tensor bias1, bias1_up, bias2, expert_scale, limits, residual, shared, out_ids, out_gamma, y;
     struct clmoe_tensor down, up, shared_w1, shared_w1_up, shared_w2, shared_gate, base_w;

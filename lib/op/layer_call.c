@@ -112,12 +112,15 @@ static enum clmoe_status check_experts(const clmoe_plan *plan, const struct laye
     first.x = *x;
     first.w = a->w1;
     first.w_up = a->w1_up;
+    first.w_scale = a->w1_scale;
+    first.w_scale_up = a->w1_scale_up;
     first.bias = a->bias1;
     first.bias_up = a->bias1_up;
     first.gamma = p->gamma == CLMOE_GAMMA_INPUT ? a->gamma : none;
     first.y = layer_own(plan, l->parts.h, p->mid_dtype, t * p->topk, p->mid);
     second.x = first.y;
     second.w = a->w2;
+    second.w_scale = a->w2_scale;
     second.bias = a->bias2;
     second.gamma = p->gamma == CLMOE_GAMMA_OUTPUT ? a->gamma : none;
     second.expert_scale = a->expert_scale;

@@ -181,6 +181,7 @@ static enum clmoe_status add_path(clmoe_plan *layer, int64_t tokens, enum clmoe_
     const struct layer_params *const p = &l->p;
     const bool in_order = routing == CLMOE_ROUTING_SORTED && !p->adapters.count;
     const enum clmoe_rows h_rows = in_order ? CLMOE_ROWS_SORTED : CLMOE_ROWS_PAIR;
+    const struct clmoe_w_scale none = {0};
     struct clmoe_matmul_params params = {
         .plan = plan_stage_options(&p->plan),
         .max_tokens = tokens,
@@ -190,6 +191,7 @@ static enum clmoe_status add_path(clmoe_plan *layer, int64_t tokens, enum clmoe_
         .out = p->mid,
         .x_dtype = layer_expert_dtype(p),
         .w_dtype = p->w1_dtype,
+        .w_scale = dtype_is_scaled(p->w1_dtype) ? p->w_scale : none,
         .y_dtype = p->mid_dtype,
         .bias_dtype = p->bias_dtype,
         .w_order = p->w_order,
@@ -208,6 +210,7 @@ static enum clmoe_status add_path(clmoe_plan *layer, int64_t tokens, enum clmoe_
     params.out = layer_expert_out(p);
     params.x_dtype = p->mid_dtype;
     params.w_dtype = p->w2_dtype;
+    params.w_scale = dtype_is_scaled(p->w2_dtype) ? p->w_scale : none;
     if (p->unreduced) params.y_dtype = p->x_dtype;
     params.glu = CLMOE_GLU_NONE;
     params.act = (struct clmoe_activation){0};

@@ -17,18 +17,33 @@ static enum clmoe_status check_sizes(const struct log *log, const struct clmoe_m
     return CLMOE_OK;
 }
 
+static enum clmoe_status check_scale(const struct log *log, const struct clmoe_matmul_params *p) {
+    const struct clmoe_w_scale *const s = &p->w_scale;
+    if (!dtype_is_scaled(p->w_dtype)) {
+        REQUIRE(log, s->dtype == 0 && s->rows == 0 && s->columns == 0,
+                "w_scale = {%d, %lld, %lld}, w_dtype = %s has none", (int)s->dtype, (long long)s->rows,
+                (long long)s->columns, dtype_info(p->w_dtype)->name);
+        return CLMOE_OK;
+    }
+    REQUIRE(log, dtype_is_float(s->dtype) || s->dtype == CLMOE_U8, "w_scale.dtype = %d", (int)s->dtype);
+    REQUIRE(log, s->rows >= 0, "w_scale.rows = %lld", (long long)s->rows);
+    REQUIRE(log, s->columns == 0 || (s->columns >= 16 && (s->columns & (s->columns - 1)) == 0),
+            "w_scale.columns = %lld", (long long)s->columns);
+    return CLMOE_OK;
+}
+
 static enum clmoe_status check_dtypes(const struct log *log, const struct clmoe_matmul_params *p) {
     const struct dtype_info *const w = dtype_info(p->w_dtype);
-    const bool blocks = dtype_is_block(p->w_dtype);
+    const bool coded = dtype_is_block(p->w_dtype) || dtype_is_scaled(p->w_dtype);
     REQUIRE(log, dtype_is_float(p->x_dtype), "x_dtype = %d", (int)p->x_dtype);
     REQUIRE(log, dtype_is_float(p->y_dtype), "y_dtype = %d", (int)p->y_dtype);
-    REQUIRE(log, dtype_is_float(p->w_dtype) || blocks, "w_dtype = %d", (int)p->w_dtype);
+    REQUIRE(log, dtype_is_float(p->w_dtype) || coded, "w_dtype = %d", (int)p->w_dtype);
     REQUIRE(log, dtype_is_float(p->bias_dtype) || !p->bias, "bias_dtype = %d", (int)p->bias_dtype);
-    REQUIRE(log, !blocks || p->w_order == CLMOE_W_ENK, "w_dtype = %s with w_order = %d", w->name,
+    REQUIRE(log, !coded || p->w_order == CLMOE_W_ENK, "w_dtype = %s with w_order = %d", w->name,
             (int)p->w_order);
-    REQUIRE(log, !blocks || p->in % w->block == 0, "w_dtype = %s, in = %lld, blocks of %d", w->name,
-            (long long)p->in, w->block);
-    return CLMOE_OK;
+    REQUIRE(log, p->in % w->block == 0, "w_dtype = %s, in = %lld, blocks of %d", w->name, (long long)p->in,
+            w->block);
+    return check_scale(log, p);
 }
 
 static enum clmoe_status check_limits(const struct log *log, const struct clmoe_activation *act) {
@@ -88,6 +103,7 @@ enum clmoe_status matmul_normalise(const struct log *log, const struct clmoe_mat
         .w_dtype = p->w_dtype,
         .y_dtype = p->y_dtype,
         .bias_dtype = p->bias ? p->bias_dtype : CLMOE_F32,
+        .w_scale = p->w_scale,
         .w_order = p->w_order,
         .glu = p->glu,
         .act = p->act,
@@ -102,6 +118,10 @@ enum clmoe_status matmul_normalise(const struct log *log, const struct clmoe_mat
         .expert_scale = p->expert_scale,
     };
     if (problem->act.alpha == 0.0f) problem->act.alpha = 1.0f;
+    struct clmoe_w_scale *const s = &problem->w_scale;
+    const int64_t rows = matmul_w_rows(problem);
+    if (s->rows == 0 || s->rows > rows) s->rows = rows;
+    if (s->columns == 0 || s->columns > p->in) s->columns = p->in;
     return CLMOE_OK;
 }
 
@@ -153,30 +173,55 @@ struct operand_rule matmul_w_rule(const struct matmul_problem *p, const char *na
     return rule;
 }
 
-/* Each part against its rule, and against the outputs, which must not overlap it. */
+static struct operand_rule scale_rule(const struct matmul_problem *p, const char *name,
+                                      const struct clmoe_tensor *tensor, struct operand *out) {
+    const struct clmoe_w_scale *const s = &p->w_scale;
+    const int64_t rows = ceil_div(matmul_w_rows(p), s->rows), columns = ceil_div(p->in, s->columns);
+    return (struct operand_rule){name, tensor,   out, USE_READ,
+                                 true, s->dtype, 3,   {tensor->shape[0], rows, columns}};
+}
+
+/* Part i against its rules, and against the outputs, which must not overlap it. */
+static enum clmoe_status check_part(const clmoe_plan *plan, const struct matmul_call *c, int32_t i,
+                                    const struct written *written) {
+    const struct matmul_problem *const p = plan->problem;
+    struct operand out[4];
+    struct operand_rule rules[4];
+    char names[4][24];
+    int n = 0;
+    snprintf(names[0], sizeof names[0], "w[%d]", (int)i);
+    snprintf(names[1], sizeof names[1], "w_up[%d]", (int)i);
+    snprintf(names[2], sizeof names[2], "w_scale[%d]", (int)i);
+    snprintf(names[3], sizeof names[3], "w_scale_up[%d]", (int)i);
+    rules[n++] = matmul_w_rule(p, names[0], &c->w[i], &out[0]);
+    if (c->w_up) rules[n++] = matmul_w_rule(p, names[1], &c->w_up[i], &out[1]);
+    if (c->w_scale) rules[n++] = scale_rule(p, names[2], &c->w_scale[i], &out[2]);
+    if (c->w_scale_up) rules[n++] = scale_rule(p, names[3], &c->w_scale_up[i], &out[3]);
+    for (int r = 1; r < n; r++)
+        rules[r].shape[0] = c->w[i].shape[0];
+    return operands_check_inputs(plan, rules, n, written);
+}
+
 static enum clmoe_status check_weights(const clmoe_plan *plan, const struct clmoe_matmul_args *args,
                                        const struct written *written, struct matmul_call *call) {
     const struct log *const log = &plan->ctx->log;
     const struct matmul_problem *const p = plan->problem;
     call->w = args->w;
     call->w_up = args->w_up;
+    call->w_scale = args->w_scale;
+    call->w_scale_up = args->w_scale_up;
     call->n_w = args->n_w;
     TRY(matmul_check_parts(plan, args->w, &call->n_w));
     const bool apart = p->glu == CLMOE_GLU_APART && p->w_order != CLMOE_W_PACKED;
+    const bool scaled = dtype_is_scaled(p->w_dtype);
     REQUIRE(log, !apart || args->w_up, "w_up is NULL with glu = APART");
     REQUIRE(log, apart || !args->w_up, "w_up is given, glu = %d, w_order = %d", (int)p->glu, (int)p->w_order);
-    for (int32_t i = 0; i < call->n_w; i++) {
-        struct operand w, w_up;
-        char names[2][24];
-        snprintf(names[0], sizeof names[0], "w[%d]", (int)i);
-        snprintf(names[1], sizeof names[1], "w_up[%d]", (int)i);
-        struct operand_rule rules[2] = {matmul_w_rule(p, names[0], &args->w[i], &w)};
-        if (apart) {
-            rules[1] = matmul_w_rule(p, names[1], &args->w_up[i], &w_up);
-            rules[1].shape[0] = args->w[i].shape[0];
-        }
-        TRY(operands_check_inputs(plan, rules, apart ? 2 : 1, written));
-    }
+    REQUIRE(log, scaled == (args->w_scale != NULL), "w_scale = %p, w_dtype = %s", (const void *)args->w_scale,
+            dtype_info(p->w_dtype)->name);
+    REQUIRE(log, (scaled && apart) == (args->w_scale_up != NULL), "w_scale_up = %p, w_dtype = %s, glu = %d",
+            (const void *)args->w_scale_up, dtype_info(p->w_dtype)->name, (int)p->glu);
+    for (int32_t i = 0; i < call->n_w; i++)
+        TRY(check_part(plan, call, i, written));
     return CLMOE_OK;
 }
 

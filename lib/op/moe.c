@@ -20,6 +20,12 @@ static enum clmoe_status check_params(const struct log *log, const struct clmoe_
     REQUIRE(log, layer_route_sizes_unset(&p->route),
             "the sizes, dtypes, sorting and plan options of route are the layer's own");
     REQUIRE(log, p->mixed || !p->w2_dtype, "w2_dtype = %d without mixed", (int)p->w2_dtype);
+    const struct clmoe_w_scale *const s = &p->w_scale;
+    REQUIRE(log,
+            dtype_is_scaled(p->w_dtype) || (p->mixed && dtype_is_scaled(p->w2_dtype)) ||
+                (s->dtype == 0 && s->rows == 0 && s->columns == 0),
+            "w_scale = {%d, %lld, %lld}, w_dtype = %d, w2_dtype = %d", (int)s->dtype, (long long)s->rows,
+            (long long)s->columns, (int)p->w_dtype, (int)p->w2_dtype);
     REQUIRE(log, p->source == CLMOE_MOE_ROUTER || !p->router_bias, "router_bias is for CLMOE_MOE_ROUTER");
     REQUIRE(log, p->local_experts == 0 || (p->source != CLMOE_MOE_IDS && p->route.expert_map),
             "local_experts = %d without route.expert_map", (int)p->local_experts);
@@ -63,6 +69,7 @@ enum clmoe_status clmoe_moe_plan(clmoe_context *ctx, const struct clmoe_moe_para
         .dense_dtype = p->dense_dtype,
         .source = p->source,
         .route = route,
+        .w_scale = p->w_scale,
         .w_order = p->w_order,
         .glu = p->glu,
         .act = p->act,
@@ -105,6 +112,9 @@ enum clmoe_status clmoe_moe_enqueue(clmoe_plan *plan, cl_command_queue queue, co
         .w1 = a->w1,
         .w1_up = a->w1_up,
         .w2 = a->w2,
+        .w1_scale = a->w1_scale,
+        .w1_scale_up = a->w1_scale_up,
+        .w2_scale = a->w2_scale,
         .n_w = a->n_w,
         .bias1 = a->bias1,
         .bias1_up = a->bias1_up,

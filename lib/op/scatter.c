@@ -35,7 +35,7 @@ static enum clmoe_status check_mode(const struct log *log, const struct clmoe_sc
 static enum clmoe_status check_dtype(const struct log *log, const struct clmoe_scatter_params *p) {
     const struct dtype_info *const info = dtype_info(p->dtype);
     const bool placed = p->mode == CLMOE_SCATTER_SET || p->mode == CLMOE_SCATTER_MASK;
-    REQUIRE(log, info && info->kind != KIND_BLOCKS, "dtype = %d", (int)p->dtype);
+    REQUIRE(log, dtype_is_plain(p->dtype), "dtype = %d", (int)p->dtype);
     REQUIRE(log, !isnan(p->scale), "scale = %g", (double)p->scale);
     REQUIRE(log, placed || dtype_is_float(p->dtype), "mode = %d adds or multiplies f32, f16 and bf16, not %s",
             (int)p->mode, info->name);

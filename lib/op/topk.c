@@ -42,7 +42,7 @@ static enum clmoe_status check_options(const struct log *log, const struct clmoe
 
 static enum clmoe_status check_values(const struct log *log, const struct clmoe_topk_params *p) {
     const struct dtype_info *const info = dtype_info(p->dtype);
-    REQUIRE(log, info && info->kind != KIND_BLOCKS, "dtype = %d", (int)p->dtype);
+    REQUIRE(log, dtype_is_plain(p->dtype), "dtype = %d", (int)p->dtype);
     REQUIRE(log, !isnan(p->dense_scale), "dense_scale = %g", (double)p->dense_scale);
     REQUIRE(log, dtype_is_float(p->dtype) || p->dense_scale == 0.0f || p->dense_scale == 1.0f,
             "dense_scale = %g with dtype %s", (double)p->dense_scale, info->name);

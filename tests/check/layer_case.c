@@ -3,24 +3,28 @@
 
 #include "ref/combine.h"
 #include "ref/convert.h"
+#include "ref/quant.h"
 
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
 /* The samples of matmul make the weights of idle experts NaN; here nobody knows yet who is idle. */
-static void revive(struct rng *rng, const struct matmul_sample *s, float *v, unsigned char *raw) {
+static void revive(struct rng *rng, const struct matmul_sample *s, float *v) {
     const int64_t n = v ? (int64_t)s->params.experts * s->params.out * s->params.in : 0;
-    if (raw) matmul_tame_blocks(rng, s->params.w_dtype, raw, n, v);
-    for (int64_t i = 0; !raw && i < n; i++)
+    for (int64_t i = 0; i < n; i++)
         if (isnan(v[i])) v[i] = ref_round(s->params.w_dtype, rng_float(rng) / sqrtf((float)s->params.in));
 }
 
 static struct matmul_sample product(struct rng *rng, const struct clmoe_matmul_params *params, int64_t tokens,
                                     int parts) {
     struct matmul_sample s = matmul_sample_make(rng, params, tokens, ROUTING_RANDOM, parts);
-    revive(rng, &s, s.gate, s.raw_gate);
-    revive(rng, &s, s.up, s.raw_up);
+    if (s.raw_gate) {
+        matmul_tame_weights(rng, &s);
+    } else {
+        revive(rng, &s, s.gate);
+        revive(rng, &s, s.up);
+    }
     return s;
 }
 
@@ -37,6 +41,7 @@ struct layer_sample layer_sample_make(struct rng *rng, const struct layer_spec *
     second.out = spec->out;
     second.x_dtype = spec->first.y_dtype;
     if (spec->mixed) second.w_dtype = spec->w2_dtype;
+    if (!ref_is_scaled(second.w_dtype)) second.w_scale = (struct clmoe_w_scale){0};
     second.glu = CLMOE_GLU_NONE;
     second.act = (struct clmoe_activation){0};
     second.x_rows = CLMOE_ROWS_PAIR;

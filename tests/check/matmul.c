@@ -12,6 +12,7 @@ static const struct {
     enum clmoe_dtype x, w, y, bias;
     bool gated;
     struct clmoe_activation act;
+    enum clmoe_dtype scale;
 } variants[] = {
     {CLMOE_F32, CLMOE_F32, CLMOE_F32, CLMOE_F32, true, {CLMOE_ACT_SILU}},
     {CLMOE_F32, CLMOE_F32, CLMOE_F32, CLMOE_F32, false, {CLMOE_ACT_NONE}},
@@ -29,12 +30,20 @@ static const struct {
     {CLMOE_BF16, CLMOE_F32, CLMOE_F32, CLMOE_F16, true, {CLMOE_ACT_RELU, .up_max = 1.0f}},
     {CLMOE_BF16, CLMOE_BF16, CLMOE_F32, CLMOE_BF16, false, {CLMOE_ACT_SIGMOID, 1.5f}},
     {CLMOE_F32, CLMOE_F16, CLMOE_F32, CLMOE_F32, true, {CLMOE_ACT_SITU, .gate_tanh = 0.4f, .up_tanh = 2}},
+    {CLMOE_F32, CLMOE_F8_E4M3, CLMOE_F32, CLMOE_F32, false, {CLMOE_ACT_NONE}, CLMOE_F32},
+    {CLMOE_BF16, CLMOE_F4_E2M1, CLMOE_BF16, CLMOE_BF16, true, {CLMOE_ACT_SILU, 1.702f, 7, 7, 1}, CLMOE_U8},
+    {CLMOE_F32, CLMOE_I8, CLMOE_F32, CLMOE_F32, false, {CLMOE_ACT_NONE}, CLMOE_U8},
 };
-enum { N_VARIANTS = sizeof variants / sizeof *variants, N_CASES = 242, N_SMALL = 20 };
+enum { N_VARIANTS = sizeof variants / sizeof *variants, N_CASES = 308, N_SMALL = 20 };
 
 /* Of the variants with blocks: taken in turns, so that each format runs on every row, in one of them. */
 static const enum clmoe_dtype formats[2][4] = {{CLMOE_Q8_0, CLMOE_Q4_K, CLMOE_MXFP4, CLMOE_Q5_0},
                                                {CLMOE_Q8_0, CLMOE_Q6_K, CLMOE_Q4_0, CLMOE_Q5_K}};
+
+/* Blocks of scales; 0: all rows, or all K. */
+static const struct {
+    int64_t rows, columns;
+} scale_blocks[] = {{128, 128}, {1, 32}, {1, 0}, {0, 0}, {3, 16}, {50, INT64_C(1) << 40}};
 
 static const int64_t token_counts[] = {1, 7, 33, 65, 129};
 static const int expert_counts[] = {1, 8, 60};
@@ -46,7 +55,7 @@ static const int64_t widths[] = {1, 3, 31, 32, 64, 65, 127, 160};
 /* The structure of case `i`: the same for every seed of the data. */
 static struct clmoe_matmul_params pick_params(struct rng *rng, int i, int64_t *tokens) {
     const int v = i % N_VARIANTS;
-    const bool blocks = variants[v].w == CLMOE_Q8_0;
+    const bool blocks = variants[v].w == CLMOE_Q8_0, scaled = ref_is_scaled(variants[v].w);
     struct clmoe_matmul_params p = {
         .topk = PICK(rng, topks),
         .experts = PICK(rng, expert_counts),
@@ -56,7 +65,7 @@ static struct clmoe_matmul_params pick_params(struct rng *rng, int i, int64_t *t
         .w_dtype = blocks ? formats[v % 2][(i / N_VARIANTS + i / N_VARIANTS / 4) % 4] : variants[v].w,
         .y_dtype = variants[v].y,
         .bias_dtype = variants[v].bias,
-        .w_order = blocks ? CLMOE_W_ENK : (enum clmoe_w_order)(i / N_VARIANTS % 3),
+        .w_order = blocks || scaled ? CLMOE_W_ENK : (enum clmoe_w_order)(i / N_VARIANTS % 3),
         .glu = variants[v].gated ? (enum clmoe_glu)(1 + i / N_VARIANTS % 4) : CLMOE_GLU_NONE,
         .act = variants[v].act,
         .routing = rng_below(rng, 4) ? CLMOE_ROUTING_SORTED : CLMOE_ROUTING_IDS,
@@ -71,6 +80,11 @@ static struct clmoe_matmul_params pick_params(struct rng *rng, int i, int64_t *t
     if (blocks) p.in = length * (1 + rng_below(rng, length > 32 ? 2 : 5));
     if (i % 12 == 5)
         p.in = blocks ? (1024 / length + 1) * length : 1061; /* more than a piece of any kernel */
+    if (scaled) {
+        const int which = i / N_VARIANTS % (int)(sizeof scale_blocks / sizeof *scale_blocks);
+        p.w_scale =
+            (struct clmoe_w_scale){variants[v].scale, scale_blocks[which].rows, scale_blocks[which].columns};
+    }
     p.x_rows = (enum clmoe_rows)rng_below(rng, p.routing == CLMOE_ROUTING_SORTED ? 3 : 2);
     if (p.routing == CLMOE_ROUTING_SORTED && rng_below(rng, 2)) p.y_rows = CLMOE_ROWS_SORTED;
     if (tester()->small) {
@@ -78,6 +92,7 @@ static struct clmoe_matmul_params pick_params(struct rng *rng, int i, int64_t *t
         p.topk = 1 + p.topk % 2, p.experts = 1 + p.experts % 4;
         p.in = blocks ? length : 1 + p.in % 37, p.out = 1 + p.out % (length > 32 ? 9 : 41);
     }
+    if (!blocks) p.in = (p.in + length - 1) / length * length;
     while (*tokens * p.topk * p.in * p.out > 6000000)
         *tokens /= 2;
     p.max_tokens = *tokens + rng_below(rng, 2);
@@ -88,7 +103,9 @@ START_TEST(against_reference) {
     struct rng structure = {(uint64_t)_i * 0x9e3779b97f4a7c15u}, rng = rng_for((uint64_t)_i);
     int64_t tokens;
     const struct clmoe_matmul_params params = pick_params(&structure, _i, &tokens);
-    const enum forced_caps caps = (enum forced_caps)rng_below(&structure, CAPS_COUNT);
+    enum forced_caps caps = (enum forced_caps)rng_below(&structure, CAPS_COUNT);
+    /* Small work-groups are other programs: once for each algorithm is enough. */
+    if (ref_is_coded(params.w_dtype) && caps == CAPS_GROUP_64) caps = CAPS_OWN;
     const int part_counts[] = {1, 1, params.experts > 1 ? 2 : 1, params.experts};
     const int parts = PICK(&structure, part_counts);
     const enum routing_fill fill = (enum routing_fill)rng_below(&structure, ROUTING_COUNT);

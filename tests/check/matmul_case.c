@@ -22,7 +22,34 @@ static float *random_floats(struct rng *rng, enum clmoe_dtype dtype, int64_t n, 
     return v;
 }
 
-void matmul_tame_blocks(struct rng *rng, enum clmoe_dtype dtype, unsigned char *raw, int64_t n,
+/* Row of [R] that holds gate or up row n, and R. */
+static int64_t glu_row(const struct clmoe_matmul_params *p, bool up, int64_t n, int64_t *rows) {
+    *rows = p->glu == CLMOE_GLU_NONE || p->glu == CLMOE_GLU_APART ? p->out : 2 * p->out;
+    switch (p->glu) {
+    case CLMOE_GLU_GATE_UP: return up ? p->out + n : n;
+    case CLMOE_GLU_UP_GATE: return up ? n : p->out + n;
+    case CLMOE_GLU_INTERLEAVED: return 2 * n + up;
+    default: return n;
+    }
+}
+
+/* ---- weights in blocks or codes ---- */
+
+/* How w_scale is shaped behind the experts, and elements of a block. */
+static void scale_shape(const struct clmoe_matmul_params *p, int64_t shape[2], int64_t block[2]) {
+    int64_t rows;
+    glu_row(p, false, 0, &rows);
+    block[0] = p->w_scale.rows ? p->w_scale.rows : rows;
+    block[1] = p->w_scale.columns ? p->w_scale.columns : p->in;
+    shape[0] = (rows + block[0] - 1) / block[0];
+    shape[1] = (p->in + block[1] - 1) / block[1];
+}
+
+static float scale_dtype_round(enum clmoe_dtype dtype, float v) {
+    return dtype == CLMOE_U8 ? ldexpf(1, ilogbf(v)) : ref_round(dtype, v);
+}
+
+static void tame_blocks(struct rng *rng, enum clmoe_dtype dtype, unsigned char *raw, int64_t n,
                         float *values) {
     const int bytes = ref_block_bytes(dtype);
     for (int64_t b = 0; b < n / ref_block_length(dtype); b++)
@@ -30,14 +57,62 @@ void matmul_tame_blocks(struct rng *rng, enum clmoe_dtype dtype, unsigned char *
     ref_unpack(dtype, raw, n, values);
 }
 
-/* Rows of blocks, and their values. */
-static unsigned char *random_blocks(struct rng *rng, enum clmoe_dtype dtype, int64_t n, float *values) {
-    const int64_t bytes = clmoe_dtype_bytes(dtype, n);
-    unsigned char *const raw = matmul_room(bytes, 1);
-    for (int64_t i = 0; i < bytes; i++)
+/* New scales, and the weights times them. */
+static void scale_weights(struct rng *rng, struct matmul_sample *s, bool up) {
+    const struct clmoe_matmul_params *const p = &s->params;
+    const float largest = p->w_dtype == CLMOE_I8 ? 128 : p->w_dtype == CLMOE_F8_E4M3 ? 448 : 6;
+    float *const scales = up && p->glu == CLMOE_GLU_APART ? s->scales_up : s->scales;
+    float *const w = up ? s->up : s->gate;
+    int64_t shape[2], block[2], rows;
+    scale_shape(p, shape, block);
+    for (int64_t i = 0; (!up || scales == s->scales_up) && i < p->experts * shape[0] * shape[1]; i++)
+        scales[i] = scale_dtype_round(p->w_scale.dtype, (0.1f + 2 * fabsf(rng_float(rng))) / largest);
+    for (int64_t i = 0; i < p->experts * p->out * p->in; i++) {
+        const int64_t k = i % p->in, n = i / p->in % p->out, e = i / p->in / p->out;
+        const int64_t row = glu_row(p, up, n, &rows) / block[0];
+        w[i] *= scales[(e * shape[0] + row) * shape[1] + k / block[1]];
+    }
+}
+
+void matmul_tame_weights(struct rng *rng, struct matmul_sample *s) {
+    const struct clmoe_matmul_params *const p = &s->params;
+    for (int up = 0; up <= (s->up != NULL); up++) {
+        tame_blocks(rng, p->w_dtype, up ? s->raw_up : s->raw_gate, p->experts * p->out * p->in,
+                    up ? s->up : s->gate);
+        if (s->scales) scale_weights(rng, s, up);
+    }
+}
+
+static unsigned char *random_bytes(struct rng *rng, int64_t n) {
+    unsigned char *const raw = matmul_room(n, 1);
+    for (int64_t i = 0; i < n; i++)
         raw[i] = (unsigned char)rng_u32(rng);
-    matmul_tame_blocks(rng, dtype, raw, n, values);
     return raw;
+}
+
+static void make_coded(struct rng *rng, struct matmul_sample *s) {
+    const struct clmoe_matmul_params *const p = &s->params;
+    const int64_t bytes = clmoe_dtype_bytes(p->w_dtype, p->experts * p->out * p->in);
+    int64_t shape[2], block[2];
+    s->raw_gate = random_bytes(rng, bytes);
+    if (s->up) s->raw_up = random_bytes(rng, bytes);
+    if (ref_is_scaled(p->w_dtype)) {
+        scale_shape(p, shape, block);
+        s->scales = matmul_room(p->experts * shape[0] * shape[1], sizeof *s->scales);
+        if (p->glu == CLMOE_GLU_APART)
+            s->scales_up = matmul_room(p->experts * shape[0] * shape[1], sizeof *s->scales_up);
+    }
+    matmul_tame_weights(rng, s);
+}
+
+/* The scales of an expert that nobody uses. */
+static void spoil_scales(struct matmul_sample *s, int e) {
+    int64_t shape[2], block[2];
+    scale_shape(&s->params, shape, block);
+    for (int64_t i = e * shape[0] * shape[1]; i < (e + 1) * shape[0] * shape[1]; i++) {
+        s->scales[i] = NAN;
+        if (s->scales_up) s->scales_up[i] = NAN;
+    }
 }
 
 /* The block that begins with weight i becomes NaN. */
@@ -60,6 +135,7 @@ static void poison_unused(struct matmul_sample *s) {
             s->gate[e * per_expert + i] = NAN;
             if (s->up) s->up[e * per_expert + i] = NAN;
         }
+        if (!used && s->scales) spoil_scales(s, e);
         for (int64_t b = e * blocks; !used && s->raw_gate && b < (e + 1) * blocks; b++) {
             spoil_block(s, b * ref_block_length(p->w_dtype));
         }
@@ -91,15 +167,14 @@ static void limit_experts(struct rng *rng, struct matmul_sample *s) {
 struct matmul_sample matmul_sample_make(struct rng *rng, const struct clmoe_matmul_params *params,
                                         int64_t tokens, enum routing_fill fill, int parts) {
     struct matmul_sample s = {.params = *params, .pairs = tokens * params->topk, .parts = parts};
-    const bool blocks = ref_block_length(params->w_dtype) > 1, gated = params->glu != CLMOE_GLU_NONE;
+    const bool coded = ref_is_coded(params->w_dtype), gated = params->glu != CLMOE_GLU_NONE;
     const int64_t x_rows = params->x_rows == CLMOE_ROWS_TOKEN ? tokens : s.pairs;
     const int64_t cells = (int64_t)params->experts * params->out, weights = cells * params->in;
     const float size = 1.0f / sqrtf((float)params->in);
     s.x = random_floats(rng, params->x_dtype, x_rows * params->in, 1.0f);
-    s.gate = random_floats(rng, blocks ? CLMOE_F32 : params->w_dtype, weights, 2 * size);
-    if (blocks) s.raw_gate = random_blocks(rng, params->w_dtype, weights, s.gate);
-    if (gated) s.up = random_floats(rng, blocks ? CLMOE_F32 : params->w_dtype, weights, 2 * size);
-    if (gated && blocks) s.raw_up = random_blocks(rng, params->w_dtype, weights, s.up);
+    s.gate = random_floats(rng, coded ? CLMOE_F32 : params->w_dtype, weights, 2 * size);
+    if (gated) s.up = random_floats(rng, coded ? CLMOE_F32 : params->w_dtype, weights, 2 * size);
+    if (coded) make_coded(rng, &s);
     if (params->bias) s.bias_gate = random_floats(rng, params->bias_dtype, cells, 1.0f);
     if (params->bias && gated) s.bias_up = random_floats(rng, params->bias_dtype, cells, 1.0f);
     if (params->add) s.add_gate = random_floats(rng, CLMOE_F32, s.pairs * params->out, 1.0f);
@@ -173,18 +248,8 @@ void matmul_sample_free(struct matmul_sample *s) {
     free(s->x), free(s->gate), free(s->up), free(s->bias_gate), free(s->bias_up);
     free(s->add_gate), free(s->add_up), free(s->limits);
     free(s->expert_scale), free(s->gamma), free(s->got), free(s->raw_gate), free(s->raw_up);
+    free(s->scales), free(s->scales_up);
     free(s->ids), free(s->offsets), free(s->order), free(s->want), free(s->magnitude);
-}
-
-/* Row of [R] that holds gate or up row n, and R. */
-static int64_t glu_row(const struct clmoe_matmul_params *p, bool up, int64_t n, int64_t *rows) {
-    *rows = p->glu == CLMOE_GLU_NONE || p->glu == CLMOE_GLU_APART ? p->out : 2 * p->out;
-    switch (p->glu) {
-    case CLMOE_GLU_GATE_UP: return up ? p->out + n : n;
-    case CLMOE_GLU_UP_GATE: return up ? n : p->out + n;
-    case CLMOE_GLU_INTERLEAVED: return 2 * n + up;
-    default: return n;
-    }
 }
 
 int64_t matmul_w_index(const struct clmoe_matmul_params *p, bool up, int64_t e, int64_t n, int64_t k) {
@@ -268,6 +333,29 @@ static struct guarded upload_part(struct rng *rng, const struct matmul_sample *s
     return g;
 }
 
+/* Experts first .. first + count - 1 of `scales`, with padded rows. */
+static struct guarded upload_scales(struct rng *rng, const struct matmul_sample *s, const float *scales,
+                                    int first, int count, struct clmoe_tensor *view) {
+    const enum clmoe_dtype dtype = s->params.w_scale.dtype;
+    int64_t shape[2], block[2];
+    scale_shape(&s->params, shape, block);
+    const int64_t n = count * shape[0] * shape[1];
+    const float *const from = scales + first * shape[0] * shape[1];
+    unsigned char *const exponents = matmul_room(n, 1);
+    for (int64_t i = 0; i < n; i++)
+        exponents[i] = isnan(from[i]) ? 255 : (unsigned char)(127 + ilogbf(from[i]));
+    struct guarded g = dtype == CLMOE_U8 ? guarded_ints(rng, dtype, count * shape[0], shape[1], exponents)
+                                         : guarded_floats(rng, dtype, count * shape[0], shape[1], from);
+    free(exponents);
+    *view = g.tensor;
+    view->ndim = 3;
+    view->shape[0] = count, view->shape[1] = shape[0], view->shape[2] = shape[1];
+    view->stride[2] = 1;
+    view->stride[1] = g.tensor.stride[0];
+    view->stride[0] = shape[0] * g.tensor.stride[0];
+    return g;
+}
+
 void matmul_upload_weights(struct rng *rng, const struct matmul_sample *s, struct matmul_operands *d) {
     const bool apart = s->params.glu == CLMOE_GLU_APART && s->params.w_order != CLMOE_W_PACKED;
     d->parts = s->parts;
@@ -276,10 +364,15 @@ void matmul_upload_weights(struct rng *rng, const struct matmul_sample *s, struc
         const int count = i == s->parts - 1 ? s->params.experts - first : 1;
         d->w[i] = upload_part(rng, s, first, count, apart ? 0 : -1, &d->w_views[i]);
         if (apart) d->w_up[i] = upload_part(rng, s, first, count, 1, &d->w_up_views[i]);
+        if (s->scales) d->w_scale[i] = upload_scales(rng, s, s->scales, first, count, &d->w_scale_views[i]);
+        if (s->scales_up)
+            d->w_scale_up[i] = upload_scales(rng, s, s->scales_up, first, count, &d->w_scale_up_views[i]);
         first += count;
     }
     d->args.w = d->w_views;
     d->args.w_up = apart ? d->w_up_views : NULL;
+    d->args.w_scale = s->scales ? d->w_scale_views : NULL;
+    d->args.w_scale_up = s->scales_up ? d->w_scale_up_views : NULL;
     d->args.n_w = s->parts == 1 ? 0 : s->parts;
 }
 
@@ -366,7 +459,8 @@ void matmul_operands_free(struct matmul_operands *d) {
     guarded_free(&d->expert_scale), guarded_free(&d->ids), guarded_free(&d->offsets);
     guarded_free(&d->order), guarded_free(&d->y);
     for (int i = 0; i < d->parts; i++)
-        guarded_free(&d->w[i]), guarded_free(&d->w_up[i]);
+        guarded_free(&d->w[i]), guarded_free(&d->w_up[i]), guarded_free(&d->w_scale[i]),
+            guarded_free(&d->w_scale_up[i]);
 }
 
 void matmul_compare(struct matmul_sample *s, const struct matmul_operands *d) {
@@ -451,10 +545,11 @@ const char *matmul_case_name(const struct matmul_sample *s) {
     const struct clmoe_matmul_params *const p = &s->params;
     snprintf(text, sizeof text,
              "T=%lld k=%d E=%d K=%lld N=%lld x=%s w=%s y=%s %s glu=%s act=%d x_rows=%d y_rows=%d sorted=%d "
-             "gamma=%d bias=%d add=%d limit=%d scale=%d parts=%d",
+             "gamma=%d bias=%d add=%d limit=%d scale=%d parts=%d w_scale=%s/%lld/%lld",
              (long long)s->ref.tokens, p->topk, p->experts, (long long)p->in, (long long)p->out,
              clmoe_dtype_name(p->x_dtype), clmoe_dtype_name(p->w_dtype), clmoe_dtype_name(p->y_dtype),
              orders[p->w_order], glus[p->glu], (int)p->act.kind, (int)p->x_rows, (int)p->y_rows,
-             (int)p->routing, (int)p->gamma, p->bias, p->add, (int)p->limit, p->expert_scale, s->parts);
+             (int)p->routing, (int)p->gamma, p->bias, p->add, (int)p->limit, p->expert_scale, s->parts,
+             clmoe_dtype_name(p->w_scale.dtype), (long long)p->w_scale.rows, (long long)p->w_scale.columns);
     return text;
 }

@@ -348,6 +348,18 @@ START_TEST(bad_params) {
     BAD(w_dtype = CLMOE_Q8_0; p.w_order = CLMOE_W_EKN);
     BAD(w_dtype = CLMOE_Q8_0; p.w_order = CLMOE_W_PACKED);
     BAD(w_dtype = CLMOE_Q8_0; p.in = 48);
+    BAD(w_dtype = CLMOE_U8);
+    BAD(w_dtype = CLMOE_F4_E2M1; p.in = 33);
+    BAD(w_dtype = CLMOE_F8_E4M3; p.w_order = CLMOE_W_EKN);
+    BAD(w_dtype = CLMOE_I8; p.w_scale.dtype = CLMOE_I8);
+    BAD(w_dtype = CLMOE_I8; p.w_scale.dtype = (enum clmoe_dtype)99);
+    BAD(w_dtype = CLMOE_I8; p.w_scale.rows = -1);
+    BAD(w_dtype = CLMOE_I8; p.w_scale.columns = 8);
+    BAD(w_dtype = CLMOE_I8; p.w_scale.columns = 48);
+    BAD(w_dtype = CLMOE_I8; p.w_scale.columns = -32);
+    BAD(w_scale.rows = 1);
+    BAD(w_scale.columns = 32);
+    BAD(w_scale.dtype = CLMOE_U8);
     BAD(bias = 1; p.bias_dtype = CLMOE_I32);
     BAD(routing = CLMOE_ROUTING_IDS; p.x_rows = CLMOE_ROWS_SORTED);
     BAD(routing = CLMOE_ROUTING_IDS; p.y_rows = CLMOE_ROWS_SORTED);

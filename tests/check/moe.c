@@ -2,6 +2,7 @@
  * moe: whole layers, as families of models have them, against the oracles of their stages. */
 #include "layer_case.h"
 
+#include "ref/quant.h"
 #include "ref/convert.h"
 #include "ref/route.h"
 
@@ -60,9 +61,10 @@ static const int64_t tokens[] = {1, 3, 0, 17, 70};
 static const enum clmoe_dtype dtypes[][4] = {
     /* x, w1, mid, w2 */
     {CLMOE_F32, CLMOE_F32, CLMOE_F32, CLMOE_F32},  {CLMOE_BF16, CLMOE_BF16, CLMOE_BF16, CLMOE_BF16},
-    {CLMOE_F16, CLMOE_F16, CLMOE_F32, CLMOE_F16},  {CLMOE_F32, CLMOE_Q8_0, CLMOE_F32, CLMOE_Q8_0},
+    {CLMOE_F16, CLMOE_F16, CLMOE_F32, CLMOE_F16},  {CLMOE_F32, CLMOE_F8_E4M3, CLMOE_F32, CLMOE_I8},
     {CLMOE_F32, CLMOE_F16, CLMOE_F32, CLMOE_Q8_0}, {CLMOE_F32, CLMOE_Q8_0, CLMOE_F32, CLMOE_BF16},
 };
+static const struct clmoe_w_scale scale_blocks = {CLMOE_F32, 48, 32};
 enum { N_FAMILIES = sizeof families / sizeof *families, N_TOKENS = sizeof tokens / sizeof *tokens };
 enum { N_DTYPES = sizeof dtypes / sizeof *dtypes, N_CASES = N_FAMILIES * N_TOKENS * N_DTYPES };
 
@@ -102,7 +104,8 @@ static struct clmoe_moe_params params_of(const struct family *f, const enum clmo
         .bias_dtype = CLMOE_F32,
         .source = (enum clmoe_moe_source)(i % 3),
         .route = f->route,
-        .w_order = dtype[1] == CLMOE_Q8_0 || dtype[3] == CLMOE_Q8_0 ? CLMOE_W_ENK : f->order,
+        .w_scale = ref_is_scaled(dtype[1]) ? scale_blocks : (struct clmoe_w_scale){0},
+        .w_order = ref_is_coded(dtype[1]) || ref_is_coded(dtype[3]) ? CLMOE_W_ENK : f->order,
         .glu = f->glu,
         .act = f->act,
         .gamma_on_input = f->gamma_on_input,
@@ -142,6 +145,9 @@ static void add_operands(struct rng *rng, struct moe_case *c, int64_t t) {
     c->args = (struct clmoe_moe_args){
         .x = l->d1.x.tensor, .w1 = l->d1.w_views, .w2 = l->d2.w_views, .n_w = l->d1.parts, .y = c->y.tensor};
     if (p->glu == CLMOE_GLU_APART && p->w_order != CLMOE_W_PACKED) c->args.w1_up = l->d1.w_up_views;
+    c->args.w1_scale = l->d1.args.w_scale;
+    c->args.w1_scale_up = l->d1.args.w_scale_up;
+    c->args.w2_scale = l->d2.args.w_scale;
     if (p->bias1) c->args.bias1 = l->d1.bias.tensor;
     if (p->bias1 && p->glu == CLMOE_GLU_APART) c->args.bias1_up = l->d1.bias_up.tensor;
     if (p->bias2) c->args.bias2 = l->d2.bias.tensor;
@@ -173,6 +179,7 @@ static struct moe_case *make_case(struct rng *rng, const struct clmoe_moe_params
                   .w_dtype = params->w_dtype,
                   .y_dtype = params->mid_dtype,
                   .bias_dtype = params->bias_dtype,
+                  .w_scale = params->w_scale,
                   .w_order = params->w_order,
                   .glu = params->glu,
                   .act = params->act,

@@ -469,6 +469,8 @@ END_TEST
 START_TEST(bad_params) {
     BAD(w2_dtype = CLMOE_BF16);
     BAD(mixed = 1; p.w2_dtype = CLMOE_I32);
+    BAD(w_scale.rows = 1);
+    BAD(w_dtype = CLMOE_F8_E4M3; p.w_scale.columns = 48);
     BAD(latent = -1);
     BAD(latent = INT64_C(1) << 30);
     BAD(latent = (1 << 30) - 1; p.max_tokens = 1 << 30; p.topk = 1);

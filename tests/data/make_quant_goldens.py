@@ -1,16 +1,18 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
-"""Writes quant/FORMAT.unpack and quant/FORMAT.pack: what the gguf package makes of block formats.
+"""Writes quant/FORMAT.unpack and quant/FORMAT.pack: what the gguf package makes of block formats, ml_dtypes of fp8.
 
-FORMAT.unpack   for each block: its bytes, then its values as f32. Random bytes, with scales that are finite.
+FORMAT.unpack   for each block: its bytes, then its values as f32. Random bytes, with scales that are finite; of
+                fp8 all codes.
 FORMAT.pack     for each block: numbers as f32, then the bytes gguf quantises them to (formats it can quantise to).
 
-All numbers are little-endian. Run where numpy and gguf are installed:  make_quant_goldens.py DIRECTORY
-The tests need neither.
+All numbers are little-endian. Run where numpy, gguf and ml_dtypes are installed:  make_quant_goldens.py DIRECTORY
+The tests need none of them.
 """
 import pathlib
 import sys
 
+import ml_dtypes
 import numpy as np
 from gguf import GGMLQuantizationType as Type
 from gguf.constants import GGML_QUANT_SIZES
@@ -49,8 +51,15 @@ def packed(rng, kind):
     return b"".join(v.tobytes() + b.tobytes() for v, b in zip(x, blocks))
 
 
+def all_fp8():
+    codes = np.arange(256, dtype=np.uint8)
+    values = codes.view(ml_dtypes.float8_e4m3fn).astype(np.float32)
+    return b"".join(c.tobytes() + v.tobytes() for c, v in zip(codes, values))
+
+
 def main():
     folder = pathlib.Path(sys.argv[1])
+    (folder / "f8_e4m3.unpack").write_bytes(all_fp8())
     for name in SCALES:
         rng = np.random.default_rng(len(name) + sum(map(ord, name)))
         kind = Type[name]

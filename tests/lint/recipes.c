@@ -195,19 +195,25 @@ static void draw_route(clmoe_context *ctx, clmoe_plan **plan) {
 }
 
 static struct clmoe_matmul_params matmul_params(void) {
-    const bool blocks = draw(4) == 0;
+    static const enum clmoe_dtype codes[] = {CLMOE_I8, CLMOE_F8_E4M3, CLMOE_F4_E2M1};
+    static const enum clmoe_dtype scales[] = {CLMOE_F32, CLMOE_F16, CLMOE_BF16, CLMOE_U8};
+    const bool coded = draw(3) == 0, blocks = coded && draw(2);
+    const enum clmoe_dtype code = codes[draw(3)], scale = scales[draw(4)];
     const enum clmoe_act act = (enum clmoe_act)draw(CLMOE_ACT_SITU + 1);
     return (struct clmoe_matmul_params){
         .max_tokens = size(),
         .topk = some(),
         .experts = few(),
-        .in = blocks ? 256 * some() : size(),
+        .in = coded ? 256 * some() : size(),
         .out = size(),
         .x_dtype = plain(),
         .y_dtype = plain(),
-        .w_dtype = blocks ? block_format() : plain(),
+        .w_dtype = blocks  ? block_format()
+                   : coded ? code
+                           : plain(),
+        .w_scale = {coded && !blocks ? scale : CLMOE_F32},
         .bias_dtype = plain(),
-        .w_order = (enum clmoe_w_order)draw(blocks ? 1 : 3),
+        .w_order = (enum clmoe_w_order)draw(coded ? 1 : 3),
         .glu = (enum clmoe_glu)draw(5),
         .act = {.kind = act, .alpha = number(), .gate_tanh = act == CLMOE_ACT_SITU ? 4.0f : 0.0f},
         .x_rows = (enum clmoe_rows)draw(3),

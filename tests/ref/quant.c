@@ -16,8 +16,17 @@ int ref_block_length(enum clmoe_dtype dtype) {
     case CLMOE_Q4_K:
     case CLMOE_Q5_K:
     case CLMOE_Q6_K: return 256;
+    case CLMOE_F4_E2M1: return 2;
     default: return 1;
     }
+}
+
+bool ref_is_scaled(enum clmoe_dtype dtype) {
+    return dtype == CLMOE_I8 || dtype == CLMOE_F8_E4M3 || dtype == CLMOE_F4_E2M1;
+}
+
+bool ref_is_coded(enum clmoe_dtype dtype) {
+    return ref_block_length(dtype) > 1 || ref_is_scaled(dtype);
 }
 
 int ref_block_bytes(enum clmoe_dtype dtype) {
@@ -54,12 +63,23 @@ static void unpack_q5_0(const unsigned char *b, float *x) {
     }
 }
 
+static float e2m1(int code) {
+    static const float values[16] = {0, 0.5f, 1, 1.5f, 2, 3, 4, 6, 0, -0.5f, -1, -1.5f, -2, -3, -4, -6};
+    return values[code];
+}
+
+static float e4m3(int code) {
+    const int exponent = code >> 3 & 15, mantissa = code & 7;
+    const float magnitude = exponent == 15 && mantissa == 7 ? NAN
+                            : exponent == 0                 ? ldexpf((float)mantissa, -9)
+                                                            : ldexpf((float)(8 + mantissa), exponent - 10);
+    return code & 128 ? -magnitude : magnitude;
+}
+
 static void unpack_mxfp4(const unsigned char *b, float *x) {
-    static const float values[8] = {0, 0.5f, 1, 1.5f, 2, 3, 4, 6};
     for (int j = 0; j < 32; j++) {
-        const int code = b[1 + j % 16] >> (j < 16 ? 0 : 4) & 15;
-        x[j] = b[0] == 255 ? NAN : ldexpf(values[code & 7], b[0] - 127);
-        if (code > 8) x[j] = -x[j];
+        const float value = e2m1(b[1 + j % 16] >> (j < 16 ? 0 : 4) & 15);
+        x[j] = b[0] == 255 ? NAN : ldexpf(value, b[0] - 127);
     }
 }
 
@@ -120,6 +140,9 @@ static void unpack_block(enum clmoe_dtype dtype, const unsigned char *b, float *
     case CLMOE_Q4_K: unpack_k(b, NULL, b + 16, x); break;
     case CLMOE_Q5_K: unpack_k(b, b + 16, b + 48, x); break;
     case CLMOE_Q6_K: unpack_q6_k(b, x); break;
+    case CLMOE_I8: x[0] = (float)(signed char)b[0]; break;
+    case CLMOE_F8_E4M3: x[0] = e4m3(b[0]); break;
+    case CLMOE_F4_E2M1: x[0] = e2m1(b[0] & 15), x[1] = e2m1(b[0] >> 4); break;
     default: assert(!"a block format");
     }
 }
@@ -318,16 +341,17 @@ static void set_scales(enum clmoe_dtype dtype, unsigned char *block, uint16_t d)
 void ref_spoil_block(enum clmoe_dtype dtype, unsigned char *block) {
     if (dtype == CLMOE_MXFP4)
         block[0] = 255;
-    else
+    else if (dtype == CLMOE_F8_E4M3)
+        block[0] = 0x7f;
+    else if (!ref_is_scaled(dtype))
         set_scales(dtype, block, 0x7e00);
 }
 
 void ref_tame_block(enum clmoe_dtype dtype, unsigned char *block, float size) {
     float x[REF_BLOCK_MAX];
-    if (dtype == CLMOE_MXFP4) {
-        block[0] = (unsigned char)(127 + ilogbf(size) - 2);
-        return;
-    }
+    if (dtype == CLMOE_MXFP4) block[0] = (unsigned char)(127 + ilogbf(size) - 2);
+    if (dtype == CLMOE_F8_E4M3 && (block[0] & 127) == 127) block[0] ^= 1;
+    if (dtype == CLMOE_MXFP4 || ref_is_scaled(dtype)) return;
     set_scales(dtype, block, 0x3c00); /* 1 */
     unpack_block(dtype, block, x);
     const float top = fabsf(extreme(x, ref_block_length(dtype)));

@@ -191,13 +191,13 @@ START_TEST(dtypes) {
         const char *name;
         int64_t count, bytes;
     } rows[] = {
-        {CLMOE_F32, "f32", 3, 12},      {CLMOE_F16, "f16", 3, 6},       {CLMOE_BF16, "bf16", 3, 6},
-        {CLMOE_I32, "i32", 3, 12},      {CLMOE_U32, "u32", 3, 12},      {CLMOE_U8, "u8", 3, 3},
-        {CLMOE_Q8_0, "q8_0", 64, 68},   {CLMOE_F64, "f64", 3, 24},      {CLMOE_I8, "i8", 3, 3},
-        {CLMOE_I16, "i16", 3, 6},       {CLMOE_U16, "u16", 3, 6},       {CLMOE_I64, "i64", 3, 24},
-        {CLMOE_U64, "u64", 3, 24},      {CLMOE_Q4_0, "q4_0", 64, 36},   {CLMOE_Q5_0, "q5_0", 64, 44},
-        {CLMOE_Q4_K, "q4_k", 512, 288}, {CLMOE_Q5_K, "q5_k", 256, 176}, {CLMOE_Q6_K, "q6_k", 256, 210},
-        {CLMOE_MXFP4, "mxfp4", 64, 34},
+        {CLMOE_F32, "f32", 3, 12},      {CLMOE_F16, "f16", 3, 6},         {CLMOE_BF16, "bf16", 3, 6},
+        {CLMOE_I32, "i32", 3, 12},      {CLMOE_U32, "u32", 3, 12},        {CLMOE_U8, "u8", 3, 3},
+        {CLMOE_Q8_0, "q8_0", 64, 68},   {CLMOE_F64, "f64", 3, 24},        {CLMOE_I8, "i8", 3, 3},
+        {CLMOE_I16, "i16", 3, 6},       {CLMOE_U16, "u16", 3, 6},         {CLMOE_I64, "i64", 3, 24},
+        {CLMOE_U64, "u64", 3, 24},      {CLMOE_Q4_0, "q4_0", 64, 36},     {CLMOE_Q5_0, "q5_0", 64, 44},
+        {CLMOE_Q4_K, "q4_k", 512, 288}, {CLMOE_Q5_K, "q5_k", 256, 176},   {CLMOE_Q6_K, "q6_k", 256, 210},
+        {CLMOE_MXFP4, "mxfp4", 64, 34}, {CLMOE_F8_E4M3, "f8_e4m3", 3, 3}, {CLMOE_F4_E2M1, "f4_e2m1", 6, 3},
     };
     ck_assert_uint_eq(sizeof rows / sizeof *rows, CLMOE_DTYPE_COUNT);
     for (int i = 0; i < CLMOE_DTYPE_COUNT; i++) {

@@ -48,7 +48,7 @@ enum { OK = CLMOE_OK, INVALID = CLMOE_E_INVALID, UNSUPPORTED = CLMOE_E_UNSUPPORT
     X(p->k = ((int64_t)1 << 31) + 1, INVALID, "k = 2147483649")                                              \
     X(p->dtype = CLMOE_U8, INVALID, "slot_scale = 1, column_scale = 1 with dtype u8")                        \
     X(p->dtype = CLMOE_Q8_0, INVALID, "dtype = 6")                                                           \
-    X(p->dtype = CLMOE_DTYPE_COUNT, INVALID, "dtype = 19")                                                   \
+    X(p->dtype = CLMOE_DTYPE_COUNT, INVALID, "dtype = 21")                                                   \
     X((p->dtype = CLMOE_I32, p->mode = CLMOE_SCATTER_ADD), INVALID, "mode = 2 adds or multiplies f32")       \
     X(p->index_dtype = CLMOE_U32, INVALID, "index_dtype = 4")                                                \
     X(p->mode = (enum clmoe_scatter_mode)4, INVALID, "mode = 4")                                             \
@@ -340,7 +340,7 @@ enum { OK = CLMOE_OK, INVALID = CLMOE_E_INVALID, UNSUPPORTED = CLMOE_E_UNSUPPORT
     X((p->pad = 1, p->k = ((int64_t)1 << 31) + 1), INVALID, "k = 2147483649, n = 33, pad = 1")               \
     X(p->pad = 2, INVALID, "pad = 2")                                                                        \
     X(p->dtype = CLMOE_Q8_0, INVALID, "dtype = 6")                                                           \
-    X(p->dtype = CLMOE_DTYPE_COUNT, INVALID, "dtype = 19")                                                   \
+    X(p->dtype = CLMOE_DTYPE_COUNT, INVALID, "dtype = 21")                                                   \
     X(p->dtype = (enum clmoe_dtype) - 1, INVALID, "dtype = -1")                                              \
     X(p->smallest = -1, INVALID, "smallest = -1")                                                            \
     X(p->order = (enum clmoe_topk_order)3, INVALID, "order = 3")                                             \
