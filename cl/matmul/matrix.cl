@@ -84,12 +84,19 @@ static inline bool aligned16(const global ushort *p, long stride) {
     return ((ulong)p & 15) == 0 && (stride & 7) == 0;
 }
 
+static inline ushort8 load8(const global ushort *p, bool aligned) {
+    return aligned ? *(const global ushort8 *)p : vload8(0, p);
+}
+
 // 8 elements that are `step` apart, zeros for those from `inside` on
-static inline ushort8 load_chunk(const global ushort *p, long step, long inside, bool aligned) {
-    if (step == 1 && inside >= 8) return aligned ? *(const global ushort8 *)p : vload8(0, p);
+static inline ushort8 load_apart(const global ushort *p, long step, long inside) {
     ushort v[8];
     UNROLL for (int j = 0; j < 8; j++, p += step) v[j] = j < inside ? *p : (ushort)0;
     return vload8(0, v);
+}
+
+static inline ushort8 load_chunk(const global ushort *p, long inside, bool aligned) {
+    return inside >= 8 ? load8(p, aligned) : load_apart(p, 1, inside);
 }
 
 // What a work-item has of a tile of x on its way to local memory: chunks lid, lid + LOCAL_SIZE, ..
@@ -98,7 +105,7 @@ static inline void load_x(ushort8 held[HELD_X], const global ushort *x, const lo
     UNROLL for (uint h = 0; h < HELD_X; h++) {
         const uint at = get_local_id(0) + h * LOCAL_SIZE;
         const long d = d0 + at % CHUNKS_K * 8;
-        if (at < CHUNKS_X) held[h] = load_chunk(x + x_at[at / CHUNKS_K] + d, 1, steps - d, aligned);
+        if (at < CHUNKS_X) held[h] = load_chunk(x + x_at[at / CHUNKS_K] + d, steps - d, aligned);
     }
 }
 
@@ -110,18 +117,26 @@ static inline void store_x(local ushort8 *xs, const ushort8 held[HELD_X]) {
 }
 
 // The same of columns n0 .. of w, from[n * column + d * depth]: a chunk has 8 steps of a column where K is fastest, else 8
-// columns at one step.
-static inline void load_w(ushort8 held[HELD_W], const global ushort *from, long column, long depth, long n0, long d0,
-                          long columns, long steps, int flags) {
-    const bool aligned = aligned16(from, flags & K_FASTEST ? column : depth);
+// columns at one step. Where gate and up columns alternate, a load begins at a gate column (`second`: these are the up
+// columns), so that it is aligned and ends with the last pair.
+static inline void load_w(ushort8 held[HELD_W], const global ushort *from, long column, long depth, int second, long n0,
+                          long d0, long columns, long steps, int flags) {
+    const int odd = column == 2 ? second : 0;
+    const bool aligned = aligned16(from - odd, flags & K_FASTEST ? column : depth);
     UNROLL for (uint h = 0; h < HELD_W; h++) {
         const uint at = get_local_id(0) + h * LOCAL_SIZE;
         if (at < CHUNKS_W && flags & K_FASTEST) {
             const long n = min(n0 + at / CHUNKS_K, columns - 1), d = d0 + at % CHUNKS_K * 8;
-            held[h] = load_chunk(from + n * column + d, 1, steps - d, aligned);
+            held[h] = load_chunk(from + n * column + d, steps - d, aligned);
         } else if (at < CHUNKS_W) {
-            const long n = n0 + at % (TN / 8) * 8, d = d0 + at / (TN / 8);
-            held[h] = load_chunk(from + n * column + d * depth, column, d < steps ? columns - n : 0, aligned);
+            const long n = n0 + at % (TN / 8) * 8, d = d0 + at / (TN / 8), inside = d < steps ? columns - n : 0;
+            const global ushort *const p = from + n * column + d * depth;
+            if (GLU && column == 2 && inside >= 8) {
+                const ushort8 low = load8(p - odd, aligned), high = load8(p - odd + 8, aligned);
+                held[h] = odd ? (ushort8)(low.odd, high.odd) : (ushort8)(low.even, high.even);
+            } else {
+                held[h] = inside >= 8 ? load8(p, aligned) : load_apart(p, column, inside);
+            }
         }
     }
 }
@@ -206,8 +221,8 @@ kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) WAVE_SIZE void ma
         const int buffer = d0 & TK ? 1 : 0;
         if (d0 < steps) {
             load_x(held_x, x, x_at, x_aligned, d0, steps);
-            load_w(held_w, gates, w_column, w_depth, n0, d0, columns, steps, flags);
-            if (GLU) load_w(held_v, ups, v_column, v_depth, n0, d0, columns, steps, flags);
+            load_w(held_w, gates, w_column, w_depth, 0, n0, d0, columns, steps, flags);
+            if (GLU) load_w(held_v, ups, v_column, v_depth, 1, n0, d0, columns, steps, flags);
         }
         if (d0 > 0) multiply_step(sums, staged + (buffer ^ 1) * BUFFER, wave_m, wave_n, scratch + wave * SCRATCH, lane);
         if (d0 < steps) {
