@@ -59,7 +59,8 @@ LOG = ctypes.CFUNCTYPE(None, c_void_p, c_int, c_char_p)
 
 class ContextParams(ctypes.Structure):
     _fields_ = [("log", LOG), ("log_priv", c_void_p), ("log_level", c_int), ("cache", c_void_p), ("work_group", c_size_t),
-                ("local_mem", c_uint64), ("max_alloc", c_uint64), ("compute_units", c_uint32), ("features", c_uint32)]
+                ("local_mem", c_uint64), ("max_alloc", c_uint64), ("compute_units", c_uint32), ("features", c_uint32),
+                ("emulate", c_uint32)]
 
 
 @LOG
