@@ -334,7 +334,7 @@ TABLE = [
     ("moe --model mx-no-scales --layer 0 --input h32.npy --output out.npy", 2, "no tensor"),
     ("moe --model mx-scales --layer 0 --input h32.npy --output out.npy", 2,
      'down_proj_scales" has shape (4, 32), expected (4, 32, 1)'),
-    ("moe --model mx-dtype --layer 0 --input h32.npy --output out.npy", 2, "hold U8 and I8, expected U8"),
+    ("moe --model mx-dtype --layer 0 --input h32.npy --output out.npy", 2, 'down_proj_scales" holds I8, expected U8'),
     ("moe --model mx-bias --layer 0 --input h32.npy --output out.npy", 2, "has shape (4, 33), expected (4, 32)"),
     ("moe --model mx-bias-flat --layer 0 --input h32.npy --output out.npy", 2, "has shape (128,), expected (4, 32)"),
     ("moe --model m --options gone.json " + MOE_OUT, 2, "gone.json: cannot open"),

@@ -209,11 +209,11 @@ class Variants(Goldens):
         self.run_moe(folder, self.save("x.npy", Array("f32", (3, 1), [1, 2, 3])))
 
     def test_mixed_layouts(self):
-        """Up in MXFP4, which has one order, beside a gate and a down of the other."""
+        """Down in MXFP4, which has one order, beside a gate and an up of the other."""
         tensors = load_tensors(os.path.join(data, "gpt_oss_mxfp4"))
         prefix = "model.layers.1.mlp."
         gate = Array("bf16", (4, 32, 32), [(i * 7 % 11 - 5) / 64 for i in range(4096)])
-        down = Array("bf16", (4, 32, 32), [(i * 5 % 13 - 6) / 64 for i in range(4096)])
+        up = Array("bf16", (4, 32, 32), [(i * 5 % 13 - 6) / 64 for i in range(4096)])
         turned = lambda a: Array(a.dtype, a.shape, [a.values[e * 1024 + c * 32 + r] for e in range(4)
                                                     for r in range(32) for c in range(32)])
         blocks, scales = (tensors[prefix + "experts.down_proj" + s] for s in ("_blocks", "_scales"))
@@ -223,7 +223,7 @@ class Variants(Goldens):
         for order, change in ("ekn", lambda a: a), ("enk", turned):
             both = {prefix + "router.weight": tensors[prefix + "router.weight"], prefix + "g": change(gate),
                     prefix + "router.bias": tensors[prefix + "router.bias"],
-                    prefix + "d": change(down), prefix + "u_blocks": blocks, prefix + "u_scales": scales}
+                    prefix + "u": change(up), prefix + "d_blocks": blocks, prefix + "d_scales": scales}
             folder = self.change("gpt_oss_mxfp4", tensors=both, options=dict(options, w1_order=order, w2_order=order))
             results.append(self.run_moe(folder, folder + "/golden.safetensors:f32.x", *self.options(folder)).values)
         self.check_close(*results, 1e-5 * max(map(abs, results[0])))

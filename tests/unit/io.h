@@ -14,8 +14,8 @@
 #define COUNT_OF(array) (sizeof(array) / sizeof((array)[0]))
 
 Suite *io_array_suite(void);
-Suite *io_mxfp4_suite(void);
 Suite *io_npy_suite(void);
+Suite *io_quantised_suite(void);
 Suite *io_json_suite(void);
 Suite *io_safetensors_suite(void);
 Suite *io_gguf_suite(void);

@@ -110,8 +110,8 @@ int main(void) {
         return EXIT_FAILURE;
     }
     SRunner *runner = srunner_create(io_array_suite());
-    srunner_add_suite(runner, io_mxfp4_suite());
     srunner_add_suite(runner, io_npy_suite());
+    srunner_add_suite(runner, io_quantised_suite());
     srunner_add_suite(runner, io_json_suite());
     srunner_add_suite(runner, io_safetensors_suite());
     srunner_add_suite(runner, io_gguf_suite());

@@ -40,14 +40,15 @@ static enum clmoe_status plan_moe(struct layer *l) {
         .w_dtype = w1,
         .mixed = w1 != w2,
         .w2_dtype = w1 != w2 ? w2 : CLMOE_F32,
+        .w_scale = b->matrices[b->matrices[W1].scale_bytes ? W1 : W2].scale,
         .dense_dtype = l->weights.dense_dtype,
         .source = l->own_router ? CLMOE_MOE_IDS : CLMOE_MOE_ROUTER,
         .w_order = l->weights.order,
         .glu = l->weights.glu,
         .act = f->act,
         .shared_experts = {.inter = d->up.rows,
-                           .glu = d->gate.tensor ? CLMOE_GLU_APART : CLMOE_GLU_NONE,
-                           .gate = d->shared_gate.tensor != NULL},
+                           .glu = d->gate.n_sources ? CLMOE_GLU_APART : CLMOE_GLU_NONE,
+                           .gate = d->shared_gate.n_sources > 0},
         .gamma_on_input = f->gamma_on_input,
         .bias1 = b->bias1.data != NULL,
         .bias2 = b->bias2.data != NULL,
@@ -131,6 +132,9 @@ static enum clmoe_status enqueue_call(struct layer *l, int64_t first, int64_t n)
                                   .w1 = w->parts[W1],
                                   .w1_up = w->parts[W1_UP],
                                   .w2 = w->parts[W2],
+                                  .w1_scale = w->scales[W1],
+                                  .w1_scale_up = w->scales[W1_UP],
+                                  .w2_scale = w->scales[W2],
                                   .n_w = w->n_parts};
     enum clmoe_status status = CLMOE_OK;
     if (w->glu == CLMOE_GLU_APART && w->bias1.mem) split_bias(w, &args);
@@ -186,10 +190,6 @@ static void layer_close(struct layer *l) {
     weights_release(&l->weights);
 }
 
-static bool is_plain(const struct matrix *m) {
-    return m->dtype == CLMOE_F32 || m->dtype == CLMOE_F16 || m->dtype == CLMOE_BF16;
-}
-
 int layer_run(struct session *s, const struct family *family, const struct block *block, int64_t per_buffer,
               const struct array *x, bool routing, struct layer_results *results) {
     struct layer l = {.s = s, .family = family, .block = block, .tokens = x->shape[0]};
@@ -197,8 +197,8 @@ int layer_run(struct session *s, const struct family *family, const struct block
     l.own_router = block->router.dtype != x->dtype;
     l.routing = routing || l.own_router;
     session_dtype(x->dtype, &l.x_dtype);
-    const bool pack = clmoe_matmul_wants_packing(s->ctx) && is_plain(&block->matrices[W1]) &&
-                      is_plain(&block->matrices[W2]) &&
+    const bool pack = clmoe_matmul_wants_packing(s->ctx) && matrix_is_float(&block->matrices[W1]) &&
+                      matrix_is_float(&block->matrices[W2]) &&
                       l.tokens * family->route.topk >= (int64_t)PACK_ROWS * family->route.experts;
     *results = (struct layer_results){0};
     int code = weights_upload(s, block, per_buffer, pack, &l.weights);

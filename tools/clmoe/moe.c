@@ -100,9 +100,11 @@ int command_moe(int argc, char **argv) {
     };
     job.usage = (struct usage){
         .name = "moe",
-        .summary = "Runs the expert block of one layer: router, experts, shared experts, weighted sum; "
-                   "without norm and "
-                   "residual.\nThe input's type is that of the activations, weights stay in theirs.",
+        .summary =
+            "Runs the expert block of one layer: router, experts, shared experts, weighted sum; "
+            "without norm and residual.\n"
+            "The input's type is that of the activations. Weights stay in theirs: floats, blocks of GGUF "
+            "files,\nMXFP4 or fp8 with scales; but four bits of AWQ and GPTQ become f16.",
         .operands = "",
         .example = "clmoe moe --model Mixtral-8x7B-v0.1 --layer 0 --input x.npy --output y.npy",
         .options = options,

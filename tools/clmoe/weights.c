@@ -26,7 +26,7 @@ static int largest(struct session *s, const struct block *b, const struct weight
                    uint64_t *bytes) {
     *bytes = 0;
     for (int m = 0; m < N_MATRICES; m++) {
-        if (b->matrices[m].n_data == 0) continue;
+        if (b->matrices[m].n_sources == 0) continue;
         if (b->matrices[m].bytes > *bytes) *bytes = b->matrices[m].bytes;
         if (!pack || m == W1_UP) continue;
         int64_t shape[4];
@@ -56,9 +56,11 @@ static int split(struct session *s, const struct block *b, int64_t per_buffer, b
     *each = fit < (uint64_t)b->experts ? (int32_t)fit : b->experts;
     w->n_parts = (b->experts + *each - 1) / *each;
     for (int m = 0; m < N_MATRICES; m++) {
-        if (b->matrices[m].n_data == 0) continue;
+        if (b->matrices[m].n_sources == 0) continue;
         w->parts[m] = calloc((size_t)w->n_parts, sizeof *w->parts[m]);
-        if (!w->parts[m]) return command_fail(s->usage, EXIT_FAILED, "out of memory");
+        if (b->matrices[m].scale_bytes) w->scales[m] = calloc((size_t)w->n_parts, sizeof *w->scales[m]);
+        if (!w->parts[m] || (b->matrices[m].scale_bytes && !w->scales[m]))
+            return command_fail(s->usage, EXIT_FAILED, "out of memory");
     }
     return -1;
 }
@@ -75,6 +77,16 @@ static int upload_part(struct session *s, const struct matrix *m, int32_t first,
         code = session_write(s, matrix_expert(m, first + e, w->order, scratch), m->bytes,
                              (size_t)e * m->bytes, part);
     free(scratch);
+    return code;
+}
+
+static int upload_scales(struct session *s, const struct matrix *m, int32_t first, int32_t n,
+                         struct clmoe_tensor *part) {
+    const int64_t shape[] = {n, m->scale_shape[0], m->scale_shape[1]};
+    int code = session_buffer(s, m->scale.dtype, 3, shape, part);
+    for (int32_t e = 0; e < n && code < 0; e++)
+        code =
+            session_write(s, matrix_scales(m, first + e), m->scale_bytes, (size_t)e * m->scale_bytes, part);
     return code;
 }
 
@@ -108,12 +120,12 @@ static int pack_part(struct session *s, const struct block *b, const struct weig
 /* Stacked weights go up as they lie if all have one order. */
 static enum clmoe_w_order common_order(const struct block *b) {
     for (int m = 0; m < N_MATRICES; m++)
-        if (b->matrices[m].n_data && b->matrices[m].order != CLMOE_W_EKN) return CLMOE_W_ENK;
+        if (b->matrices[m].n_sources && b->matrices[m].order != CLMOE_W_EKN) return CLMOE_W_ENK;
     return CLMOE_W_EKN;
 }
 
 /* A matrix in blocks becomes f32 on the device. */
-static int unpack(struct session *s, const struct stored *m, const struct clmoe_tensor *blocks,
+static int unpack(struct session *s, const struct matrix *m, const struct clmoe_tensor *blocks,
                   struct clmoe_tensor *tensor) {
     const struct clmoe_quant_params p = {.mode = CLMOE_QUANT_UNPACK,
                                          .max_rows = m->rows,
@@ -129,11 +141,11 @@ static int unpack(struct session *s, const struct stored *m, const struct clmoe_
     return status == CLMOE_OK ? -1 : session_fail(s, status, "unpacking");
 }
 
-static int upload_blocks(struct session *s, const struct stored *m, struct clmoe_tensor *tensor) {
-    const int64_t shape[] = {m->rows, m->columns};
+static int upload_blocks(struct session *s, const struct matrix *m, const int64_t *shape,
+                         struct clmoe_tensor *tensor) {
     struct clmoe_tensor blocks = {0};
     int code = session_buffer(s, m->dtype, 2, shape, &blocks);
-    if (code < 0) code = session_write(s, m->tensor->data, m->tensor->bytes, 0, &blocks);
+    if (code < 0) code = session_write(s, matrix_expert(m, 0, m->order, NULL), m->bytes, 0, &blocks);
     if (code < 0) code = session_buffer(s, CLMOE_F32, 2, shape, tensor);
     if (code < 0) code = unpack(s, m, &blocks, tensor);
     session_release(&blocks);
@@ -141,26 +153,26 @@ static int upload_blocks(struct session *s, const struct stored *m, struct clmoe
 }
 
 /* A matrix that every token uses, in the dtype that all of them get. */
-static int upload_stored(struct session *s, const struct stored *m, enum clmoe_dtype dtype,
+static int upload_single(struct session *s, const struct matrix *m, enum clmoe_dtype dtype,
                          struct clmoe_tensor *tensor) {
     const int64_t shape[] = {m->rows, m->columns};
-    struct array array = {0}, f32 = {0};
+    struct array f32;
     struct io_error error;
-    if (!m->tensor->loadable) return upload_blocks(s, m, tensor);
-    int code = -1;
-    if (!array_view(m->tensor->name, m->tensor->dtype, 2, shape, m->tensor->data, &array, &error) ||
-        (m->dtype != dtype && !array_to_f32(m->tensor->name, &array, &f32, &error)))
-        code = command_fail(s->usage, EXIT_FAILED, "%s", error.text);
-    if (code < 0) code = session_upload(s, f32.data ? &f32 : &array, tensor);
-    array_free(&array);
+    if (m->dtype == dtype && !m->is_int4) {
+        const int code = session_buffer(s, dtype, 2, shape, tensor);
+        return code >= 0 ? code : session_write(s, matrix_expert(m, 0, m->order, NULL), m->bytes, 0, tensor);
+    }
+    if (matrix_is_block(m)) return upload_blocks(s, m, shape, tensor);
+    if (!matrix_to_f32(m, 0, &f32, &error)) return command_fail(s->usage, EXIT_FAILED, "%s", error.text);
+    const int code = session_upload(s, &f32, tensor);
     array_free(&f32);
     return code;
 }
 
 static int upload_dense(struct session *s, const struct dense *d, struct weights *w) {
-    const bool gated = d->gate.tensor != NULL;
+    const bool gated = d->gate.n_sources > 0;
     const struct {
-        const struct stored *matrix;
+        const struct matrix *matrix;
         struct clmoe_tensor *tensor;
     } matrices[] = {
         {&d->latent_in, &w->latent_in},     {&d->latent_out, &w->latent_out},
@@ -170,8 +182,8 @@ static int upload_dense(struct session *s, const struct dense *d, struct weights
     int code = -1;
     w->dense_dtype = d->dtype;
     for (size_t i = 0; i < sizeof matrices / sizeof *matrices && code < 0; i++)
-        if (matrices[i].matrix->tensor)
-            code = upload_stored(s, matrices[i].matrix, d->dtype, matrices[i].tensor);
+        if (matrices[i].matrix->n_sources)
+            code = upload_single(s, matrices[i].matrix, d->dtype, matrices[i].tensor);
     return code;
 }
 
@@ -190,6 +202,13 @@ static int upload_arrays(struct session *s, const struct block *b, struct weight
     return code < 0 ? upload_dense(s, &b->dense, w) : code;
 }
 
+static int upload_matrix(struct session *s, const struct matrix *m, int32_t first, int32_t n,
+                         const struct weights *w, int which, int32_t i) {
+    const int code = upload_part(s, m, first, n, w, &w->parts[which][i]);
+    if (code >= 0 || !w->scales[which]) return code;
+    return upload_scales(s, m, first, n, &w->scales[which][i]);
+}
+
 int weights_upload(struct session *s, const struct block *b, int64_t per_buffer, bool pack,
                    struct weights *w) {
     int32_t each = 0;
@@ -200,7 +219,7 @@ int weights_upload(struct session *s, const struct block *b, int64_t per_buffer,
         const int32_t first = i * each, left = b->experts - first;
         const int32_t n = left < each ? left : each;
         for (int m = 0; m < N_MATRICES && code < 0; m++)
-            if (w->parts[m]) code = upload_part(s, &b->matrices[m], first, n, w, &w->parts[m][i]);
+            if (w->parts[m]) code = upload_matrix(s, &b->matrices[m], first, n, w, m, i);
         if (code < 0 && pack) code = pack_part(s, b, w, W1, i, n);
         if (code < 0 && pack) code = pack_part(s, b, w, W2, i, n);
         progress("loading experts", first + n, b->experts);
@@ -222,7 +241,10 @@ void weights_release(struct weights *w) {
     for (int m = 0; m < N_MATRICES; m++) {
         for (int32_t i = 0; i < w->n_parts && w->parts[m]; i++)
             session_release(&w->parts[m][i]);
+        for (int32_t i = 0; i < w->n_parts && w->scales[m]; i++)
+            session_release(&w->scales[m][i]);
         free(w->parts[m]);
+        free(w->scales[m]);
     }
     *w = (struct weights){0};
 }

@@ -12,7 +12,8 @@ struct weights {
     struct clmoe_tensor latent_in, latent_out;                  /* as in struct dense              */
     struct clmoe_tensor shared_w1, shared_w1_up, shared_w2, shared_gate;
     enum clmoe_dtype dense_dtype;
-    struct clmoe_tensor *parts[N_MATRICES]; /* n_parts of [E_i, R, K] or packed; NULL where no such */
+    struct clmoe_tensor *parts[N_MATRICES];  /* n_parts of [E_i, R, K] or packed; NULL where no such */
+    struct clmoe_tensor *scales[N_MATRICES]; /* n_parts; NULL where there are none */
     int32_t n_parts;
     enum clmoe_w_order order;
     enum clmoe_glu glu;
