@@ -68,7 +68,7 @@ class Bench(command.CommandTest):
             self.assertIn("+permute_", rows[1]["kernel"])
 
     def test_matmul(self):
-        for dtype in "f32", "q8_0":
+        for dtype in "f32", "q8_0", "mxfp4":
             rows = self.rows("matmul", *SMALL, "--dtype", dtype)
             self.check_rows(rows, 4, ["experts", "topk", "hidden", "inter", "tokens"])
             self.assertEqual([row["op"] for row in rows], ["matmul1", "matmul2"] * 2)

@@ -69,14 +69,19 @@ kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) void fill_ids(glo
     for (ulong i = get_global_id(0); i < n; i += get_global_size(0)) y[i] = (int)(hash_of(i, seed) % limit);
 }
 
-// Blocks of 17 ushorts: an f16 scale, then 32 random int8.
-kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) void fill_q8_0(global ushort *y, ulong n, uint seed,
-                                                                              float scale) {
-    for (ulong i = get_global_id(0); i < n / 32 * 17; i += get_global_size(0)) {
-        if (i % 17 == 0)
-            vstore_half_rte(scale / 73.0f, i, (global half *)y);
-        else
-            y[i] = (ushort)(as_uint(about_normal(i, seed, 1.0f)) >> 3);
+// Blocks of `size` random bytes for `elements` numbers, but for their scales: f16 at byte d and, if it is not beyond the
+// block, at byte m; or, with e8m0, one byte at d.
+kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) void fill_blocks(global uchar *y, ulong n, uint seed,
+                                                                                float scale, uint elements, uint size,
+                                                                                uint d, uint m, int e8m0) {
+    ushort bits;
+    vstore_half_rte(scale, 0, (half *)&bits);
+    for (ulong i = get_global_id(0); i < n / elements * size; i += get_global_size(0)) {
+        const uint at = i % size;
+        uchar byte = (uchar)hash_of(i, seed);
+        if (at == d || at == m) byte = (uchar)(e8m0 ? as_uint(scale) >> 23 : bits);
+        if (!e8m0 && (at == d + 1 || at == m + 1)) byte = (uchar)(bits >> 8);
+        y[i] = byte;
     }
 }
 

@@ -58,7 +58,7 @@ int experts_make(struct bench *b, const struct clmoe_matmul_params *product, uin
                             (float)(1.0 / sqrt((double)product->in)), &e->w[e->parts]);
         if (code < 0) e->parts++;
     }
-    if (code < 0 && clmoe_matmul_wants_packing(b->s->ctx) && product->w_dtype != CLMOE_Q8_0)
+    if (code < 0 && clmoe_matmul_wants_packing(b->s->ctx) && clmoe_dtype_bytes(product->w_dtype, 1) > 0)
         code = pack(b, product, e);
     if (code >= 0) experts_free(e);
     return code;

@@ -145,12 +145,44 @@ static void normal_args(cl_kernel kernel, cl_uint *index, const void *priv, cl_i
     next_arg(kernel, index, sizeof f->deviation, &f->deviation, err);
 }
 
+/* Block formats: how large random codes are (the scale that makes numbers of deviation 1 of them is about
+ * 1 / deviation), and at which bytes of a block the scales are. */
+static const struct block_format {
+    enum clmoe_dtype dtype;
+    cl_uint elements, size, d, m; /* m: `size` if there is none */
+    float deviation;
+} block_formats[] = {
+    {CLMOE_Q8_0, 32, 34, 0, 34, 73.0f},        {CLMOE_Q4_0, 32, 18, 0, 18, 4.6f},
+    {CLMOE_Q5_0, 32, 22, 0, 22, 9.2f},         {CLMOE_MXFP4, 32, 17, 0, 17, 2.9f},
+    {CLMOE_Q4_K, 256, 144, 0, 2, 300.0f},      {CLMOE_Q5_K, 256, 176, 0, 2, 600.0f},
+    {CLMOE_Q6_K, 256, 210, 208, 210, 1360.0f},
+};
+
+struct block_fill {
+    struct normal_fill normal;
+    const struct block_format *format;
+};
+
+static void block_args(cl_kernel kernel, cl_uint *index, const void *priv, cl_int *err) {
+    const struct block_fill *const f = priv;
+    const cl_int e8m0 = f->format->dtype == CLMOE_MXFP4;
+    normal_args(kernel, index, &f->normal, err);
+    next_arg(kernel, index, sizeof f->format->elements, &f->format->elements, err);
+    next_arg(kernel, index, sizeof f->format->size, &f->format->size, err);
+    next_arg(kernel, index, sizeof f->format->d, &f->format->d, err);
+    next_arg(kernel, index, sizeof f->format->m, &f->format->m, err);
+    next_arg(kernel, index, sizeof e8m0, &e8m0, err);
+}
+
 int bench_fill(struct bench *b, const struct clmoe_tensor *t, uint32_t seed, float scale) {
-    static const char *const names[CLMOE_DTYPE_COUNT] = {[CLMOE_F32] = "fill_f32",
-                                                         [CLMOE_F16] = "fill_f16",
-                                                         [CLMOE_BF16] = "fill_bf16",
-                                                         [CLMOE_Q8_0] = "fill_q8_0"};
+    static const char *const names[CLMOE_DTYPE_COUNT] = {
+        [CLMOE_F32] = "fill_f32", [CLMOE_F16] = "fill_f16", [CLMOE_BF16] = "fill_bf16"};
     const struct normal_fill fill = {seed * 0x9e3779b9u, scale};
+    for (size_t i = 0; i < sizeof block_formats / sizeof *block_formats; i++) {
+        const struct block_format *const f = &block_formats[i];
+        const struct block_fill blocks = {{fill.seed, scale / f->deviation}, f};
+        if (f->dtype == t->dtype) return run_fill(b, t, "fill_blocks", block_args, &blocks);
+    }
     return run_fill(b, t, names[t->dtype], normal_args, &fill);
 }
 

@@ -32,7 +32,12 @@ const struct shape *shape_find(const char *model) {
 }
 
 double bytes_of(enum clmoe_dtype dtype, double count) {
-    return count * (double)clmoe_dtype_bytes(dtype, 32) / 32.0;
+    return count * (double)clmoe_dtype_bytes(dtype, 256) / 256.0;
+}
+
+/* What is multiplied with weights of the dtype. */
+static enum clmoe_dtype activations(enum clmoe_dtype weights) {
+    return weights == CLMOE_F16 || weights == CLMOE_BF16 ? weights : CLMOE_F32;
 }
 
 /* "op: row (refusals)": the row alone; of a layer, all of its rows */
@@ -175,9 +180,9 @@ static struct clmoe_matmul_params product_params(const struct settings *s, const
         .experts = s->shape.experts,
         .in = p->in,
         .out = p->out,
-        .x_dtype = s->dtype == CLMOE_Q8_0 ? CLMOE_F32 : s->dtype,
+        .x_dtype = activations(s->dtype),
         .w_dtype = s->dtype,
-        .y_dtype = s->dtype == CLMOE_Q8_0 ? CLMOE_F32 : s->dtype,
+        .y_dtype = activations(s->dtype),
         .x_rows = p->x_rows == CLMOE_ROWS_SORTED && !sorted ? CLMOE_ROWS_PAIR : p->x_rows,
         .y_rows = p->y_rows == CLMOE_ROWS_SORTED && !sorted ? CLMOE_ROWS_PAIR : p->y_rows,
         .routing = sorted ? CLMOE_ROUTING_SORTED : CLMOE_ROUTING_IDS,
@@ -278,9 +283,9 @@ int problem_moe(struct bench *b, const struct settings *s, result_sink sink, voi
         .topk = s->shape.topk,
         .hidden = s->shape.hidden,
         .inter = s->shape.inter,
-        .x_dtype = s->dtype == CLMOE_Q8_0 ? CLMOE_F32 : s->dtype,
+        .x_dtype = activations(s->dtype),
         .w_dtype = s->dtype,
-        .mid_dtype = s->dtype == CLMOE_Q8_0 ? CLMOE_F32 : s->dtype,
+        .mid_dtype = activations(s->dtype),
         .source = CLMOE_MOE_LOGITS,
         .route = {.renorm = CLMOE_RENORM_SUM},
         .glu = CLMOE_GLU_INTERLEAVED,

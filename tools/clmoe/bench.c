@@ -241,7 +241,8 @@ static int check_shape(const struct usage *usage, int op, const char *model, str
 
 int command_bench(int argc, char **argv) {
     static const char *const peers[] = {NULL, "clblast", "openblas"};
-    static const enum clmoe_dtype dtypes[] = {CLMOE_F32, CLMOE_F16, CLMOE_BF16, CLMOE_Q8_0};
+    static const enum clmoe_dtype dtypes[] = {CLMOE_F32,  CLMOE_F16,  CLMOE_BF16, CLMOE_Q8_0, CLMOE_Q4_0,
+                                              CLMOE_Q5_0, CLMOE_Q4_K, CLMOE_Q5_K, CLMOE_Q6_K, CLMOE_MXFP4};
     const char *device = NULL, *model = NULL, *tokens_text = "1,8,64,512", *json = NULL, *operand = NULL;
     const char *shapes_text = NULL;
     int64_t experts = 8, topk = 2, repeats = 20;
@@ -269,8 +270,8 @@ int command_bench(int argc, char **argv) {
         {"smallest", OPTION_FLAG, &s.smallest, 0, 0, NULL, "topk: the smallest, not the largest"},
         {"mode", OPTION_CHOICE, &mode, 0, 0, MODES, "scatter: set by default"},
         {"in-place", OPTION_FLAG, &s.in_place, 0, 0, NULL, "scatter: change y, not a copy of x"},
-        {"dtype", OPTION_CHOICE, &dtype, 0, 0, "f32|f16|bf16|q8_0",
-         "of weights and activations; bf16 by default"},
+        {"dtype", OPTION_CHOICE, &dtype, 0, 0, "f32|f16|bf16|q8_0|q4_0|q5_0|q4_k|q5_k|q6_k|mxfp4",
+         "of weights, and of activations, which are f32 beside blocks; bf16 by default"},
         {"vs", OPTION_CHOICE, &peer, 0, 0, "none|clblast|openblas",
          "matmul in f32: a loop of calls of a dense library"},
         {"kernel", OPTION_TEXT, &s.kernel, 0, 0, NULL,
