@@ -27,19 +27,20 @@ static const struct {
               {CLMOE_MXFP4, CLMOE_F16}, {CLMOE_Q6_K, CLMOE_BF16}};
 
 /* What blocks hold, beside the fills of the harness. */
-enum { RAW_BITS = FILL_COUNT, SPREAD, HALVES, NEAR_HALVES, QUARTERS, N_DATA };
+enum { RAW_BITS = FILL_COUNT, SPREAD, HALVES, NEAR_HALVES, QUARTERS, EDGES, N_DATA };
 enum { N_SHAPES = sizeof shapes / sizeof *shapes, N_DTYPES = 3, N_SMALL = 8 };
 enum { N_OTHERS = sizeof others / sizeof *others };
 enum { N_PACK = N_SHAPES * N_DTYPES * N_DATA, N_UNPACK = N_SHAPES * N_DTYPES };
 
 static const char *data_name(int data) {
-    static const char *const names[] = {"bits", "spread", "halves", "near halves", "quarters"};
+    static const char *const names[] = {"bits", "spread", "halves", "near halves", "quarters", "edges"};
     return data < FILL_COUNT ? fill_name((enum fill)data) : names[data - FILL_COUNT];
 }
 
 /* Blocks of all sizes of scale; HALVES: q8_0's q at k + 0.5 exactly; NEAR_HALVES: beside it by an ulp or two,
  * for scales of any mantissa, so that a scale or a reciprocal that is off by an ulp shows; QUARTERS: the
- * bounds between numbers of few bits. */
+ * bounds between numbers of few bits; EDGES: where the sum that q4_0 and q5_0 cut off rounds to a whole
+ * number. */
 static void fill_block(struct rng *rng, int data, float *x) {
     const int exponent = (int)rng_below(rng, data == SPREAD ? 250 : 30) - (data == SPREAD ? 140 : 15);
     const float mantissa =
@@ -57,6 +58,19 @@ static void fill_block(struct rng *rng, int data, float *x) {
     if (data != QUARTERS) x[rng_below(rng, 32)] = rng_below(rng, 2) ? 127.0f * scale : -127.0f * scale;
 }
 
+static void fill_edges(struct rng *rng, float *x) {
+    const float half = rng_below(rng, 2) ? 8 : 16;
+    const float scale = 1.0f + ldexpf((float)rng_below(rng, 1 << 23), -23);
+    for (int i = 0; i < 32; i++) {
+        const float code = (float)rng_below(rng, 2 * (int64_t)half);
+        x[i] = scale * (code - half - 0.5f - half * 0x1p-24f * (float)(1 << rng_below(rng, 2)));
+        for (int64_t nudge = rng_below(rng, 3); nudge > 0; nudge--)
+            x[i] = nextafterf(x[i], rng_below(rng, 2) ? INFINITY : -INFINITY);
+        if (x[i] < -half * scale) x[i] = 0;
+    }
+    x[rng_below(rng, 32)] = -half * scale;
+}
+
 /* Elements of dtype as they lie in memory. */
 static void *elements(struct rng *rng, int data, enum clmoe_dtype dtype, int64_t n) {
     const int64_t size = clmoe_dtype_bytes(dtype, 1);
@@ -64,7 +78,7 @@ static void *elements(struct rng *rng, int data, enum clmoe_dtype dtype, int64_t
     float *const v = quant_room(n, sizeof *v);
     if (data < FILL_COUNT) fill_floats(rng, (enum fill)data, v, n);
     for (int64_t b = 0; data > RAW_BITS && b < n; b += 32)
-        fill_block(rng, data, v + b);
+        data == EDGES ? fill_edges(rng, v + b) : fill_block(rng, data, v + b);
     for (int64_t i = 0; i < n; i++) {
         const uint32_t bits = rng_u32(rng);
         if (data == RAW_BITS)
