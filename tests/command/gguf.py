@@ -57,7 +57,7 @@ KEYS = {
 }
 # What an architecture's files do not have.
 WITHOUT = {"lfm2moe": {"expert_weights_norm", "expert_weights_scale"}, "qwen2moe": {"expert_weights_norm"},
-           "qwen3moe": {"expert_weights_norm"}, "qwen3next": {"expert_weights_norm"}, "olmoe": {"expert_weights_norm"},
+           "qwen3moe": {"expert_weights_norm"}, "qwen3next": {"expert_weights_norm"}, "qwen35moe": {"expert_weights_norm"}, "olmoe": {"expert_weights_norm"},
            "llama4": {"expert_feed_forward_length"}}
 
 
@@ -134,7 +134,9 @@ class Models(families.Goldens):
 
     def test_relatives(self):
         """Architectures without goldens of their own, that do what others do."""
-        for family, architecture in ("deepseek_v3", "bailingmoe2"), ("granitemoe", "granitehybrid"):
+        for family, architecture in (("deepseek_v3", "bailingmoe2"), ("granitemoe", "granitehybrid"),
+                                     ("qwen3_moe", "qwen3vlmoe"), ("qwen3_next", "qwen35moe"),
+                                     ("deepseek_v3", "deepseek32"), ("glm4_moe", "glm-dsa")):
             with self.subTest(architecture=architecture):
                 save_gguf(self.path("m.gguf"), *convert(family, architecture=architecture))
                 self.check_moe(os.path.join(data, family), load_layer(family)[2], "f32", model="m.gguf")
