@@ -133,7 +133,9 @@ class Quantised(command.CommandTest):
         return load_safetensors(self.path("y.safetensors"))["y"].values
 
     def check(self, form):
-        quantised, plain = self.make(form)
+        self.compare(form, *self.make(form))
+
+    def compare(self, form, quantised, plain):
         self.write("quantised", dict(QWEN2, quantization_config=form.config), quantised)
         self.write("plain", QWEN2, plain)
         for tokens, more in (3, ()), (40, ("--experts-per-buffer", 3)):
@@ -147,6 +149,22 @@ class Quantised(command.CommandTest):
 
     def test_fp8_scales_in_bf16(self):
         self.check(Fp8Bf16())
+
+    def test_fp8_stacked(self):
+        """All experts in one tensor, gate and up together, and their scales."""
+        r, form = random.Random(5), Fp8()
+        quantised, plain = self.make(form)
+        for name, (rows, columns) in ("gate_up_proj", (2 * I, H)), ("down_proj", (H, I)):
+            parts, values = zip(*(form.matrix(r, "x", rows, columns) for _ in range(E)))
+            for end, suffix in ("weight", ""), ("weight_scale_inv", "_scale_inv"):
+                stack = [p["x." + end] for p in parts]
+                quantised[PREFIX + "experts." + name + suffix] = Array(
+                    stack[0].dtype, (E,) + stack[0].shape, [v for t in stack for v in t.values])
+            plain[PREFIX + "experts." + name] = Array("f32", (E, rows, columns), [v for part in values for v in part])
+        for tensors in quantised, plain:
+            for name in [n for n in tensors if ".experts." in n and n.split(".")[-3].isdigit()]:
+                del tensors[name]
+        self.compare(form, quantised, plain)
 
     def test_awq(self):
         self.check(Awq())
