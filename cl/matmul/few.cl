@@ -7,7 +7,8 @@
 //
 // WAYS work-items share a column and split K; SIDE = LOCAL_SIZE / WAYS. Neighbours in w are neighbours among the
 // work-items: where K is fastest in w (K_FASTEST) many split K, else many stand side by side. The parts of a sum meet
-// in local memory, in a tree of fixed shape. Of weights with scales a work-item takes runs of 16 steps, each with one scale.
+// in local memory, in a tree of fixed shape. A work-item takes runs of 16 steps: of weights with scales, each with one
+// scale, and of others by wide loads where all rows allow that.
 #include "matmul/pair.cl"
 
 #define VALUE float
@@ -19,6 +20,17 @@
 #endif
 #if !defined(WAYS_K) || !defined(WAYS_N)
 #error "WAYS_K, WAYS_N: WAYS where K is fastest in w and elsewhere; powers of two, at most LOCAL_SIZE"
+#endif
+
+// Whether rows `strides` bytes apart begin at multiples of 16 bytes
+static inline bool wide_rows(const global void *first, ulong strides) { return (((ulong)first | strides) & 15) == 0; }
+
+#if IN_RUNS
+#define RUN_OF_X(d) LOAD16(X_T, x, row + (d))
+#define RUN_OF_W(w, at, d) LOAD16(W_T, ROW_AT(W_T, w, at), d)
+#else
+#define RUN_OF_X(d) WIDE16(X_T, x, row + (d))
+#define RUN_OF_W(w, at, d) WIDE16(W_T, w, (at) + (d))
 #endif
 
 kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) void matmul_few(MATMUL_ARGS) {
@@ -50,12 +62,16 @@ kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) void matmul_few(M
     const ulong row = x_skip + x_row(i, p, token, flags) * x_stride;
     const long steps =
         task == PAIR_COMPUTE ? steps_at(limits + limits_skip, e, start - slot, depth, flags) : 0;
-    const long whole = IN_RUNS ? steps & ~15L : 0;
+    const int w_bytes = sizeof(ELEM(W_T));
+    const bool wide_up = GLU ? wide_rows(v + v_skip, (ulong)(v_expert | v_column) * w_bytes) : true;
+    const bool wide = flags & K_FASTEST && wide_up && wide_rows(x + row, 0) &&
+                      wide_rows(w + w_skip, (ulong)(w_expert | w_column) * w_bytes);
+    const long whole = (wide | IN_RUNS) ? steps & ~15L : 0;
     for (long d = way * 16; d < whole; d += ways * 16) {
-        const float16 a = LOAD16(X_T, x, row + d);
+        const float16 a = RUN_OF_X(d);
         for (int c = 0; c < PER_ITEM; c++) {
-            gate[c] += add_lanes(a * LOAD16(W_T, ROW_AT(W_T, w + w_skip, gate_at[c]), d)) * SCALE(gate_scale[c], d);
-            if (GLU) up[c] += add_lanes(a * LOAD16(W_T, ROW_AT(W_T, v + v_skip, up_at[c]), d)) * SCALE(up_scale[c], d);
+            gate[c] += add_lanes(a * RUN_OF_W(w + w_skip, gate_at[c], d)) * SCALE(gate_scale[c], d);
+            if (GLU) up[c] += add_lanes(a * RUN_OF_W(v + v_skip, up_at[c], d)) * SCALE(up_scale[c], d);
         }
     }
     for (long d = whole + way; d < steps; d += ways) {
