@@ -135,14 +135,14 @@ class Quantised(command.CommandTest):
     def check(self, form):
         self.compare(form, *self.make(form))
 
-    def compare(self, form, quantised, plain):
+    def compare(self, form, quantised, plain, *options):
         self.write("quantised", dict(QWEN2, quantization_config=form.config), quantised)
         self.write("plain", QWEN2, plain)
         for tokens, more in (3, ()), (40, ("--experts-per-buffer", 3)):
             with self.subTest(tokens=tokens):
                 wanted = self.run_moe("plain", tokens)
                 limit = form.tolerance * max(map(abs, wanted))
-                self.check_close(self.run_moe("quantised", tokens, *more), wanted, limit)
+                self.check_close(self.run_moe("quantised", tokens, *more, *options), wanted, limit)
 
     def test_fp8(self):
         self.check(Fp8())
@@ -165,6 +165,25 @@ class Quantised(command.CommandTest):
             for name in [n for n in tensors if ".experts." in n and n.split(".")[-3].isdigit()]:
                 del tensors[name]
         self.compare(form, quantised, plain)
+
+    def test_gptq_stacked(self):
+        """All experts in one tensor, the groups of each in another order: a form that --options may name."""
+        form = GptqV2()
+        quantised, plain = self.make(form)
+        for name in "gate_proj", "up_proj", "down_proj":
+            for end in "qweight", "qzeros", "scales", "g_idx":
+                stack = [quantised.pop("%sexperts.%d.%s.%s" % (PREFIX, e, name, end)) for e in range(E)]
+                quantised["%s%s.%s" % (PREFIX, name, end)] = Array(
+                    stack[0].dtype, (E,) + stack[0].shape, [v for t in stack for v in t.values])
+        options = {"like": "qwen2_moe", **{n: n + ".weight" for n in ("gate_proj", "up_proj", "down_proj")}}
+        with open(self.path("o.json"), "w") as f:
+            json.dump(options, f)
+        self.compare(form, quantised, plain, "--options", "o.json")
+        quantised[PREFIX + "up_proj.g_idx"].values[-1] = 8
+        self.write("bad", dict(QWEN2, quantization_config=form.config), quantised)
+        _, _, err = self.run_command("moe", "--model", "bad", "--layer", 0, "--input", "x.npy", "--output", "y.npy",
+                                     "--options", "o.json")
+        self.assertIn("up_proj.g_idx\": group 8, expected 0..7", err)
 
     def test_awq(self):
         self.check(Awq())

@@ -76,9 +76,14 @@ static bool find_mxfp4(const struct finding *f) {
     return m->sources->scales != NULL;
 }
 
-/* A list for each column, of groups that there are. */
+/* How many columns a source has, those of all its experts. */
+static int64_t listed_columns(const struct matrix *m) {
+    return m->columns * (m->n_sources > 1 ? 1 : m->experts);
+}
+
+/* Of each column a group that there is. */
 static bool check_groups(const struct finding *f, const struct int4_matrix *m, int64_t groups, int32_t i) {
-    for (int64_t c = 0; c < m->columns; c++)
+    for (int64_t c = 0; c < listed_columns(f->m); c++)
         if (int4_group(m, c) < 0 || int4_group(m, c) >= groups)
             return io_fail(f->s->err, f->s->checkpoint->name, "\"%.100s\": group %lld, expected 0..%lld",
                            search_name(f->s, f->name, i, ".g_idx").text, (long long)int4_group(m, c),
