@@ -7,8 +7,8 @@
 //
 // WAYS work-items share a column and split K; SIDE = LOCAL_SIZE / WAYS. Neighbours in w are neighbours among the
 // work-items: where K is fastest in w (K_FASTEST) many split K, else many stand side by side. The parts of a sum meet
-// in local memory, in a tree of fixed shape. A work-item takes runs of 16 steps: of weights with scales, each with one
-// scale, and of others by wide loads where all rows allow that.
+// in local memory, in a tree of fixed shape. Where K is fastest a work-item takes runs of 16 steps, by wide loads where
+// all rows allow that; runs of weights with scales have one scale each.
 #include "matmul/pair.cl"
 
 #define VALUE float
@@ -25,13 +25,23 @@
 // Whether rows `strides` bytes apart begin at multiples of 16 bytes
 static inline bool wide_rows(const global void *first, ulong strides) { return (((ulong)first | strides) & 15) == 0; }
 
+// All runs of 16 steps, loaded by LOAD16 or WIDE16: the order of the sums must not hang on how rows lie. Both have a loop
+// of their own, since LLVM has made aligned loads of a choice inside of it.
 #if IN_RUNS
-#define RUN_OF_X(d) LOAD16(X_T, x, row + (d))
-#define RUN_OF_W(w, at, d) LOAD16(W_T, ROW_AT(W_T, w, at), d)
+#define RUN_OF_W(LOAD_RUN, w, at, d) LOAD16(W_T, ROW_AT(W_T, w, at), d)
 #else
-#define RUN_OF_X(d) WIDE16(X_T, x, row + (d))
-#define RUN_OF_W(w, at, d) WIDE16(W_T, w, (at) + (d))
+#define RUN_OF_W(LOAD_RUN, w, at, d) LOAD_RUN(W_T, w, (at) + (d))
 #endif
+#define ADD_RUNS(LOAD_RUN)                                                                                             \
+    for (long d = way * 16; d < whole; d += ways * 16) {                                                               \
+        const float16 a = LOAD_RUN(X_T, x, row + d);                                                                   \
+        for (int c = 0; c < PER_ITEM; c++) {                                                                           \
+            gate[c] +=                                                                                                 \
+                add_lanes(a * RUN_OF_W(LOAD_RUN, w + w_skip, gate_at[c], d)) * SCALE(gate_scale[c], d);                \
+            if (GLU)                                                                                                   \
+                up[c] += add_lanes(a * RUN_OF_W(LOAD_RUN, v + v_skip, up_at[c], d)) * SCALE(up_scale[c], d);           \
+        }                                                                                                              \
+    }
 
 kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) void matmul_few(MATMUL_ARGS) {
     local float gates[PER_ITEM * LOCAL_SIZE], ups[GLU ? PER_ITEM * LOCAL_SIZE : 1];
@@ -62,18 +72,19 @@ kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) void matmul_few(M
     const ulong row = x_skip + x_row(i, p, token, flags) * x_stride;
     const long steps =
         task == PAIR_COMPUTE ? steps_at(limits + limits_skip, e, start - slot, depth, flags) : 0;
+    const bool wide_x = wide_rows(x + row, 0);
+#if IN_RUNS
+    const bool wide = wide_x;
+#else
     const int w_bytes = sizeof(ELEM(W_T));
     const bool wide_up = GLU ? wide_rows(v + v_skip, (ulong)(v_expert | v_column) * w_bytes) : true;
-    const bool wide = flags & K_FASTEST && wide_up && wide_rows(x + row, 0) &&
-                      wide_rows(w + w_skip, (ulong)(w_expert | w_column) * w_bytes);
-    const long whole = (wide | IN_RUNS) ? steps & ~15L : 0;
-    for (long d = way * 16; d < whole; d += ways * 16) {
-        const float16 a = RUN_OF_X(d);
-        for (int c = 0; c < PER_ITEM; c++) {
-            gate[c] += add_lanes(a * RUN_OF_W(w + w_skip, gate_at[c], d)) * SCALE(gate_scale[c], d);
-            if (GLU) up[c] += add_lanes(a * RUN_OF_W(v + v_skip, up_at[c], d)) * SCALE(up_scale[c], d);
-        }
-    }
+    const bool wide = wide_x && wide_up && wide_rows(w + w_skip, (ulong)(w_expert | w_column) * w_bytes);
+#endif
+    const long whole = flags & K_FASTEST ? steps & ~15L : 0;
+    if (wide)
+        ADD_RUNS(WIDE16)
+    else
+        ADD_RUNS(LOAD16)
     for (long d = whole + way; d < steps; d += ways) {
         const float a = LOAD(X_T, x, row + d);
         for (int c = 0; c < PER_ITEM; c++) {
