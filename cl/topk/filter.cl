@@ -54,7 +54,7 @@ inline uint sample_position(uint i, uint n) {
 }
 
 // The pair of the sample that has `rank` - 1 before it in the lists of the teams.
-inline ulong sample_cut(const struct row *row, struct group g, local uint *lists, uint rank) {
+CALLABLE ulong sample_cut(const struct row *row, struct group g, local uint *lists, uint rank) {
     KEY_T best = 0;
     uint best_position = 0;
     BITS(X_T) bits[EACH];
@@ -140,7 +140,7 @@ inline void collect_batch(const global BITS(X_T) *own, long step, uint p, const 
     }
 }
 
-inline void collect(const struct row *row, ulong cut, uint begin, uint end, struct sink sink) {
+CALLABLE void collect(const struct row *row, ulong cut, uint begin, uint end, struct sink sink) {
     const uint lid = get_local_id(0), cut_position = pair_position(cut);
     const KEY_T cut_key = pair_key(cut);
     quick_bound bound = quick_bound_of(cut_key);
@@ -175,8 +175,8 @@ inline ulong cut_of(const struct row *row, struct group g, local uint *lists) {
 }
 
 // The candidates of a row with several spans are in the workspace.
-inline void finish_spans(const struct row *row, struct group g, const global ulong *far, uint found, uint room,
-                         local ulong *candidates) {
+CALLABLE void finish_spans(const struct row *row, struct group g, const global ulong *far, uint found, uint room,
+                           local ulong *candidates) {
     const bool whole = found < row->k || found > room;
     if (whole) {
         const struct source s = {FROM_ROW, 0, 0, row};

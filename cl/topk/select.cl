@@ -95,7 +95,7 @@ inline uint find_bin(struct group g, uint need, uint *before, uint *inside) {
 
 // A number such that at least k and at most max(k, most) of the m pairs are not below it. Bins of equal width over the
 // range of what is left, again and again; in the end they are one number wide, whatever the pairs are. 1 <= k <= m.
-inline ulong find_cut(struct group g, struct source s, uint m, uint k, uint most) {
+CALLABLE ulong find_cut(struct group g, struct source s, uint m, uint k, uint most) {
     const uint lid = get_local_id(0);
     ulong low = ~0ul, high = 0;
     for (uint i = lid; i < m; i += LOCAL_SIZE) {
@@ -264,7 +264,7 @@ inline void merge_runs(struct group g, local ulong *a, uint m) {
     }
 }
 
-inline void sort_pairs(struct group g, local ulong *a, uint m) {
+CALLABLE void sort_pairs(struct group g, local ulong *a, uint m) {
     if (m <= RANKED)
         rank_runs(g, a, m);
     else
@@ -273,7 +273,7 @@ inline void sort_pairs(struct group g, local ulong *a, uint m) {
 
 // ---- the end of a row: its k best are among the m <= CAP candidates, k <= m; more than `reduced` are reduced ----
 
-inline void finish_row(const struct row *row, struct group g, local ulong *candidates, uint m, uint reduced) {
+CALLABLE void finish_row(const struct row *row, struct group g, local ulong *candidates, uint m, uint reduced) {
     const uint lid = get_local_id(0), k = row->k;
     uint most = 128;
     while (most < k)
@@ -302,7 +302,7 @@ inline void finish_row(const struct row *row, struct group g, local ulong *candi
 }
 
 // From any source, however many.
-inline void finish_from(const struct row *row, struct group g, struct source s, uint m, local ulong *candidates) {
+CALLABLE void finish_from(const struct row *row, struct group g, struct source s, uint m, local ulong *candidates) {
     uint most = 128;
     while (most < row->k)
         most *= 2;
