@@ -15,7 +15,8 @@
 #define BLOCK(T) CAT(BLOCK_, T) // elements of a block
 #define UNITS(T) CAT(UNITS_, T) // elem_T of a block
 #define ROW_AT(T, p, i) ((p) + (i) / BLOCK(T) * UNITS(T))
-#define IS_BLOCK(T) (BLOCK(T) > 1)
+#define IS_NIBBLES(T) (BLOCK(T) == 8) // 8 codes of 4 bits in a word, along either dimension: no LOAD16
+#define IS_BLOCK(T) (BLOCK(T) > 1 && !IS_NIBBLES(T))
 
 #define BLOCK_f32 1
 #define BLOCK_f16 1
@@ -30,6 +31,8 @@
 #define BLOCK_i8 1
 #define BLOCK_f8_e4m3 1
 #define BLOCK_f4_e2m1 2
+#define BLOCK_awq 8
+#define BLOCK_gptq 8
 
 #define UNITS_f32 1
 #define UNITS_f16 1
@@ -56,6 +59,8 @@ typedef char elem_i8;
 typedef uchar elem_f8_e4m3;
 typedef uchar elem_f4_e2m1;
 typedef uchar elem_e8m0;
+typedef uint elem_awq;
+typedef uint elem_gptq;
 
 static inline float half_at(const global ushort *p) { return vload_half(0, (const global half *)p); }
 static inline uchar16 bytes16(const global ushort *p) { return as_uchar16(vload8(0, p)); }
@@ -232,4 +237,11 @@ static inline float16 load16_f4_e2m1(const global uchar *p, ulong i) {
 
 static inline float load_e8m0(const global uchar *p, ulong i) {
     return as_float(p[i] == 255 ? 0x7fc00000u : p[i] == 0 ? 0x400000u : (uint)p[i] << 23);
+}
+
+// ---- 8 codes of 4 bits in a word: in order (gptq), or first those with an even place, then those with an odd one ----
+
+static inline float load_gptq(const global uint *p, ulong i) { return (float)(p[i / 8] >> i % 8 * 4 & 15); }
+static inline float load_awq(const global uint *p, ulong i) {
+    return (float)(p[i / 8] >> (i % 8 / 2 + (i & 1) * 4) * 4 & 15);
 }

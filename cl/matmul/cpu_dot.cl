@@ -17,13 +17,13 @@
 #define DOT(R)                                                                                                         \
     static inline void dot_##R(float(*sums)[2 * WIDTH], const int *lane, const float(*xs)[TK],                         \
                                const global ELEM(W_T) *const *w, const global ELEM(S_T) *const *scales,                \
-                               int scale_shift, long d0, int steps) {                                                  \
+                               int scale_shift, long w_scale_group, long d0, int steps) {                              \
         const int whole = steps & ~15;                                                                                 \
         float16 sum[R][NR];                                                                                            \
         UNROLL for (int r = 0; r < R; r++) UNROLL for (int c = 0; c < NR; c++) sum[r][c] = (float16)(0.0f);            \
         for (int d = 0; d < whole; d += 16) {                                                                          \
             float16 b[NR];                                                                                             \
-            UNROLL for (int c = 0; c < NR; c++) b[c] = LOAD16(W_T, w[c], d0 + d) * SCALE(scales[c], d0 + d);           \
+            UNROLL for (int c = 0; c < NR; c++) b[c] = LOAD16(W_T, w[c], d0 + d) * SCALE(w, scales[c], d0 + d);        \
             UNROLL for (int r = 0; r < R; r++) {                                                                       \
                 const float16 a = vload16(0, xs[r] + d);                                                               \
                 UNROLL for (int c = 0; c < NR; c++) sum[r][c] = fma(a, b[c], sum[r][c]);                               \
@@ -32,7 +32,7 @@
         UNROLL for (int r = 0; r < R; r++) UNROLL for (int c = 0; c < NR; c++) {                                       \
             float total = add_lanes(sum[r][c]);                                                                        \
             for (int d = whole; d < steps; d++)                                                                        \
-                total = fma(xs[r][d], LOAD(W_T, w[c], d0 + d) * SCALE(scales[c], d0 + d), total);                      \
+                total = fma(xs[r][d], LOAD(W_T, w[c], d0 + d) * SCALE(w, scales[c], d0 + d), total);                   \
             sums[r][lane[c]] += total;                                                                                 \
         }                                                                                                              \
     }
@@ -87,10 +87,10 @@ kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) void matmul_cpu_d
                     scales[c] = up ? SCALE_ROW(v, e - first, n) : SCALE_ROW(w, e - first, n);
                 }
                 switch (some) {
-                case 1: dot_1(sums + r0, lane, xs, w_rows, scales, scale_shift, d0, steps); break;
-                case 2: dot_2(sums + r0, lane, xs, w_rows, scales, scale_shift, d0, steps); break;
-                case 3: dot_3(sums + r0, lane, xs, w_rows, scales, scale_shift, d0, steps); break;
-                default: dot_4(sums + r0, lane, xs, w_rows, scales, scale_shift, d0, steps); break;
+                case 1: dot_1(sums + r0, lane, xs, w_rows, scales, scale_shift, w_scale_group, d0, steps); break;
+                case 2: dot_2(sums + r0, lane, xs, w_rows, scales, scale_shift, w_scale_group, d0, steps); break;
+                case 3: dot_3(sums + r0, lane, xs, w_rows, scales, scale_shift, w_scale_group, d0, steps); break;
+                default: dot_4(sums + r0, lane, xs, w_rows, scales, scale_shift, w_scale_group, d0, steps); break;
                 }
             }
         }

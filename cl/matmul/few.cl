@@ -37,9 +37,9 @@ static inline bool wide_rows(const global void *first, ulong strides) { return (
         const float16 a = LOAD_RUN(X_T, x, row + d);                                                                   \
         for (int c = 0; c < PER_ITEM; c++) {                                                                           \
             gate[c] +=                                                                                                 \
-                add_lanes(a * RUN_OF_W(LOAD_RUN, w + w_skip, gate_at[c], d)) * SCALE(gate_scale[c], d);                \
+                add_lanes(a * RUN_OF_W(LOAD_RUN, w + w_skip, gate_at[c], d)) * SCALE(w, gate_scale[c], d);             \
             if (GLU)                                                                                                   \
-                up[c] += add_lanes(a * RUN_OF_W(LOAD_RUN, v + v_skip, up_at[c], d)) * SCALE(up_scale[c], d);           \
+                up[c] += add_lanes(a * RUN_OF_W(LOAD_RUN, v + v_skip, up_at[c], d)) * SCALE(v, up_scale[c], d);        \
         }                                                                                                              \
     }
 
@@ -72,6 +72,8 @@ kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) void matmul_few(M
     const ulong row = x_skip + x_row(i, p, token, flags) * x_stride;
     const long steps =
         task == PAIR_COMPUTE ? steps_at(limits + limits_skip, e, start - slot, depth, flags) : 0;
+    long whole = 0; // steps in runs
+#if !IS_NIBBLES(W_T)
     const bool wide_x = wide_rows(x + row, 0);
 #if IN_RUNS
     const bool wide = wide_x;
@@ -80,16 +82,18 @@ kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) void matmul_few(M
     const bool wide_up = GLU ? wide_rows(v + v_skip, (ulong)(v_expert | v_column) * w_bytes) : true;
     const bool wide = wide_x && wide_up && wide_rows(w + w_skip, (ulong)(w_expert | w_column) * w_bytes);
 #endif
-    const long whole = flags & K_FASTEST ? steps & ~15L : 0;
+    whole = flags & K_FASTEST ? steps & ~15L : 0;
     if (wide)
         ADD_RUNS(WIDE16)
     else
         ADD_RUNS(LOAD16)
+#endif
     for (long d = whole + way; d < steps; d += ways) {
         const float a = LOAD(X_T, x, row + d);
         for (int c = 0; c < PER_ITEM; c++) {
-            gate[c] += a * (LOAD(W_T, w + w_skip, gate_at[c] + d * w_depth) * SCALE(gate_scale[c], d));
-            if (GLU) up[c] += a * (LOAD(W_T, v + v_skip, up_at[c] + d * v_depth) * SCALE(up_scale[c], d));
+            const long n = min(start + c * side, columns - 1);
+            gate[c] += a * WEIGHT(w, e - first, n, gate_at[c], gate_scale[c], d);
+            if (GLU) up[c] += a * WEIGHT(v, e - first, n, up_at[c], up_scale[c], d);
         }
     }
 

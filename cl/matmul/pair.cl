@@ -16,7 +16,7 @@
 #error "X_T, Y_T, BIAS_T: f32, f16 or bf16"
 #endif
 #ifndef W_T
-#error "W_T: f32, f16, bf16, a block format or codes with scales"
+#error "W_T: f32, f16, bf16, a block format, codes with scales, awq or gptq"
 #endif
 #ifndef SCALED
 #error "SCALED: 1 if w has scales in a tensor of their own, else 0"
@@ -42,6 +42,9 @@
 #define HAS_ADD 1024
 #define LIMIT_IN 2048  // limits[e] steps of K
 #define LIMIT_OUT 4096 // limits[e] columns of y
+#define HAS_ZERO 8192
+#define ZERO_PLUS_ONE 16384
+#define WORDS_OF_K 32768 // 8 codes in a word are neighbours in K
 
 // What an activation takes, as struct clmoe_activation has it: parameters of a function, and arguments for them
 #define ACT_PARAMS float alpha, float gate_max, float up_max, float up_add, float act_max, float gate_tanh, float up_tanh
@@ -52,14 +55,17 @@
     const global ELEM(X_T) *x, ulong x_skip, long x_stride, const global ELEM(W_T) *w, ulong w_skip, long w_expert,    \
         long w_column, long w_depth, const global ELEM(W_T) *v, ulong v_skip, long v_expert, long v_column,            \
         long v_depth, const global ELEM(S_T) *w_scale, ulong w_scale_skip, long w_scale_expert, long w_scale_row,      \
-        long w_first, const global ELEM(S_T) *v_scale, ulong v_scale_skip, long v_scale_expert, long v_scale_row,      \
-        long v_first, long scale_rows, int scale_step, int scale_shift, const global ELEM(BIAS_T) *bias,               \
-        ulong bias_skip, long bias_expert, long bias_column, const global ELEM(BIAS_T) *bias_up, ulong bias_up_skip,   \
-        long bias_up_expert, long bias_up_column, const global float *add, ulong add_skip, long add_pair,              \
-        long add_column, const global float *add_up, ulong add_up_skip, long add_up_pair, long add_up_column,          \
-        const global float *expert_scale, ulong expert_scale_skip, const global int *limits, ulong limits_skip,        \
-        const global float *gamma, ulong gamma_skip, long gamma_stride, const global int *ids, ulong ids_skip,         \
-        long ids_stride, const global int *offsets, ulong offsets_skip, const global int *order, ulong order_skip,     \
+        long w_scale_group, long w_first, const global ELEM(S_T) *v_scale, ulong v_scale_skip, long v_scale_expert,    \
+        long v_scale_row, long v_scale_group, long v_first, long scale_rows, int scale_step, int scale_shift,          \
+        const global ELEM(W_T) *w_zero, ulong w_zero_skip, long w_zero_expert, long w_zero_group,                      \
+        const global ELEM(W_T) *v_zero, ulong v_zero_skip, long v_zero_expert, long v_zero_group,                      \
+        const global ELEM(BIAS_T) *bias, ulong bias_skip, long bias_expert, long bias_column,                          \
+        const global ELEM(BIAS_T) *bias_up, ulong bias_up_skip, long bias_up_expert, long bias_up_column,              \
+        const global float *add, ulong add_skip, long add_pair, long add_column, const global float *add_up,           \
+        ulong add_up_skip, long add_up_pair, long add_up_column, const global float *expert_scale,                     \
+        ulong expert_scale_skip, const global int *limits, ulong limits_skip, const global float *gamma,               \
+        ulong gamma_skip, long gamma_stride, const global int *ids, ulong ids_skip, long ids_stride,                   \
+        const global int *offsets, ulong offsets_skip, const global int *order, ulong order_skip,                      \
         global ELEM(Y_T) *y, ulong y_skip, long y_stride, long pairs, int k, int experts, int first, int count,        \
         long depth, long columns, int panel, ACT_PARAMS, int flags
 
@@ -67,19 +73,36 @@ static inline ulong column_at(long n, long stride, int panel) {
     return (n >> panel) * stride + (n & ((1 << panel) - 1));
 }
 
-// The weight (e, n, k) is LOAD * SCALE(row, k), where row is SCALE_ROW(w or v, e, n) and e an expert of the part. One
-// scale is that of scale_rows rows of w: row first + n * step belongs to column n. Without scales both cost nothing.
+// The weight of column n, step k and expert e of the part, from w or v: `at` is where its column begins, `scales` is
+// SCALE_ROW(w, e, n). Row first + n * step of w belongs to column n, and scale_rows of them share scales. Without scales
+// and zeros these cost nothing.
+#define WEIGHT(w, e, n, at, scales, k)                                                                                 \
+    ((LOAD(W_T, w + w##_skip, (at) + W_STEP(k, w##_depth)) - ZERO(w, e, n, k)) * SCALE(w, scales, k))
+
 #if SCALED
+#define W_ROW(w, n) (w##_first + (n) * scale_step)
 #define SCALE_ROW(w, e, n)                                                                                             \
-    (w##_scale + w##_scale_skip + (e) * w##_scale_expert + (w##_first + (n) * scale_step) / scale_rows * w##_scale_row)
-#define SCALE(row, k) LOAD(S_T, row, (k) >> scale_shift)
+    (w##_scale + w##_scale_skip + (e) * w##_scale_expert + W_ROW(w, n) / scale_rows * w##_scale_row)
+#define SCALE(w, scales, k) LOAD(S_T, scales, ((k) >> scale_shift) * w##_scale_group)
 #else
 #define SCALE_ROW(w, e, n) w##_scale
-#define SCALE(row, k) 1.0f
+#define SCALE(w, scales, k) 1.0f
+#endif
+
+#if IS_NIBBLES(W_T) // strides count codes; a word is 8 steps of K or 8 columns
+#define W_STEP(k, depth) (flags & WORDS_OF_K ? ((k) >> 3) * (depth) + ((k) & 7) : (k) * (depth))
+#define ZERO(w, e, n, k)                                                                                               \
+    (flags & HAS_ZERO ? LOAD(W_T, w##_zero + w##_zero_skip,                                                            \
+                             (e) * w##_zero_expert + ((k) >> scale_shift) * w##_zero_group + W_ROW(w, n)) +            \
+                            (flags & ZERO_PLUS_ONE ? 1.0f : 0.0f)                                                      \
+                      : 8.0f)
+#else
+#define W_STEP(k, depth) ((k) * (depth))
+#define ZERO(w, e, n, k) 0.0f
 #endif
 
 // Neighbours in k are decoded 16 at a time: what LOAD16 takes has one scale.
-#define IN_RUNS (IS_BLOCK(W_T) || SCALED)
+#define IN_RUNS (IS_BLOCK(W_T) || (SCALED && !IS_NIBBLES(W_T)))
 
 // Element of pair p in an array [T, k]
 static inline ulong pair_element(long p, long token, int k, long stride) {

@@ -29,8 +29,8 @@ kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) void matmul_ref(M
     const long steps = steps_at(limits + limits_skip, e, n, depth, flags);
     for (long d = 0; d < steps; d++) {
         const float a = LOAD(X_T, x, row + d);
-        gate += a * (LOAD(W_T, w + w_skip, gate_at + d * w_depth) * SCALE(gate_scale, d));
-        if (GLU) up += a * (LOAD(W_T, v + v_skip, up_at + d * v_depth) * SCALE(up_scale, d));
+        gate += a * WEIGHT(w, e - first, n, gate_at, gate_scale, d);
+        if (GLU) up += a * WEIGHT(v, e - first, n, up_at, up_scale, d);
     }
     const float weight = PAIR_GAMMA(p, token);
     STORE(Y_T, y, out,

@@ -26,29 +26,34 @@
 #define ITEMS_M (TM / WM)
 #define ITEMS_N (TN / WN)
 
-// TK steps from d0 on of the tile's columns of w or v, for work-item `id`: elements, or whole runs with one scale, if they
-// are not cut short by the end of the row.
+// TK steps from d0 on of the tile's columns of w or v, for work-item `id`: whole runs with one scale, if they are not cut
+// short by the end of the row, or elements.
+#if IN_RUNS
 #define LOAD_COLUMNS(tile, id, w)                                                                                      \
-    for (int n = id; IN_RUNS && n < TN; n += LOCAL_SIZE) {                                                             \
+    for (int n = id; n < TN; n += LOCAL_SIZE) {                                                                        \
         const long column = min(n0 + n, columns - 1);                                                                  \
         const global ELEM(S_T) *const scales = SCALE_ROW(w, expert, column);                                           \
         const ulong row = expert * w##_expert + column * w##_column;                                                   \
         float values[TK];                                                                                              \
         if (d0 + TK <= depth)                                                                                          \
-            vstore16(LOAD16(W_T, ROW_AT(W_T, w + w##_skip, row), d0) * SCALE(scales, d0), 0, values);                  \
+            vstore16(LOAD16(W_T, ROW_AT(W_T, w + w##_skip, row), d0) * SCALE(w, scales, d0), 0, values);               \
         else                                                                                                           \
             for (int d = 0; d < TK; d++)                                                                               \
-                values[d] = d0 + d < steps ? LOAD(W_T, w + w##_skip, row + d0 + d) * SCALE(scales, d0) : 0.0f;         \
+                values[d] = d0 + d < steps ? WEIGHT(w, expert, column, row, scales, d0 + d) : 0.0f;                    \
         for (int d = 0; d < TK; d++)                                                                                   \
             tile[d * (TN + 1) + n] = d0 + d < steps ? values[d] : 0.0f;                                                \
-    }                                                                                                                  \
-    for (int at = id; !IN_RUNS && at < TN * TK; at += LOCAL_SIZE) {                                                    \
+    }
+#else
+#define LOAD_COLUMNS(tile, id, w)                                                                                      \
+    for (int at = id; at < TN * TK; at += LOCAL_SIZE) {                                                                \
         const int n = flags & K_FASTEST ? at / TK : at & (TN - 1);                                                     \
         const int d = flags & K_FASTEST ? at & (TK - 1) : at / TN;                                                     \
-        const long column = column_at(min(n0 + n, columns - 1), w##_column, panel);                                    \
-        const ulong w_at = expert * w##_expert + column + (d0 + d) * w##_depth;                                        \
-        tile[d * (TN + 1) + n] = d0 + d < steps ? LOAD(W_T, w + w##_skip, w_at) : 0.0f;                                \
+        const long column = min(n0 + n, columns - 1);                                                                  \
+        const global ELEM(S_T) *const scales = SCALE_ROW(w, expert, column);                                           \
+        const ulong row = expert * w##_expert + column_at(column, w##_column, panel);                                  \
+        tile[d * (TN + 1) + n] = d0 + d < steps ? WEIGHT(w, expert, column, row, scales, d0 + d) : 0.0f;               \
     }
+#endif
 
 kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) void matmul_tile(MATMUL_ARGS) {
     local float xs[TK * (TM + 1)], ws[TK * (TN + 1)], vs[GLU ? TK * (TN + 1) : 1];

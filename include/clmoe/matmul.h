@@ -50,6 +50,8 @@ enum clmoe_w_order {
     CLMOE_W_ENK = 0, /* [E, R, K]: torch.nn.Linear, GGUF, most checkpoints */
     CLMOE_W_EKN,     /* [E, K, R]: gpt-oss and Llama-4 checkpoints */
     CLMOE_W_PACKED,  /* what clmoe_matmul_pack makes: the order that CPU devices want */
+    CLMOE_W_AWQ,     /* 4 bits in groups, as AWQ and GPTQ store them: see struct clmoe_w_scale */
+    CLMOE_W_GPTQ,
 };
 
 /* Where the gate rows and the up rows of a gated layer are among the R rows of w (and of bias). */
@@ -92,6 +94,12 @@ struct clmoe_activation {
     float up_tanh;   /* CLMOE_ACT_SITU: >= 0, finite, 0: off; others: 0 */
 };
 
+enum clmoe_zero {
+    CLMOE_ZERO_EIGHT = 0, /* z = 8 */
+    CLMOE_ZERO_GIVEN,     /* args.w_zero */
+    CLMOE_ZERO_PLUS_ONE,  /* args.w_zero + 1: GPTQ's files of version 1 */
+};
+
 /* Scales of weights that lie in a tensor of their own, one for each block of rows x columns of w:
  * w_scale [E, ceil(R / rows), ceil(K / columns)]. The weight (e, r, k) is, in fp32,
  *
@@ -105,11 +113,25 @@ struct clmoe_activation {
  *
  * {0} is one f32 scale for an expert, {.rows = 1} one for a row. DeepSeek's weight_scale_inv is
  * {CLMOE_F32, 128, 128}; gpt-oss's _scales are {CLMOE_U8, 1, 32}, beside _blocks [E, R, K / 32, 16], which
- * are [E, R, K] here. */
+ * are [E, R, K] here.
+ *
+ * CLMOE_W_AWQ and CLMOE_W_GPTQ have numbers q of 4 bits, 8 in an element of CLMOE_I32 (so w_dtype), and zeros
+ * z of the same kind. The weight (e, r, k) is (q - z) * w_scale[e, k / columns, r], in fp32. With G = ceil(K
+ * / columns):
+ *
+ *            w               q is bits 4p .. 4p + 3 of      w_scale      w_zero          z is bits 4p .. of
+ *   AWQ      [E, K, R / 8]   w[e, k, r / 8], p as below     [E, G, R]    [E, G, R / 8]   w_zero[e, g, r / 8],
+ * same p GPTQ     [E, K / 8, R]   w[e, k / 8, r], p = k % 8      [E, G, R]    [E, G, R / 8]   w_zero[e, g, r
+ * / 8], p = r % 8
+ *
+ * where AWQ's p is 0, 4, 1, 5, 2, 6, 3, 7 for r % 8 = 0 .. 7. N must be a multiple of 8, in GPTQ K too; rows
+ * is 1; gate and up rows cannot be interleaved. Files whose groups are not of neighbours in K (GPTQ's g_idx,
+ * "act-order") need their rows brought into order first. */
 struct clmoe_w_scale {
     enum clmoe_dtype dtype; /* CLMOE_F32, CLMOE_F16, CLMOE_BF16; CLMOE_U8: 2^(u - 127), 255 is NaN (E8M0) */
     int64_t rows;           /* of a block: 1 or more; 0: all R */
     int64_t columns;        /* of a block: a power of two, 16 or more; 0: all K */
+    enum clmoe_zero zero;   /* CLMOE_W_AWQ, CLMOE_W_GPTQ; else 0 */
 };
 
 enum clmoe_gamma {
@@ -134,8 +156,9 @@ struct clmoe_matmul_params {
     int64_t in;                        /* K: 1 <= K < 2^31; with block formats a multiple of the block */
     int64_t out;                       /* N: 1 <= N < 2^30: columns of y */
     enum clmoe_dtype x_dtype, y_dtype; /* CLMOE_F32, CLMOE_F16, CLMOE_BF16 */
-    enum clmoe_dtype w_dtype; /* the same; with CLMOE_W_ENK also a block format (quant.h) or scaled codes */
-    struct clmoe_w_scale w_scale; /* for CLMOE_F8_E4M3, CLMOE_F4_E2M1 and CLMOE_I8, else {0} */
+    enum clmoe_dtype w_dtype;     /* the same; with CLMOE_W_ENK also a block format (quant.h) or scaled codes;
+     with     CLMOE_W_AWQ and CLMOE_W_GPTQ CLMOE_I32 */
+    struct clmoe_w_scale w_scale; /* for CLMOE_F8_E4M3, CLMOE_F4_E2M1, CLMOE_I8, CLMOE_I32, else {0} */
     enum clmoe_dtype bias_dtype;  /* CLMOE_F32, CLMOE_F16, CLMOE_BF16; unused without bias */
     enum clmoe_w_order w_order;
     enum clmoe_glu glu;
@@ -159,9 +182,10 @@ struct clmoe_matmul_args {
     int32_t n_w;                     /* 1..E; 0 means 1 */
     const struct clmoe_tensor *w_scale;    /* scaled codes: n_w tensors of the shape above; last stride 1 */
     const struct clmoe_tensor *w_scale_up; /* the same for w_up: scaled codes with GLU_APART */
-    struct clmoe_tensor bias;              /* [E, R] bias_dtype; last stride 1 */
-    struct clmoe_tensor bias_up;           /* [E, N] bias_dtype with GLU_APART and bias, else absent */
-    struct clmoe_tensor add;               /* [T*k, N] CLMOE_F32, row p belongs to pair p; any strides */
+    const struct clmoe_tensor *w_zero, *w_zero_up; /* CLMOE_I32, in the same way; with zeros that are given */
+    struct clmoe_tensor bias;                      /* [E, R] bias_dtype; last stride 1 */
+    struct clmoe_tensor bias_up;        /* [E, N] bias_dtype with GLU_APART and bias, else absent */
+    struct clmoe_tensor add;            /* [T*k, N] CLMOE_F32, row p belongs to pair p; any strides */
     struct clmoe_tensor add_up;         /* the same for the up rows: with a GLU layout and add, else absent */
     struct clmoe_tensor gamma;          /* [T, k] CLMOE_F32, last stride 1; absent with GAMMA_NONE */
     struct clmoe_tensor expert_scale;   /* [E] CLMOE_F32 */

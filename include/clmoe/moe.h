@@ -131,6 +131,7 @@ struct clmoe_moe_args {
     const struct clmoe_tensor *w1, *w1_up; /* n_w of [E_i, R, Z] (or by w_order): see clmoe_matmul_args */
     const struct clmoe_tensor *w2;         /* n_w of [E_i, Z, I] */
     const struct clmoe_tensor *w1_scale, *w1_scale_up, *w2_scale; /* scales of scaled codes, as in matmul.h */
+    const struct clmoe_tensor *w1_zero, *w1_zero_up, *w2_zero;    /* and zeros */
     int32_t n_w;                                                  /* 0 means 1 */
     struct clmoe_tensor bias1, bias1_up;                          /* [E, R], or [E, I] twice; bias_dtype */
     struct clmoe_tensor bias2;                                    /* [E, Z] bias_dtype */

@@ -31,7 +31,7 @@ bool dtype_is_block(enum clmoe_dtype dtype) {
 }
 
 bool dtype_is_scaled(enum clmoe_dtype dtype) {
-    return dtype == CLMOE_I8 || dtype == CLMOE_F8_E4M3 || dtype == CLMOE_F4_E2M1;
+    return dtype == CLMOE_I8 || dtype == CLMOE_I32 || dtype == CLMOE_F8_E4M3 || dtype == CLMOE_F4_E2M1;
 }
 
 bool dtype_is_plain(enum clmoe_dtype dtype) {

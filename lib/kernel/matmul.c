@@ -20,6 +20,9 @@ enum {
     HAS_ADD = 1024,
     LIMIT_IN = 2048,
     LIMIT_OUT = 4096,
+    HAS_ZERO = 8192,
+    ZERO_PLUS_ONE = 16384,
+    WORDS_OF_K = 32768,
 };
 
 static int flags_of(const struct matmul_problem *p) {
@@ -35,14 +38,23 @@ static int flags_of(const struct matmul_problem *p) {
     if (p->add) flags |= HAS_ADD;
     if (p->limit == CLMOE_LIMIT_IN) flags |= LIMIT_IN;
     if (p->limit == CLMOE_LIMIT_OUT) flags |= LIMIT_OUT;
+    if (p->w_scale.zero != CLMOE_ZERO_EIGHT) flags |= HAS_ZERO;
+    if (p->w_scale.zero == CLMOE_ZERO_PLUS_ONE) flags |= ZERO_PLUS_ONE;
+    if (p->w_order == CLMOE_W_GPTQ) flags |= WORDS_OF_K;
     return flags;
+}
+
+static const char *w_name(const struct matmul_problem *p) {
+    return p->w_order == CLMOE_W_AWQ    ? "awq"
+           : p->w_order == CLMOE_W_GPTQ ? "gptq"
+                                        : dtype_info(p->w_dtype)->name;
 }
 
 struct kernel_spec *matmul_add_kernel(const struct matmul_problem *p, struct recipe *recipe, const char *file,
                                       const char *entry, int64_t local) {
     struct kernel_spec *const spec = recipe_add(recipe, file, entry, (size_t)local);
     spec_define(spec, "X_T", "%s", dtype_info(p->x_dtype)->name);
-    spec_define(spec, "W_T", "%s", dtype_info(p->w_dtype)->name);
+    spec_define(spec, "W_T", "%s", w_name(p));
     spec_define(spec, "SCALED", "%d", dtype_is_scaled(p->w_dtype));
     spec_define(spec, "S_T", "%s",
                 p->w_scale.dtype == CLMOE_U8 ? "e8m0" : dtype_info(p->w_scale.dtype)->name);
@@ -63,7 +75,14 @@ static void bind_scales(struct bind *b, const struct scales *s) {
     bind_view(b, s->mem, s->skip);
     bind_i64(b, s->expert);
     bind_i64(b, s->row);
+    bind_i64(b, s->group);
     bind_i64(b, s->first);
+}
+
+static void bind_zeros(struct bind *b, const struct zeros *z) {
+    bind_view(b, z->mem, z->skip);
+    bind_i64(b, z->expert);
+    bind_i64(b, z->group);
 }
 
 /* k >> shift is the index of the scale of step k. */
@@ -98,6 +117,8 @@ static enum clmoe_status bind_part(const struct run *run, const struct matmul_pa
     bind_i64(&b, p->w_scale.rows);
     bind_i32(&b, matmul_row_step(p));
     bind_i32(&b, scale_shift(p));
+    bind_zeros(&b, &part->gate_zeros);
+    bind_zeros(&b, &part->up_zeros);
     bind_columns(&b, &bias);
     bind_columns(&b, &bias_up);
     bind_rows(&b, &c->add);
@@ -138,7 +159,7 @@ enum clmoe_status matmul_run_parts(const struct run *run,
     int32_t first = 0;
     for (int32_t i = 0; i < c->n_w; i++) {
         struct matmul_part part = matmul_part_at(run->problem, c->w, c->w_up, i, first);
-        matmul_part_scales(run->problem, c->w_scale, c->w_scale_up, i, &part);
+        matmul_part_scales(run->problem, c, i, &part);
         TRY(bind_part(run, &part));
         TRY(launch_kernel(run->launch, run->kernels[0], groups_of(run, &part), run->local[0]));
         first += part.count;
@@ -170,7 +191,8 @@ static bool cpu_fits(const struct device *dev, const void *problem, struct reaso
     (void)dev;
     const struct matmul_problem *const p = problem;
     const int64_t lanes = matmul_panel_lanes(p);
-    if (p->w_order == CLMOE_W_ENK) return refuse(why, "needs packed weights or the order EKN");
+    if (p->w_order != CLMOE_W_EKN && p->w_order != CLMOE_W_PACKED)
+        return refuse(why, "needs packed weights or the order EKN");
     if (p->w_order == CLMOE_W_EKN && p->out < lanes)
         return refuse(why, "%lld columns < %lld, not packed", (long long)p->out, (long long)lanes);
     return true;

@@ -25,9 +25,14 @@ struct matmul_problem {
 struct matmul_call {
     int64_t tokens;
     struct operand x, bias, bias_up, add, add_up, limits, gamma, expert_scale, ids, offsets, order, y;
-    const struct clmoe_tensor *w, *w_up, *w_scale, *w_scale_up;
+    const struct clmoe_tensor *w, *w_up, *w_scale, *w_scale_up, *w_zero, *w_zero_up;
     int32_t n_w;
 };
+
+/* Weights of 4 bits, 8 in a word. */
+static inline bool matmul_in_words(enum clmoe_w_order order) {
+    return order == CLMOE_W_AWQ || order == CLMOE_W_GPTQ;
+}
 
 extern const struct kernel_table matmul_table;
 

@@ -46,6 +46,19 @@ static struct columns tensor_columns(const struct matmul_problem *p, const struc
     };
 }
 
+/* Strides in numbers of 4 bits; depth is that of 8 steps of K in the order GPTQ. */
+static struct columns word_columns(const struct matmul_problem *p, const struct clmoe_tensor *t) {
+    int64_t stride[CLMOE_MAX_DIMS];
+    tensor_strides(t, stride);
+    return (struct columns){
+        .mem = t->mem,
+        .skip = t->offset / (uint64_t)dtype_info(t->dtype)->unit,
+        .expert = stride[0] * MATMUL_IN_WORD,
+        .column = p->w_order == CLMOE_W_AWQ ? 1 : MATMUL_IN_WORD,
+        .depth = stride[1] * MATMUL_IN_WORD,
+    };
+}
+
 struct matmul_part matmul_part_at(const struct matmul_problem *p, const struct clmoe_tensor *w,
                                   const struct clmoe_tensor *w_up, int32_t index, int32_t first) {
     const struct dtype_info *const info = dtype_info(p->w_dtype);
@@ -64,6 +77,15 @@ struct matmul_part matmul_part_at(const struct matmul_problem *p, const struct c
         part.up.skip += MATMUL_PANEL / 2;
         return part;
     }
+    if (matmul_in_words(p->w_order)) {
+        part.gate = word_columns(p, &w[index]);
+        if (p->glu == CLMOE_GLU_APART) part.up = word_columns(p, &w_up[index]);
+        if (p->glu == CLMOE_GLU_NONE || p->glu == CLMOE_GLU_APART) return part;
+        part.up = part.gate;
+        *(p->glu == CLMOE_GLU_UP_GATE ? &part.gate.skip : &part.up.skip) +=
+            (uint64_t)(p->w_order == CLMOE_W_AWQ ? p->out / MATMUL_IN_WORD : p->out);
+        return part;
+    }
     int64_t row;
     part.gate = tensor_columns(p, &w[index], &row);
     split_rows(p, info, row, &part.gate, &part.up);
@@ -71,27 +93,39 @@ struct matmul_part matmul_part_at(const struct matmul_problem *p, const struct c
     return part;
 }
 
-static struct scales tensor_scales(const struct clmoe_tensor *t, int64_t first) {
+static struct scales tensor_scales(const struct matmul_problem *p, const struct clmoe_tensor *t,
+                                   int64_t first) {
+    const bool words = matmul_in_words(p->w_order);
     int64_t stride[CLMOE_MAX_DIMS];
     tensor_strides(t, stride);
     return (struct scales){
         .mem = t->mem,
         .skip = t->offset / (uint64_t)dtype_info(t->dtype)->unit,
         .expert = stride[0],
-        .row = stride[1],
+        .row = words ? 1 : stride[1],
+        .group = words ? stride[1] : 1,
         .first = first,
     };
 }
 
-void matmul_part_scales(const struct matmul_problem *p, const struct clmoe_tensor *w_scale,
-                        const struct clmoe_tensor *w_scale_up, int32_t index, struct matmul_part *part) {
-    if (!w_scale) return;
+static struct zeros tensor_zeros(const struct clmoe_tensor *t) {
+    int64_t stride[CLMOE_MAX_DIMS];
+    tensor_strides(t, stride);
+    return (struct zeros){t->mem, t->offset / (uint64_t)dtype_info(t->dtype)->unit,
+                          stride[0] * MATMUL_IN_WORD, stride[1] * MATMUL_IN_WORD};
+}
+
+void matmul_part_scales(const struct matmul_problem *p, const struct matmul_call *c, int32_t index,
+                        struct matmul_part *part) {
+    if (!c->w_scale) return;
     const bool apart = p->glu == CLMOE_GLU_APART, up_first = p->glu == CLMOE_GLU_UP_GATE;
     const int64_t second = p->glu == CLMOE_GLU_INTERLEAVED ? 1 : p->out;
-    part->gate_scales = tensor_scales(&w_scale[index], up_first ? second : 0);
+    part->gate_scales = tensor_scales(p, &c->w_scale[index], up_first ? second : 0);
+    if (c->w_zero) part->gate_zeros = tensor_zeros(&c->w_zero[index]);
     if (p->glu == CLMOE_GLU_NONE) return;
-    part->up_scales =
-        apart ? tensor_scales(&w_scale_up[index], 0) : tensor_scales(&w_scale[index], up_first ? 0 : second);
+    part->up_scales = apart ? tensor_scales(p, &c->w_scale_up[index], 0)
+                            : tensor_scales(p, &c->w_scale[index], up_first ? 0 : second);
+    if (c->w_zero) part->up_zeros = tensor_zeros(apart ? &c->w_zero_up[index] : &c->w_zero[index]);
 }
 
 void matmul_bias_columns(const struct matmul_problem *p, const struct matmul_call *c, struct columns *gate,

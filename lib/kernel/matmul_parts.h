@@ -14,18 +14,29 @@ struct columns {
     int64_t expert, column, depth;
 };
 
-/* The scales of a source of columns: for column n of y and expert e of the part, one for each block of K from
- * element skip + e*expert + (first + n*step) / rows * row on. */
+/* The scales of a source of columns: for column n of y, expert e of the part and block b of K,
+ * skip + e*expert + (first + n*step) / rows * row + b*group. */
 struct scales {
     cl_mem mem; /* NULL: absent */
     uint64_t skip;
-    int64_t expert, row, first;
+    int64_t expert, row, group, first;
 };
+
+/* Their zeros, counted in numbers of 4 bits, but for skip: skip + e*expert + b*group + first + n*step. */
+struct zeros {
+    cl_mem mem;
+    uint64_t skip;
+    int64_t expert, group;
+};
+
+/* Numbers of 4 bits in an i32. */
+#define MATMUL_IN_WORD 8
 
 /* One buffer of weights: experts first .. first + count - 1. */
 struct matmul_part {
     struct columns gate, up; /* up is absent without GLU */
     struct scales gate_scales, up_scales;
+    struct zeros gate_zeros, up_zeros;
     int32_t first, count;
 };
 
@@ -34,9 +45,9 @@ static inline int matmul_row_step(const struct matmul_problem *p) {
     return p->glu == CLMOE_GLU_INTERLEAVED ? 2 : 1;
 }
 
-/* Fills in the scales of the part at `index`, from arrays of tensors like w and w_up; NULL: it has none. */
-void matmul_part_scales(const struct matmul_problem *p, const struct clmoe_tensor *w_scale,
-                        const struct clmoe_tensor *w_scale_up, int32_t index, struct matmul_part *part);
+/* Fills in scales and zeros of the part at `index`, if the call has them. */
+void matmul_part_scales(const struct matmul_problem *p, const struct matmul_call *c, int32_t index,
+                        struct matmul_part *part);
 
 /* The part at `index` of an array of tensors that operands_check has seen; `first` is the sum of the counts
  * before it. */

@@ -40,6 +40,7 @@ struct layer_args {
     struct clmoe_tensor given, route_scale, expert_map, valid_tokens, token_mask, identity_gamma, identity_x;
     int32_t capacity;
     const struct clmoe_tensor *w1, *w1_up, *w2, *w1_scale, *w1_scale_up, *w2_scale;
+    const struct clmoe_tensor *w1_zero, *w1_zero_up, *w2_zero;
     int32_t n_w;
     struct clmoe_tensor bias1, bias1_up, bias2, expert_scale, limits, residual, shared, out_ids, out_gamma, y;
     struct clmoe_tensor down, up, shared_w1, shared_w1_up, shared_w2, shared_gate, base_w;

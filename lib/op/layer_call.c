@@ -114,6 +114,8 @@ static enum clmoe_status check_experts(const clmoe_plan *plan, const struct laye
     first.w_up = a->w1_up;
     first.w_scale = a->w1_scale;
     first.w_scale_up = a->w1_scale_up;
+    first.w_zero = a->w1_zero;
+    first.w_zero_up = a->w1_zero_up;
     first.bias = a->bias1;
     first.bias_up = a->bias1_up;
     first.gamma = p->gamma == CLMOE_GAMMA_INPUT ? a->gamma : none;
@@ -121,6 +123,7 @@ static enum clmoe_status check_experts(const clmoe_plan *plan, const struct laye
     second.x = first.y;
     second.w = a->w2;
     second.w_scale = a->w2_scale;
+    second.w_zero = a->w2_zero;
     second.bias = a->bias2;
     second.gamma = p->gamma == CLMOE_GAMMA_OUTPUT ? a->gamma : none;
     second.expert_scale = a->expert_scale;

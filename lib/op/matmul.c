@@ -23,12 +23,30 @@ static enum clmoe_status check_scale(const struct log *log, const struct clmoe_m
         REQUIRE(log, s->dtype == 0 && s->rows == 0 && s->columns == 0,
                 "w_scale = {%d, %lld, %lld}, w_dtype = %s has none", (int)s->dtype, (long long)s->rows,
                 (long long)s->columns, dtype_info(p->w_dtype)->name);
-        return CLMOE_OK;
+    } else {
+        REQUIRE(log, dtype_is_float(s->dtype) || s->dtype == CLMOE_U8, "w_scale.dtype = %d", (int)s->dtype);
+        REQUIRE(log, s->rows >= 0, "w_scale.rows = %lld", (long long)s->rows);
+        REQUIRE(log, s->columns == 0 || (s->columns >= 16 && (s->columns & (s->columns - 1)) == 0),
+                "w_scale.columns = %lld", (long long)s->columns);
     }
-    REQUIRE(log, dtype_is_float(s->dtype) || s->dtype == CLMOE_U8, "w_scale.dtype = %d", (int)s->dtype);
-    REQUIRE(log, s->rows >= 0, "w_scale.rows = %lld", (long long)s->rows);
-    REQUIRE(log, s->columns == 0 || (s->columns >= 16 && (s->columns & (s->columns - 1)) == 0),
-            "w_scale.columns = %lld", (long long)s->columns);
+    const bool words = matmul_in_words(p->w_order);
+    REQUIRE(log, words ? (unsigned)s->zero <= CLMOE_ZERO_PLUS_ONE : s->zero == 0,
+            "w_scale.zero = %d, w_order = %d", (int)s->zero, (int)p->w_order);
+    REQUIRE(log, !words || s->rows == 1, "w_scale.rows = %lld with w_order = %d", (long long)s->rows,
+            (int)p->w_order);
+    return CLMOE_OK;
+}
+
+static enum clmoe_status check_words(const struct log *log, const struct clmoe_matmul_params *p) {
+    const bool words = matmul_in_words(p->w_order);
+    REQUIRE(log, words == (p->w_dtype == CLMOE_I32), "w_dtype = %d with w_order = %d", (int)p->w_dtype,
+            (int)p->w_order);
+    if (!words) return CLMOE_OK;
+    REQUIRE(log, p->glu != CLMOE_GLU_INTERLEAVED, "glu = %d with w_order = %d", (int)p->glu, (int)p->w_order);
+    REQUIRE(log, p->out % MATMUL_IN_WORD == 0, "out = %lld with w_order = %d", (long long)p->out,
+            (int)p->w_order);
+    REQUIRE(log, p->w_order != CLMOE_W_GPTQ || p->in % MATMUL_IN_WORD == 0, "in = %lld with w_order = %d",
+            (long long)p->in, (int)p->w_order);
     return CLMOE_OK;
 }
 
@@ -39,8 +57,9 @@ static enum clmoe_status check_dtypes(const struct log *log, const struct clmoe_
     REQUIRE(log, dtype_is_float(p->y_dtype), "y_dtype = %d", (int)p->y_dtype);
     REQUIRE(log, dtype_is_float(p->w_dtype) || coded, "w_dtype = %d", (int)p->w_dtype);
     REQUIRE(log, dtype_is_float(p->bias_dtype) || !p->bias, "bias_dtype = %d", (int)p->bias_dtype);
-    REQUIRE(log, !coded || p->w_order == CLMOE_W_ENK, "w_dtype = %s with w_order = %d", w->name,
-            (int)p->w_order);
+    TRY(check_words(log, p));
+    REQUIRE(log, !coded || p->w_order == CLMOE_W_ENK || matmul_in_words(p->w_order),
+            "w_dtype = %s with w_order = %d", w->name, (int)p->w_order);
     REQUIRE(log, p->in % w->block == 0, "w_dtype = %s, in = %lld, blocks of %d", w->name, (long long)p->in,
             w->block);
     return check_scale(log, p);
@@ -63,7 +82,7 @@ static enum clmoe_status check_limits(const struct log *log, const struct clmoe_
 }
 
 static enum clmoe_status check_options(const struct log *log, const struct clmoe_matmul_params *p) {
-    REQUIRE(log, p->w_order >= CLMOE_W_ENK && p->w_order <= CLMOE_W_PACKED, "w_order = %d", (int)p->w_order);
+    REQUIRE(log, p->w_order >= CLMOE_W_ENK && p->w_order <= CLMOE_W_GPTQ, "w_order = %d", (int)p->w_order);
     REQUIRE(log, p->glu >= CLMOE_GLU_NONE && p->glu <= CLMOE_GLU_APART, "glu = %d", (int)p->glu);
     REQUIRE(log, p->act.kind >= CLMOE_ACT_NONE && p->act.kind <= CLMOE_ACT_SITU, "act.kind = %d",
             (int)p->act.kind);
@@ -163,6 +182,8 @@ struct operand_rule matmul_w_rule(const struct matmul_problem *p, const char *na
     const bool by_column = p->w_order == CLMOE_W_EKN;
     rule.shape[1] = by_column ? p->in : rows;
     rule.shape[2] = by_column ? rows : p->in;
+    if (p->w_order == CLMOE_W_AWQ) rule.shape[1] = p->in, rule.shape[2] = rows / MATMUL_IN_WORD;
+    if (p->w_order == CLMOE_W_GPTQ) rule.shape[1] = p->in / MATMUL_IN_WORD, rule.shape[2] = rows;
     if (p->w_order == CLMOE_W_PACKED) {
         rule.ndim = 4;
         rule.contiguous = true;
@@ -173,35 +194,48 @@ struct operand_rule matmul_w_rule(const struct matmul_problem *p, const char *na
     return rule;
 }
 
-static struct operand_rule scale_rule(const struct matmul_problem *p, const char *name,
-                                      const struct clmoe_tensor *tensor, struct operand *out) {
-    const struct clmoe_w_scale *const s = &p->w_scale;
-    const int64_t rows = ceil_div(matmul_w_rows(p), s->rows), columns = ceil_div(p->in, s->columns);
-    return (struct operand_rule){name, tensor,   out, USE_READ,
-                                 true, s->dtype, 3,   {tensor->shape[0], rows, columns}};
+/* Of an array of tensors [E_i, ., .] beside the weights. */
+static struct operand_rule part_rule(const char *name, const struct clmoe_tensor *tensor, struct operand *out,
+                                     enum clmoe_dtype dtype, int64_t rows, int64_t columns) {
+    return (struct operand_rule){name, tensor, out, USE_READ,
+                                 true, dtype,  3,   {tensor->shape[0], rows, columns}};
 }
 
 /* Part i against its rules, and against the outputs, which must not overlap it. */
 static enum clmoe_status check_part(const clmoe_plan *plan, const struct matmul_call *c, int32_t i,
                                     const struct written *written) {
     const struct matmul_problem *const p = plan->problem;
-    struct operand out[4];
-    struct operand_rule rules[4];
-    char names[4][24];
+    const struct clmoe_w_scale *const s = &p->w_scale;
+    const bool words = matmul_in_words(p->w_order);
+    const int64_t rows = ceil_div(matmul_w_rows(p), s->rows), groups = ceil_div(p->in, s->columns);
+    const struct {
+        const char *name;
+        const struct clmoe_tensor *tensors;
+    } arrays[] = {{"w", c->w},
+                  {"w_up", c->w_up},
+                  {"w_scale", c->w_scale},
+                  {"w_scale_up", c->w_scale_up},
+                  {"w_zero", c->w_zero},
+                  {"w_zero_up", c->w_zero_up}};
+    enum { N = sizeof arrays / sizeof *arrays };
+    struct operand out[N];
+    struct operand_rule rules[N];
+    char names[N][24];
     int n = 0;
-    snprintf(names[0], sizeof names[0], "w[%d]", (int)i);
-    snprintf(names[1], sizeof names[1], "w_up[%d]", (int)i);
-    snprintf(names[2], sizeof names[2], "w_scale[%d]", (int)i);
-    snprintf(names[3], sizeof names[3], "w_scale_up[%d]", (int)i);
-    rules[n++] = matmul_w_rule(p, names[0], &c->w[i], &out[0]);
-    if (c->w_up) rules[n++] = matmul_w_rule(p, names[1], &c->w_up[i], &out[1]);
-    if (c->w_scale) rules[n++] = scale_rule(p, names[2], &c->w_scale[i], &out[2]);
-    if (c->w_scale_up) rules[n++] = scale_rule(p, names[3], &c->w_scale_up[i], &out[3]);
-    for (int r = 1; r < n; r++)
-        rules[r].shape[0] = c->w[i].shape[0];
+    for (int a = 0; a < N; a++) {
+        if (!arrays[a].tensors) continue;
+        const struct clmoe_tensor *const t = &arrays[a].tensors[i];
+        snprintf(names[n], sizeof names[n], "%s[%d]", arrays[a].name, (int)i);
+        rules[n] =
+            a < 2   ? matmul_w_rule(p, names[n], t, &out[n])
+            : a < 4 ? part_rule(names[n], t, &out[n], s->dtype, words ? groups : rows, words ? rows : groups)
+                    : part_rule(names[n], t, &out[n], CLMOE_I32, groups, rows / MATMUL_IN_WORD);
+        rules[n++].shape[0] = c->w[i].shape[0];
+    }
     return operands_check_inputs(plan, rules, n, written);
 }
 
+/* Which arrays must be given, and each of their parts. */
 static enum clmoe_status check_weights(const clmoe_plan *plan, const struct clmoe_matmul_args *args,
                                        const struct written *written, struct matmul_call *call) {
     const struct log *const log = &plan->ctx->log;
@@ -210,16 +244,22 @@ static enum clmoe_status check_weights(const clmoe_plan *plan, const struct clmo
     call->w_up = args->w_up;
     call->w_scale = args->w_scale;
     call->w_scale_up = args->w_scale_up;
+    call->w_zero = args->w_zero;
+    call->w_zero_up = args->w_zero_up;
     call->n_w = args->n_w;
     TRY(matmul_check_parts(plan, args->w, &call->n_w));
     const bool apart = p->glu == CLMOE_GLU_APART && p->w_order != CLMOE_W_PACKED;
-    const bool scaled = dtype_is_scaled(p->w_dtype);
+    const bool scaled = dtype_is_scaled(p->w_dtype), zeros = p->w_scale.zero != CLMOE_ZERO_EIGHT;
     REQUIRE(log, !apart || args->w_up, "w_up is NULL with glu = APART");
     REQUIRE(log, apart || !args->w_up, "w_up is given, glu = %d, w_order = %d", (int)p->glu, (int)p->w_order);
     REQUIRE(log, scaled == (args->w_scale != NULL), "w_scale = %p, w_dtype = %s", (const void *)args->w_scale,
             dtype_info(p->w_dtype)->name);
     REQUIRE(log, (scaled && apart) == (args->w_scale_up != NULL), "w_scale_up = %p, w_dtype = %s, glu = %d",
             (const void *)args->w_scale_up, dtype_info(p->w_dtype)->name, (int)p->glu);
+    REQUIRE(log, zeros == (args->w_zero != NULL), "w_zero = %p, w_scale.zero = %d",
+            (const void *)args->w_zero, (int)p->w_scale.zero);
+    REQUIRE(log, (zeros && apart) == (args->w_zero_up != NULL), "w_zero_up = %p, w_scale.zero = %d, glu = %d",
+            (const void *)args->w_zero_up, (int)p->w_scale.zero, (int)p->glu);
     for (int32_t i = 0; i < call->n_w; i++)
         TRY(check_part(plan, call, i, written));
     return CLMOE_OK;

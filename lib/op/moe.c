@@ -23,7 +23,7 @@ static enum clmoe_status check_params(const struct log *log, const struct clmoe_
     const struct clmoe_w_scale *const s = &p->w_scale;
     REQUIRE(log,
             dtype_is_scaled(p->w_dtype) || (p->mixed && dtype_is_scaled(p->w2_dtype)) ||
-                (s->dtype == 0 && s->rows == 0 && s->columns == 0),
+                (s->dtype == 0 && s->rows == 0 && s->columns == 0 && s->zero == 0),
             "w_scale = {%d, %lld, %lld}, w_dtype = %d, w2_dtype = %d", (int)s->dtype, (long long)s->rows,
             (long long)s->columns, (int)p->w_dtype, (int)p->w2_dtype);
     REQUIRE(log, p->source == CLMOE_MOE_ROUTER || !p->router_bias, "router_bias is for CLMOE_MOE_ROUTER");
@@ -115,6 +115,9 @@ enum clmoe_status clmoe_moe_enqueue(clmoe_plan *plan, cl_command_queue queue, co
         .w1_scale = a->w1_scale,
         .w1_scale_up = a->w1_scale_up,
         .w2_scale = a->w2_scale,
+        .w1_zero = a->w1_zero,
+        .w1_zero_up = a->w1_zero_up,
+        .w2_zero = a->w2_zero,
         .n_w = a->n_w,
         .bias1 = a->bias1,
         .bias1_up = a->bias1_up,

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #include "layer_case.h"
+#include "matmul_coded.h"
 
 #include "ref/combine.h"
 #include "ref/convert.h"

@@ -13,6 +13,8 @@ static const struct {
     bool gated;
     struct clmoe_activation act;
     enum clmoe_dtype scale;
+    enum clmoe_w_order order;
+    enum clmoe_zero zero;
 } variants[] = {
     {CLMOE_F32, CLMOE_F32, CLMOE_F32, CLMOE_F32, true, {CLMOE_ACT_SILU}},
     {CLMOE_F32, CLMOE_F32, CLMOE_F32, CLMOE_F32, false, {CLMOE_ACT_NONE}},
@@ -33,8 +35,26 @@ static const struct {
     {CLMOE_F32, CLMOE_F8_E4M3, CLMOE_F32, CLMOE_F32, false, {CLMOE_ACT_NONE}, CLMOE_F32},
     {CLMOE_BF16, CLMOE_F4_E2M1, CLMOE_BF16, CLMOE_BF16, true, {CLMOE_ACT_SILU, 1.702f, 7, 7, 1}, CLMOE_U8},
     {CLMOE_F32, CLMOE_I8, CLMOE_F32, CLMOE_F32, false, {CLMOE_ACT_NONE}, CLMOE_U8},
+    {CLMOE_F32,
+     CLMOE_I32,
+     CLMOE_F32,
+     CLMOE_F32,
+     true,
+     {CLMOE_ACT_SILU},
+     CLMOE_F16,
+     CLMOE_W_AWQ,
+     CLMOE_ZERO_GIVEN},
+    {CLMOE_F16,
+     CLMOE_I32,
+     CLMOE_F16,
+     CLMOE_F32,
+     false,
+     {CLMOE_ACT_NONE},
+     CLMOE_F16,
+     CLMOE_W_GPTQ,
+     CLMOE_ZERO_PLUS_ONE},
 };
-enum { N_VARIANTS = sizeof variants / sizeof *variants, N_CASES = 308, N_SMALL = 20 };
+enum { N_VARIANTS = sizeof variants / sizeof *variants, N_CASES = 352, N_SMALL = 20 };
 
 /* Of the variants with blocks: taken in turns, so that each format runs on every row, in one of them. */
 static const enum clmoe_dtype formats[2][4] = {{CLMOE_Q8_0, CLMOE_Q4_K, CLMOE_MXFP4, CLMOE_Q5_0},
@@ -51,6 +71,21 @@ static const int topks[] = {1, 2, 8};
 static const int64_t widths[] = {1, 3, 31, 32, 64, 65, 127, 160};
 
 #define PICK(rng, array) (array)[rng_below(rng, sizeof(array) / sizeof *(array))]
+
+/* Weights of 4 bits are symmetric every third time. */
+static void pick_scales(int i, struct clmoe_matmul_params *p) {
+    const int v = i % N_VARIANTS, turn = i / N_VARIANTS;
+    const int which = turn % (int)(sizeof scale_blocks / sizeof *scale_blocks);
+    p->w_scale =
+        (struct clmoe_w_scale){variants[v].scale, scale_blocks[which].rows, scale_blocks[which].columns,
+                               turn % 3 ? variants[v].zero : CLMOE_ZERO_EIGHT};
+    if (!variants[v].order) return;
+    p->w_order = variants[v].order;
+    p->w_scale.rows = 1;
+    if (p->glu == CLMOE_GLU_INTERLEAVED) p->glu = CLMOE_GLU_APART;
+    p->out = (p->out + 7) / 8 * 8;
+    if (p->w_order == CLMOE_W_GPTQ) p->in = (p->in + 7) / 8 * 8;
+}
 
 /* The structure of case `i`: the same for every seed of the data. */
 static struct clmoe_matmul_params pick_params(struct rng *rng, int i, int64_t *tokens) {
@@ -80,11 +115,6 @@ static struct clmoe_matmul_params pick_params(struct rng *rng, int i, int64_t *t
     if (blocks) p.in = length * (1 + rng_below(rng, length > 32 ? 2 : 5));
     if (i % 12 == 5)
         p.in = blocks ? (1024 / length + 1) * length : 1061; /* more than a piece of any kernel */
-    if (scaled) {
-        const int which = i / N_VARIANTS % (int)(sizeof scale_blocks / sizeof *scale_blocks);
-        p.w_scale =
-            (struct clmoe_w_scale){variants[v].scale, scale_blocks[which].rows, scale_blocks[which].columns};
-    }
     p.x_rows = (enum clmoe_rows)rng_below(rng, p.routing == CLMOE_ROUTING_SORTED ? 3 : 2);
     if (p.routing == CLMOE_ROUTING_SORTED && rng_below(rng, 2)) p.y_rows = CLMOE_ROWS_SORTED;
     if (tester()->small) {
@@ -93,6 +123,7 @@ static struct clmoe_matmul_params pick_params(struct rng *rng, int i, int64_t *t
         p.in = blocks ? length : 1 + p.in % 37, p.out = 1 + p.out % (length > 32 ? 9 : 41);
     }
     if (!blocks) p.in = (p.in + length - 1) / length * length;
+    if (scaled) pick_scales(i, &p);
     while (*tokens * p.topk * p.in * p.out > 6000000)
         *tokens /= 2;
     p.max_tokens = *tokens + rng_below(rng, 2);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #include "matmul_case.h"
+#include "matmul_coded.h"
 
 #include "ref/convert.h"
 #include "ref/quant.h"
@@ -22,107 +23,6 @@ static float *random_floats(struct rng *rng, enum clmoe_dtype dtype, int64_t n, 
     return v;
 }
 
-/* Row of [R] that holds gate or up row n, and R. */
-static int64_t glu_row(const struct clmoe_matmul_params *p, bool up, int64_t n, int64_t *rows) {
-    *rows = p->glu == CLMOE_GLU_NONE || p->glu == CLMOE_GLU_APART ? p->out : 2 * p->out;
-    switch (p->glu) {
-    case CLMOE_GLU_GATE_UP: return up ? p->out + n : n;
-    case CLMOE_GLU_UP_GATE: return up ? n : p->out + n;
-    case CLMOE_GLU_INTERLEAVED: return 2 * n + up;
-    default: return n;
-    }
-}
-
-/* ---- weights in blocks or codes ---- */
-
-/* How w_scale is shaped behind the experts, and elements of a block. */
-static void scale_shape(const struct clmoe_matmul_params *p, int64_t shape[2], int64_t block[2]) {
-    int64_t rows;
-    glu_row(p, false, 0, &rows);
-    block[0] = p->w_scale.rows ? p->w_scale.rows : rows;
-    block[1] = p->w_scale.columns ? p->w_scale.columns : p->in;
-    shape[0] = (rows + block[0] - 1) / block[0];
-    shape[1] = (p->in + block[1] - 1) / block[1];
-}
-
-static float scale_dtype_round(enum clmoe_dtype dtype, float v) {
-    return dtype == CLMOE_U8 ? ldexpf(1, ilogbf(v)) : ref_round(dtype, v);
-}
-
-static void tame_blocks(struct rng *rng, enum clmoe_dtype dtype, unsigned char *raw, int64_t n,
-                        float *values) {
-    const int bytes = ref_block_bytes(dtype);
-    for (int64_t b = 0; b < n / ref_block_length(dtype); b++)
-        ref_tame_block(dtype, raw + b * bytes, 0.1f + 2 * fabsf(rng_float(rng)));
-    ref_unpack(dtype, raw, n, values);
-}
-
-/* New scales, and the weights times them. */
-static void scale_weights(struct rng *rng, struct matmul_sample *s, bool up) {
-    const struct clmoe_matmul_params *const p = &s->params;
-    const float largest = p->w_dtype == CLMOE_I8 ? 128 : p->w_dtype == CLMOE_F8_E4M3 ? 448 : 6;
-    float *const scales = up && p->glu == CLMOE_GLU_APART ? s->scales_up : s->scales;
-    float *const w = up ? s->up : s->gate;
-    int64_t shape[2], block[2], rows;
-    scale_shape(p, shape, block);
-    for (int64_t i = 0; (!up || scales == s->scales_up) && i < p->experts * shape[0] * shape[1]; i++)
-        scales[i] = scale_dtype_round(p->w_scale.dtype, (0.1f + 2 * fabsf(rng_float(rng))) / largest);
-    for (int64_t i = 0; i < p->experts * p->out * p->in; i++) {
-        const int64_t k = i % p->in, n = i / p->in % p->out, e = i / p->in / p->out;
-        const int64_t row = glu_row(p, up, n, &rows) / block[0];
-        w[i] *= scales[(e * shape[0] + row) * shape[1] + k / block[1]];
-    }
-}
-
-void matmul_tame_weights(struct rng *rng, struct matmul_sample *s) {
-    const struct clmoe_matmul_params *const p = &s->params;
-    for (int up = 0; up <= (s->up != NULL); up++) {
-        tame_blocks(rng, p->w_dtype, up ? s->raw_up : s->raw_gate, p->experts * p->out * p->in,
-                    up ? s->up : s->gate);
-        if (s->scales) scale_weights(rng, s, up);
-    }
-}
-
-static unsigned char *random_bytes(struct rng *rng, int64_t n) {
-    unsigned char *const raw = matmul_room(n, 1);
-    for (int64_t i = 0; i < n; i++)
-        raw[i] = (unsigned char)rng_u32(rng);
-    return raw;
-}
-
-static void make_coded(struct rng *rng, struct matmul_sample *s) {
-    const struct clmoe_matmul_params *const p = &s->params;
-    const int64_t bytes = clmoe_dtype_bytes(p->w_dtype, p->experts * p->out * p->in);
-    int64_t shape[2], block[2];
-    s->raw_gate = random_bytes(rng, bytes);
-    if (s->up) s->raw_up = random_bytes(rng, bytes);
-    if (ref_is_scaled(p->w_dtype)) {
-        scale_shape(p, shape, block);
-        s->scales = matmul_room(p->experts * shape[0] * shape[1], sizeof *s->scales);
-        if (p->glu == CLMOE_GLU_APART)
-            s->scales_up = matmul_room(p->experts * shape[0] * shape[1], sizeof *s->scales_up);
-    }
-    matmul_tame_weights(rng, s);
-}
-
-/* The scales of an expert that nobody uses. */
-static void spoil_scales(struct matmul_sample *s, int e) {
-    int64_t shape[2], block[2];
-    scale_shape(&s->params, shape, block);
-    for (int64_t i = e * shape[0] * shape[1]; i < (e + 1) * shape[0] * shape[1]; i++) {
-        s->scales[i] = NAN;
-        if (s->scales_up) s->scales_up[i] = NAN;
-    }
-}
-
-/* The block that begins with weight i becomes NaN. */
-static void spoil_block(struct matmul_sample *s, int64_t i) {
-    const enum clmoe_dtype dtype = s->params.w_dtype;
-    const int64_t at = clmoe_dtype_bytes(dtype, i);
-    ref_spoil_block(dtype, s->raw_gate + at);
-    if (s->raw_up) ref_spoil_block(dtype, s->raw_up + at);
-}
-
 /* What must not be read is NaN. */
 static void poison_unused(struct matmul_sample *s) {
     const struct clmoe_matmul_params *const p = &s->params;
@@ -135,9 +35,9 @@ static void poison_unused(struct matmul_sample *s) {
             s->gate[e * per_expert + i] = NAN;
             if (s->up) s->up[e * per_expert + i] = NAN;
         }
-        if (!used && s->scales) spoil_scales(s, e);
+        if (!used && s->scales) matmul_spoil_scales(s, e);
         for (int64_t b = e * blocks; !used && s->raw_gate && b < (e + 1) * blocks; b++) {
-            spoil_block(s, b * ref_block_length(p->w_dtype));
+            matmul_spoil_block(s, b * ref_block_length(p->w_dtype));
         }
     }
     for (int64_t i = 0; p->x_rows != CLMOE_ROWS_TOKEN && i < s->pairs; i++)
@@ -160,7 +60,7 @@ static void limit_experts(struct rng *rng, struct matmul_sample *s) {
         if (at < s->limits[i / per_expert]) continue;
         s->gate[i] = NAN;
         if (s->up) s->up[i] = NAN;
-        if (s->raw_gate && i % ref_block_length(p->w_dtype) == 0) spoil_block(s, i);
+        if (s->raw_gate && i % ref_block_length(p->w_dtype) == 0) matmul_spoil_block(s, i);
     }
 }
 
@@ -174,7 +74,7 @@ struct matmul_sample matmul_sample_make(struct rng *rng, const struct clmoe_matm
     s.x = random_floats(rng, params->x_dtype, x_rows * params->in, 1.0f);
     s.gate = random_floats(rng, coded ? CLMOE_F32 : params->w_dtype, weights, 2 * size);
     if (gated) s.up = random_floats(rng, coded ? CLMOE_F32 : params->w_dtype, weights, 2 * size);
-    if (coded) make_coded(rng, &s);
+    if (coded) matmul_make_coded(rng, &s);
     if (params->bias) s.bias_gate = random_floats(rng, params->bias_dtype, cells, 1.0f);
     if (params->bias && gated) s.bias_up = random_floats(rng, params->bias_dtype, cells, 1.0f);
     if (params->add) s.add_gate = random_floats(rng, CLMOE_F32, s.pairs * params->out, 1.0f);
@@ -248,13 +148,13 @@ void matmul_sample_free(struct matmul_sample *s) {
     free(s->x), free(s->gate), free(s->up), free(s->bias_gate), free(s->bias_up);
     free(s->add_gate), free(s->add_up), free(s->limits);
     free(s->expert_scale), free(s->gamma), free(s->got), free(s->raw_gate), free(s->raw_up);
-    free(s->scales), free(s->scales_up);
+    free(s->scales), free(s->scales_up), free(s->zeros), free(s->zeros_up);
     free(s->ids), free(s->offsets), free(s->order), free(s->want), free(s->magnitude);
 }
 
 int64_t matmul_w_index(const struct clmoe_matmul_params *p, bool up, int64_t e, int64_t n, int64_t k) {
     int64_t rows;
-    const int64_t r = glu_row(p, up, n, &rows);
+    const int64_t r = matmul_glu_row(p, up, n, &rows);
     if (p->w_order == CLMOE_W_EKN) return (e * p->in + k) * rows + r;
     if (p->w_order == CLMOE_W_ENK) return (e * rows + r) * p->in + k;
     const int64_t lanes = p->glu == CLMOE_GLU_NONE ? 32 : 16, panels = (p->out + lanes - 1) / lanes;
@@ -273,32 +173,11 @@ static float *dense_weights(const struct matmul_sample *s, int first, int count,
     return dense;
 }
 
-/* Block formats: whole rows, each row followed by a block that belongs to nobody. */
-static struct guarded upload_blocks(struct rng *rng, const struct matmul_sample *s, int first, int count,
-                                    int only, int64_t rows) {
-    const enum clmoe_dtype dtype = s->params.w_dtype;
-    const int64_t width = clmoe_dtype_bytes(dtype, s->params.in), pitch = width + ref_block_bytes(dtype);
-    unsigned char *const raw = matmul_room(count * rows * pitch, 1);
-    memset(raw, 0xff, (size_t)(count * rows * pitch));
-    for (int up = 0; up <= (s->up != NULL); up++)
-        for (int64_t e = 0; (only < 0 || only == up) && e < count; e++)
-            for (int64_t n = 0; n < s->params.out; n++) {
-                const int64_t row = matmul_w_index(&s->params, up, e, n, 0) / s->params.in;
-                memcpy(raw + row * pitch,
-                       (up ? s->raw_up : s->raw_gate) + ((e + first) * s->params.out + n) * width,
-                       (size_t)width);
-            }
-    const int64_t shape[] = {count * rows * (s->params.in + ref_block_length(dtype))};
-    struct guarded g = guarded_bytes(rng, dtype, 1, shape, raw);
-    free(raw);
-    return g;
-}
-
 static struct guarded upload_part(struct rng *rng, const struct matmul_sample *s, int first, int count,
                                   int only, struct clmoe_tensor *view) {
     const struct clmoe_matmul_params *const p = &s->params;
     int64_t rows;
-    glu_row(p, false, 0, &rows);
+    matmul_glu_row(p, false, 0, &rows);
     struct guarded g;
     if (p->w_order == CLMOE_W_PACKED) {
         const int64_t lanes = p->glu == CLMOE_GLU_NONE ? 32 : 16, panels = (p->out + lanes - 1) / lanes;
@@ -314,8 +193,9 @@ static struct guarded upload_part(struct rng *rng, const struct matmul_sample *s
     }
     const bool by_column = p->w_order == CLMOE_W_EKN;
     const int64_t shape[3] = {count, by_column ? p->in : rows, by_column ? rows : p->in};
+    if (matmul_in_words(p)) return matmul_upload_words(rng, s, first, count, only, view);
     if (s->raw_gate) {
-        g = upload_blocks(rng, s, first, count, only, rows);
+        g = matmul_upload_blocks(rng, s, first, count, only, rows);
         g.tensor.stride[0] = 0;
         *view = g.tensor;
         view->stride[1] = p->in + ref_block_length(p->w_dtype);
@@ -333,29 +213,6 @@ static struct guarded upload_part(struct rng *rng, const struct matmul_sample *s
     return g;
 }
 
-/* Experts first .. first + count - 1 of `scales`, with padded rows. */
-static struct guarded upload_scales(struct rng *rng, const struct matmul_sample *s, const float *scales,
-                                    int first, int count, struct clmoe_tensor *view) {
-    const enum clmoe_dtype dtype = s->params.w_scale.dtype;
-    int64_t shape[2], block[2];
-    scale_shape(&s->params, shape, block);
-    const int64_t n = count * shape[0] * shape[1];
-    const float *const from = scales + first * shape[0] * shape[1];
-    unsigned char *const exponents = matmul_room(n, 1);
-    for (int64_t i = 0; i < n; i++)
-        exponents[i] = isnan(from[i]) ? 255 : (unsigned char)(127 + ilogbf(from[i]));
-    struct guarded g = dtype == CLMOE_U8 ? guarded_ints(rng, dtype, count * shape[0], shape[1], exponents)
-                                         : guarded_floats(rng, dtype, count * shape[0], shape[1], from);
-    free(exponents);
-    *view = g.tensor;
-    view->ndim = 3;
-    view->shape[0] = count, view->shape[1] = shape[0], view->shape[2] = shape[1];
-    view->stride[2] = 1;
-    view->stride[1] = g.tensor.stride[0];
-    view->stride[0] = shape[0] * g.tensor.stride[0];
-    return g;
-}
-
 void matmul_upload_weights(struct rng *rng, const struct matmul_sample *s, struct matmul_operands *d) {
     const bool apart = s->params.glu == CLMOE_GLU_APART && s->params.w_order != CLMOE_W_PACKED;
     d->parts = s->parts;
@@ -364,15 +221,15 @@ void matmul_upload_weights(struct rng *rng, const struct matmul_sample *s, struc
         const int count = i == s->parts - 1 ? s->params.experts - first : 1;
         d->w[i] = upload_part(rng, s, first, count, apart ? 0 : -1, &d->w_views[i]);
         if (apart) d->w_up[i] = upload_part(rng, s, first, count, 1, &d->w_up_views[i]);
-        if (s->scales) d->w_scale[i] = upload_scales(rng, s, s->scales, first, count, &d->w_scale_views[i]);
-        if (s->scales_up)
-            d->w_scale_up[i] = upload_scales(rng, s, s->scales_up, first, count, &d->w_scale_up_views[i]);
+        matmul_upload_scales(rng, s, first, count, i, d);
         first += count;
     }
     d->args.w = d->w_views;
     d->args.w_up = apart ? d->w_up_views : NULL;
     d->args.w_scale = s->scales ? d->w_scale_views : NULL;
     d->args.w_scale_up = s->scales_up ? d->w_scale_up_views : NULL;
+    d->args.w_zero = s->zeros ? d->w_zero_views : NULL;
+    d->args.w_zero_up = s->zeros_up ? d->w_zero_up_views : NULL;
     d->args.n_w = s->parts == 1 ? 0 : s->parts;
 }
 
@@ -380,11 +237,11 @@ void matmul_upload_weights(struct rng *rng, const struct matmul_sample *s, struc
 static struct guarded upload_bias(struct rng *rng, const struct matmul_sample *s, int only) {
     const struct clmoe_matmul_params *const p = &s->params;
     int64_t rows;
-    glu_row(p, false, 0, &rows);
+    matmul_glu_row(p, false, 0, &rows);
     float *const dense = matmul_room(p->experts * rows, sizeof *dense);
     for (int up = 0; s->bias_gate && up <= (s->up != NULL); up++)
         for (int64_t i = 0; (only < 0 || only == up) && i < p->experts * p->out; i++)
-            dense[i / p->out * rows + glu_row(p, up, i % p->out, &rows)] =
+            dense[i / p->out * rows + matmul_glu_row(p, up, i % p->out, &rows)] =
                 (up ? s->bias_up : s->bias_gate)[i];
     struct guarded g = guarded_floats(rng, p->bias_dtype, p->experts, rows, dense);
     free(dense);
@@ -460,7 +317,7 @@ void matmul_operands_free(struct matmul_operands *d) {
     guarded_free(&d->order), guarded_free(&d->y);
     for (int i = 0; i < d->parts; i++)
         guarded_free(&d->w[i]), guarded_free(&d->w_up[i]), guarded_free(&d->w_scale[i]),
-            guarded_free(&d->w_scale_up[i]);
+            guarded_free(&d->w_scale_up[i]), guarded_free(&d->w_zero[i]), guarded_free(&d->w_zero_up[i]);
 }
 
 void matmul_compare(struct matmul_sample *s, const struct matmul_operands *d) {
@@ -539,7 +396,7 @@ void matmul_run_out_of_order(struct rng *rng, struct matmul_sample *s, clmoe_pla
 }
 
 const char *matmul_case_name(const struct matmul_sample *s) {
-    static const char *const orders[] = {"ENK", "EKN", "PACKED"};
+    static const char *const orders[] = {"ENK", "EKN", "PACKED", "AWQ", "GPTQ"};
     static const char *const glus[] = {"none", "gate_up", "up_gate", "interleaved", "apart"};
     static char text[400];
     const struct clmoe_matmul_params *const p = &s->params;

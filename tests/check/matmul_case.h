@@ -13,8 +13,10 @@ struct matmul_sample {
     struct ref_matmul ref; /* with the arrays below */
     int64_t pairs;
     float *x, *gate, *up, *bias_gate, *bias_up, *add_gate, *add_up, *expert_scale, *gamma, *got;
-    unsigned char *raw_gate, *raw_up; /* block formats and codes: the same weights, [E, N, K] */
-    float *scales, *scales_up;        /* codes: as w_scale and w_scale_up have them */
+    unsigned char *raw_gate,
+        *raw_up;               /* block formats and codes: the same weights, [E, N, K]; 4 bits: a byte each */
+    float *scales, *scales_up; /* codes: as w_scale and w_scale_up have them */
+    unsigned char *zeros, *zeros_up; /* in the order of scales, a byte each */
     int32_t *ids, *offsets, *order, *limits;
     double *want, *magnitude; /* in the order of the rows of y */
     int parts;                /* buffers of weights */
@@ -24,18 +26,16 @@ struct matmul_sample {
 struct matmul_operands {
     struct guarded x, bias, bias_up, add, limits, gamma, expert_scale, ids, offsets, order, y;
     struct guarded w[MATMUL_PARTS], w_up[MATMUL_PARTS], w_scale[MATMUL_PARTS], w_scale_up[MATMUL_PARTS];
+    struct guarded w_zero[MATMUL_PARTS], w_zero_up[MATMUL_PARTS];
     struct clmoe_tensor w_views[MATMUL_PARTS], w_up_views[MATMUL_PARTS];
     struct clmoe_tensor w_scale_views[MATMUL_PARTS], w_scale_up_views[MATMUL_PARTS];
+    struct clmoe_tensor w_zero_views[MATMUL_PARTS], w_zero_up_views[MATMUL_PARTS];
     int parts;
     struct clmoe_matmul_args args;
 };
 
 /* A zeroed array that is never NULL. */
 void *matmul_room(int64_t count, size_t size);
-
-/* Weights in blocks or codes: makes them finite and as large as weights are, and `gate` and `up` what they
- * mean. */
-void matmul_tame_weights(struct rng *rng, struct matmul_sample *s);
 
 /* Random data for params and `tokens`, ids by `fill`; rows of x of skipped pairs and weights of experts that
  * nobody uses are NaN. Computes nothing yet. */

@@ -323,7 +323,7 @@ START_TEST(bad_params) {
     BAD(y_dtype = CLMOE_U8);
     BAD(w_dtype = CLMOE_I32);
     BAD(w_dtype = (enum clmoe_dtype)99);
-    BAD(w_order = (enum clmoe_w_order)3);
+    BAD(w_order = (enum clmoe_w_order)5);
     BAD(glu = (enum clmoe_glu)5);
     BAD(act.kind = (enum clmoe_act)8);
     BAD(act.kind = CLMOE_ACT_SITU);

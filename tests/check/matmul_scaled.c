@@ -190,10 +190,63 @@ START_TEST(bad_scales) {
 }
 END_TEST
 
+/* 4 bits, 8 in a word: what each order excludes. */
+START_TEST(bad_words) {
+    static const struct clmoe_matmul_params good = {.max_tokens = 1,
+                                                    .topk = 1,
+                                                    .experts = 1,
+                                                    .in = 64,
+                                                    .out = 24,
+                                                    .w_dtype = CLMOE_I32,
+                                                    .w_order = CLMOE_W_GPTQ,
+                                                    .w_scale = {CLMOE_F16, 1, 32, CLMOE_ZERO_PLUS_ONE}};
+    struct clmoe_matmul_params p = good;
+    clmoe_plan *plan;
+    p.plan.kernel = "matmul_ref";
+    case_begin("good words");
+    case_ok(clmoe_matmul_plan(tester_context(CAPS_OWN), &p, &plan));
+    struct clmoe_matmul_args a = {0};
+    struct clmoe_tensor w = clmoe_tensor_3d(NULL, CLMOE_I32, 1, 8, 24);
+    struct clmoe_tensor scale = clmoe_tensor_3d(NULL, CLMOE_F16, 1, 2, 24), zero = scale;
+    a.w = &w, a.w_scale = &scale, a.ids = clmoe_tensor_2d(NULL, CLMOE_I32, 0, 1);
+    a.x = a.y = clmoe_tensor_2d(NULL, CLMOE_F32, 0, 64);
+    a.y.shape[1] = 24;
+    refused(plan, &a, "no zeros");
+    a.w_zero = &zero;
+    refused(plan, &a, "zeros of another dtype and shape");
+    clmoe_plan_destroy(&plan);
+#define BAD(change)                                                                                          \
+    do {                                                                                                     \
+        p = good;                                                                                            \
+        p.change;                                                                                            \
+        case_begin("params %s", #change);                                                                    \
+        const enum clmoe_status status = clmoe_matmul_plan(tester_context(CAPS_OWN), &p, &plan);             \
+        case_require(status == CLMOE_E_INVALID && !plan && *tester_log(), "%s", clmoe_status_name(status));  \
+    } while (0)
+    BAD(in = 60);
+    BAD(out = 20);
+    BAD(w_order = CLMOE_W_AWQ; p.out = 20);
+    BAD(w_order = CLMOE_W_ENK);
+    BAD(w_order = CLMOE_W_PACKED);
+    BAD(w_dtype = CLMOE_I8);
+    BAD(w_dtype = CLMOE_F16);
+    BAD(w_dtype = CLMOE_U32);
+    BAD(glu = CLMOE_GLU_INTERLEAVED);
+    BAD(w_scale.rows = 0);
+    BAD(w_scale.rows = 2);
+    BAD(w_scale.columns = 8);
+    BAD(w_scale.zero = (enum clmoe_zero)3);
+    BAD(w_scale.dtype = CLMOE_I32);
+    BAD(w_dtype = CLMOE_I8; p.w_order = CLMOE_W_ENK);
+#undef BAD
+}
+END_TEST
+
 static void add_tests(TCase *cases) {
     tcase_add_loop_test(cases, each_code_is_exact, 0, 2);
     tcase_add_test(cases, each_scale_is_exact);
     tcase_add_test(cases, bad_scales);
+    tcase_add_test(cases, bad_words);
 }
 
 int main(void) {

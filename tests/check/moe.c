@@ -90,7 +90,7 @@ static float *rounded(struct rng *rng, enum clmoe_dtype dtype, int64_t n, float 
 
 static struct clmoe_moe_params params_of(const struct family *f, const enum clmoe_dtype *dtype,
                                          int64_t max_tokens, int i) {
-    return (struct clmoe_moe_params){
+    struct clmoe_moe_params p = {
         .max_tokens = max_tokens,
         .experts = f->experts,
         .topk = f->topk,
@@ -116,6 +116,14 @@ static struct clmoe_moe_params params_of(const struct family *f, const enum clmo
         .shared = i % 5 == 0,
         .out_scale = i % 4 ? 0.0f : 0.5f,
     };
+    /* Of the families that have gate and up rows apart, in turn with fp8 and int8: 4 bits in groups, for
+     * both. */
+    if (ref_is_scaled(dtype[1]) && f->glu == CLMOE_GLU_APART && i % 2) {
+        p.w_dtype = CLMOE_I32, p.mixed = 0, p.w2_dtype = CLMOE_F32;
+        p.w_order = CLMOE_W_AWQ;
+        p.w_scale = (struct clmoe_w_scale){CLMOE_F16, 1, 32, CLMOE_ZERO_GIVEN};
+    }
+    return p;
 }
 
 /* Logits in fp32 from the exact ones: what the oracle of route takes. */
@@ -148,6 +156,9 @@ static void add_operands(struct rng *rng, struct moe_case *c, int64_t t) {
     c->args.w1_scale = l->d1.args.w_scale;
     c->args.w1_scale_up = l->d1.args.w_scale_up;
     c->args.w2_scale = l->d2.args.w_scale;
+    c->args.w1_zero = l->d1.args.w_zero;
+    c->args.w1_zero_up = l->d1.args.w_zero_up;
+    c->args.w2_zero = l->d2.args.w_zero;
     if (p->bias1) c->args.bias1 = l->d1.bias.tensor;
     if (p->bias1 && p->glu == CLMOE_GLU_APART) c->args.bias1_up = l->d1.bias_up.tensor;
     if (p->bias2) c->args.bias2 = l->d2.bias.tensor;

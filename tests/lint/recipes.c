@@ -195,11 +195,12 @@ static void draw_route(clmoe_context *ctx, clmoe_plan **plan) {
 }
 
 static struct clmoe_matmul_params matmul_params(void) {
-    static const enum clmoe_dtype codes[] = {CLMOE_I8, CLMOE_F8_E4M3, CLMOE_F4_E2M1};
+    static const enum clmoe_dtype codes[] = {CLMOE_I8, CLMOE_F8_E4M3, CLMOE_F4_E2M1, CLMOE_I32};
     static const enum clmoe_dtype scales[] = {CLMOE_F32, CLMOE_F16, CLMOE_BF16, CLMOE_U8};
     const bool coded = draw(3) == 0, blocks = coded && draw(2);
-    const enum clmoe_dtype code = codes[draw(3)], scale = scales[draw(4)];
+    const enum clmoe_dtype code = codes[draw(4)], scale = scales[draw(4)];
     const enum clmoe_act act = (enum clmoe_act)draw(CLMOE_ACT_SITU + 1);
+    const bool words = coded && !blocks && code == CLMOE_I32;
     return (struct clmoe_matmul_params){
         .max_tokens = size(),
         .topk = some(),
@@ -211,9 +212,9 @@ static struct clmoe_matmul_params matmul_params(void) {
         .w_dtype = blocks  ? block_format()
                    : coded ? code
                            : plain(),
-        .w_scale = {coded && !blocks ? scale : CLMOE_F32},
+        .w_scale = {coded && !blocks ? scale : CLMOE_F32, words},
         .bias_dtype = plain(),
-        .w_order = (enum clmoe_w_order)draw(coded ? 1 : 3),
+        .w_order = (enum clmoe_w_order)(words ? CLMOE_W_AWQ + draw(2) : draw(coded ? 1 : 3)),
         .glu = (enum clmoe_glu)draw(5),
         .act = {.kind = act, .alpha = number(), .gate_tanh = act == CLMOE_ACT_SITU ? 4.0f : 0.0f},
         .x_rows = (enum clmoe_rows)draw(3),

@@ -22,7 +22,7 @@ int ref_block_length(enum clmoe_dtype dtype) {
 }
 
 bool ref_is_scaled(enum clmoe_dtype dtype) {
-    return dtype == CLMOE_I8 || dtype == CLMOE_F8_E4M3 || dtype == CLMOE_F4_E2M1;
+    return dtype == CLMOE_I8 || dtype == CLMOE_I32 || dtype == CLMOE_F8_E4M3 || dtype == CLMOE_F4_E2M1;
 }
 
 bool ref_is_coded(enum clmoe_dtype dtype) {

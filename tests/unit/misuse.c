@@ -174,7 +174,7 @@ enum { OK = CLMOE_OK, INVALID = CLMOE_E_INVALID, UNSUPPORTED = CLMOE_E_UNSUPPORT
     X(p->w_dtype = CLMOE_Q8_0, INVALID, "in = 33")                                                           \
     X((p->w_dtype = CLMOE_Q8_0, p->in = 64, p->w_order = CLMOE_W_EKN), INVALID, "q8_0 with w_order = 1")     \
     X(p->bias_dtype = (enum clmoe_dtype)7, INVALID, "bias_dtype = 7")                                        \
-    X(p->w_order = (enum clmoe_w_order)3, INVALID, "w_order = 3")                                            \
+    X(p->w_order = (enum clmoe_w_order)5, INVALID, "w_order = 5")                                            \
     X(p->glu = (enum clmoe_glu)5, INVALID, "glu = 5")                                                        \
     X(p->act.kind = (enum clmoe_act)8, INVALID, "act.kind = 8")                                              \
     X(p->act.kind = CLMOE_ACT_SITU, INVALID, "act.gate_tanh = 0")                                            \
