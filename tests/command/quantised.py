@@ -50,8 +50,8 @@ class Fp8Bf16(Fp8):
 
 
 class Int4:
-    """Groups of 8 columns."""
-    tolerance = 2e-3  # the command makes f16 of it
+    """Groups of 16 columns, the last one maybe smaller."""
+    group, tolerance = 16, 1e-5
 
     def draw(self, r, rows, columns, group_of):
         groups = max(map(group_of, range(columns))) + 1
@@ -63,10 +63,10 @@ class Int4:
 
 
 class Awq(Int4):
-    config = {"quant_method": "awq", "bits": 4, "group_size": 8, "zero_point": True, "version": "gemm"}
+    config = {"quant_method": "awq", "bits": 4, "group_size": 16, "zero_point": True, "version": "gemm"}
 
     def matrix(self, r, name, rows, columns):
-        q, zeros, scales, values = self.draw(r, rows, columns, lambda c: c // 8)
+        q, zeros, scales, values = self.draw(r, rows, columns, lambda c: c // self.group)
         pack = lambda row: words([[row[i + n] for n in AWQ_ORDER] for i in range(0, rows, 8)])
         qweight = [w for c in range(columns) for w in pack([q[i][c] for i in range(rows)])]
         return {name + ".qweight": Array("i32", (columns, rows // 8), qweight),
@@ -75,12 +75,12 @@ class Awq(Int4):
 
 
 class Gptq(Int4):
-    config = {"quant_method": "gptq", "bits": 4, "group_size": 8, "desc_act": False, "sym": False}
-    less, listed = 1, False
+    config = {"quant_method": "gptq", "bits": 4, "group_size": 16, "desc_act": False, "sym": False}
+    less, listed, shuffled = 1, True, False
 
     def matrix(self, r, name, rows, columns):
-        groups = [c // 8 for c in range(columns)]
-        if self.listed:
+        groups = [c // self.group for c in range(columns)]
+        if self.shuffled:
             r.shuffle(groups)
         q, zeros, scales, values = self.draw(r, rows, columns, lambda c: groups[c])
         qweight = [w for c in range(0, columns, 8) for w in words([row[c:c + 8] for row in q])]
@@ -93,16 +93,26 @@ class Gptq(Int4):
 
 
 class GptqV2(Gptq):
-    config = dict(Gptq.config, checkpoint_format="gptq_v2", desc_act=True)
-    less, listed = 0, True
+    config = dict(Gptq.config, checkpoint_format="gptq_v2")
+    less, listed = 0, False
+
+
+class GptqByActivation(Gptq):
+    """The command makes f16 of it."""
+    config = dict(Gptq.config, desc_act=True)
+    shuffled, tolerance = True, 2e-3
+
+
+class AwqOfEight(Awq):
+    """Smaller groups than the device takes."""
+    config = dict(Awq.config, group_size=8)
+    group, tolerance = 8, 2e-3
 
 
 class GptqOneGroup(Gptq):
     """A scale for each row."""
     config = dict(Gptq.config, group_size=-1)
-
-    def draw(self, r, rows, columns, group_of):
-        return super().draw(r, rows, columns, lambda c: 0)
+    group = 1 << 20
 
 
 class Quantised(command.CommandTest):
@@ -168,7 +178,7 @@ class Quantised(command.CommandTest):
 
     def test_gptq_stacked(self):
         """All experts in one tensor, the groups of each in another order: a form that --options may name."""
-        form = GptqV2()
+        form = GptqByActivation()
         quantised, plain = self.make(form)
         for name in "gate_proj", "up_proj", "down_proj":
             for end in "qweight", "qzeros", "scales", "g_idx":
@@ -179,11 +189,11 @@ class Quantised(command.CommandTest):
         with open(self.path("o.json"), "w") as f:
             json.dump(options, f)
         self.compare(form, quantised, plain, "--options", "o.json")
-        quantised[PREFIX + "up_proj.g_idx"].values[-1] = 8
+        quantised[PREFIX + "up_proj.g_idx"].values[-1] = 4
         self.write("bad", dict(QWEN2, quantization_config=form.config), quantised)
         _, _, err = self.run_command("moe", "--model", "bad", "--layer", 0, "--input", "x.npy", "--output", "y.npy",
                                      "--options", "o.json")
-        self.assertIn("up_proj.g_idx\": group 8, expected 0..7", err)
+        self.assertIn("up_proj.g_idx\": group 4, expected 0..3", err)
 
     def test_awq(self):
         self.check(Awq())
@@ -191,8 +201,14 @@ class Quantised(command.CommandTest):
     def test_gptq(self):
         self.check(Gptq())
 
-    def test_gptq_v2_by_activation(self):
+    def test_gptq_v2(self):
         self.check(GptqV2())
+
+    def test_gptq_by_activation(self):
+        self.check(GptqByActivation())
+
+    def test_awq_of_eight(self):
+        self.check(AwqOfEight())
 
     def test_gptq_one_group(self):
         self.check(GptqOneGroup())
@@ -222,10 +238,10 @@ class Quantised(command.CommandTest):
         self.refused(Fp8(), '"%sweight" holds f32, but other experts\' weights f8_e4m3' % up, weight=zeros("f32", I, H))
         self.refused(Awq(), 'no tensor "%sscales"' % up, scales=None)
         self.refused(Awq(), '"%sqweight" has shape (8, 40), expected (64, 5)' % up, qweight=zeros("i32", 8, 40))
-        self.refused(Awq(), '"%sqzeros" holds F32, expected I32' % up, qzeros=zeros("f32", 8, 5))
-        self.refused(Gptq(), '"%sscales" has shape (7, 40), expected (8, 40)' % up, scales=zeros("f16", 7, 40))
-        for bad in -1, 8:
-            self.refused(GptqV2(), '"%sg_idx": group %d, expected 0..7' % (up, bad), g_idx=Array("i32", (H,), [0] * 9 + [bad] * 55))
+        self.refused(Awq(), '"%sqzeros" holds F32, expected I32' % up, qzeros=zeros("f32", 4, 5))
+        self.refused(Gptq(), '"%sscales" has shape (7, 40), expected (4, 40)' % up, scales=zeros("f16", 7, 40))
+        for bad in -1, 4:
+            self.refused(Gptq(), '"%sg_idx": group %d, expected 0..3' % (up, bad), g_idx=Array("i32", (H,), [0] * 9 + [bad] * 55))
 
     def test_refuses_configurations(self):
         key = "config.json: quantization_config."

@@ -67,6 +67,15 @@ static bool find_experts(struct finder *f, const struct family *family) {
     return find_matrix(f, W2, down, width, inter, family->w2_order);
 }
 
+/* Four bits of all matrices, or of none: the device wants one order. */
+static void keep_words(struct block *block) {
+    bool all = true;
+    for (int m = 0; m < N_MATRICES; m++)
+        all = all && (!block->matrices[m].n_sources || matrix_has_words(&block->matrices[m]));
+    for (int m = 0; m < N_MATRICES && all && block->glu != CLMOE_GLU_INTERLEAVED; m++)
+        if (block->matrices[m].n_sources) matrix_keep_words(&block->matrices[m]);
+}
+
 /* [n], whatever dimensions of 1 it has besides. */
 static bool is_vector(const struct array *array, int64_t n) {
     bool found = false;
@@ -194,9 +203,11 @@ bool block_find(const struct checkpoint *checkpoint, const struct description *d
     struct finder f = {.s = {checkpoint, description, NULL, err}, .block = block};
     const int64_t router_shape[] = {block->experts, family->hidden};
     const char *router;
-    return quantisation_read(description, &f.q, err) && find_prefix(&f.s, &router) &&
-           take(&f.s, search_name(&f.s, router, 0, "").text, 2, router_shape, &block->router) &&
-           find_experts(&f, family) && find_vector(&f, D_ROUTER_BIAS, 0, &block->router_bias) &&
+    const bool ok = quantisation_read(description, &f.q, err) && find_prefix(&f.s, &router) &&
+                    take(&f.s, search_name(&f.s, router, 0, "").text, 2, router_shape, &block->router) &&
+                    find_experts(&f, family);
+    if (ok) keep_words(block);
+    return ok && find_vector(&f, D_ROUTER_BIAS, 0, &block->router_bias) &&
            find_vector(&f, D_SELECT_BIAS, 0, &block->select_bias) && find_bias1(&f, family) &&
            find_vector(&f, D_DOWN_BIAS, family_width(family), &block->bias2) &&
            (!family->latent || find_latent(&f, family)) && (!family->shared || find_shared(&f, family));

@@ -135,6 +135,9 @@ static enum clmoe_status enqueue_call(struct layer *l, int64_t first, int64_t n)
                                   .w1_scale = w->scales[W1],
                                   .w1_scale_up = w->scales[W1_UP],
                                   .w2_scale = w->scales[W2],
+                                  .w1_zero = w->zeros[W1],
+                                  .w1_zero_up = w->zeros[W1_UP],
+                                  .w2_zero = w->zeros[W2],
                                   .n_w = w->n_parts};
     enum clmoe_status status = CLMOE_OK;
     if (w->glu == CLMOE_GLU_APART && w->bias1.mem) split_bias(w, &args);

@@ -229,6 +229,43 @@ bool matrix_is_block(const struct matrix *m) {
     return !matrix_is_float(m) && m->scale_bytes == 0;
 }
 
+bool matrix_has_words(const struct matrix *m) {
+    const int64_t group = m->int4.group;
+    const bool whole = group >= m->columns;
+    if (!m->is_int4 || (!whole && (group < 16 || (group & (group - 1))))) return false;
+    for (int32_t i = 0; i < m->n_sources; i++) {
+        struct int4_matrix listed = m->int4;
+        listed.groups = m->sources[i].groups;
+        for (int64_t c = 0; listed.groups && c < listed_columns(m); c++)
+            if (int4_group(&listed, c) != c % m->columns / group) return false;
+    }
+    return true;
+}
+
+void matrix_keep_words(struct matrix *m) {
+    const int64_t groups = divide_up(m->columns, m->int4.group);
+    const int64_t scale[] = {groups, m->rows}, zero[] = {groups, m->rows / 8};
+    m->dtype = CLMOE_I32;
+    m->order = m->int4.awq ? CLMOE_W_AWQ : CLMOE_W_GPTQ;
+    m->bytes = (size_t)(m->rows * m->columns / 2);
+    m->scale = (struct clmoe_w_scale){.dtype = CLMOE_F16,
+                                      .rows = 1,
+                                      .columns = groups == 1 ? 0 : m->int4.group,
+                                      .zero = m->int4.zero_added ? CLMOE_ZERO_PLUS_ONE : CLMOE_ZERO_GIVEN};
+    memcpy(m->scale_shape, scale, sizeof scale);
+    memcpy(m->zero_shape, zero, sizeof zero);
+    m->scale_bytes = (size_t)clmoe_dtype_bytes(CLMOE_F16, scale[0] * scale[1]);
+    m->zero_bytes = (size_t)clmoe_dtype_bytes(CLMOE_I32, zero[0] * zero[1]);
+}
+
+void matrix_shape(const struct matrix *m, enum clmoe_w_order order, int64_t *shape) {
+    const bool by_row = order == CLMOE_W_ENK;
+    shape[0] = by_row ? m->rows : m->columns;
+    shape[1] = by_row ? m->columns : m->rows;
+    if (order == CLMOE_W_AWQ) shape[1] /= 8;
+    if (order == CLMOE_W_GPTQ) shape[0] /= 8;
+}
+
 /* [d0, d1] to [d1, d0], in squares that stay in the cache. */
 static void transpose(const char *from, char *to, int64_t d0, int64_t d1, size_t size) {
     enum { SIDE = 32 };
@@ -239,24 +276,24 @@ static void transpose(const char *from, char *to, int64_t d0, int64_t d1, size_t
                     memcpy(to + (size_t)(j * d0 + i) * size, from + (size_t)(i * d1 + j) * size, size);
 }
 
-/* Of one expert, when each has `bytes`. */
-static const char *place(const struct matrix *m, int32_t expert, bool scales, size_t bytes) {
-    const bool apart = m->n_sources > 1;
-    const struct source *const source = &m->sources[apart ? expert : 0];
-    return (const char *)(scales ? source->scales : source->data) + (apart ? 0 : (size_t)expert * bytes);
+static const struct source *find_source(const struct matrix *m, int32_t expert) {
+    return &m->sources[m->n_sources > 1 ? expert : 0];
+}
+
+/* Of one expert, when each has `bytes` of something in its source. */
+static const char *place(const struct matrix *m, int32_t expert, const void *in_source, size_t bytes) {
+    return (const char *)in_source + (m->n_sources > 1 ? 0 : (size_t)expert * bytes);
 }
 
 static struct int4_matrix int4_expert(const struct matrix *m, int32_t expert) {
     struct int4_matrix w = m->int4;
     const size_t elements = (size_t)(m->rows * m->columns);
     const size_t scales = (size_t)(divide_up(w.columns, w.group) * w.rows);
-    const bool apart = m->n_sources > 1;
-    const struct source *const source = &m->sources[apart ? expert : 0];
-    const size_t e = apart ? 0 : (size_t)expert;
-    w.data = (const char *)source->data + e * elements / 2;
-    w.zeros = (const char *)source->zeros + e * scales / 2;
-    w.scales = (const char *)source->scales + e * scales * 2;
-    w.groups = source->groups ? (const char *)source->groups + e * (size_t)w.columns * 4 : NULL;
+    const struct source *const source = find_source(m, expert);
+    w.data = place(m, expert, source->data, elements / 2);
+    w.zeros = place(m, expert, source->zeros, scales / 2);
+    w.scales = place(m, expert, source->scales, scales * 2);
+    w.groups = source->groups ? place(m, expert, source->groups, (size_t)w.columns * 4) : NULL;
     return w;
 }
 
@@ -275,18 +312,22 @@ static void decode_int4(const struct matrix *m, int32_t expert, uint16_t *out) {
 }
 
 const void *matrix_expert(const struct matrix *m, int32_t expert, enum clmoe_w_order order, void *scratch) {
-    if (m->is_int4) {
+    if (m->is_int4 && m->dtype != CLMOE_I32) {
         decode_int4(m, expert, scratch);
         return scratch;
     }
-    const char *const data = place(m, expert, false, m->bytes);
+    const char *const data = place(m, expert, find_source(m, expert)->data, m->bytes);
     if (m->order == order) return data;
     transpose(data, scratch, m->columns, m->rows, m->bytes / (size_t)(m->rows * m->columns));
     return scratch;
 }
 
 const void *matrix_scales(const struct matrix *m, int32_t expert) {
-    return place(m, expert, true, m->scale_bytes);
+    return place(m, expert, find_source(m, expert)->scales, m->scale_bytes);
+}
+
+const void *matrix_zeros(const struct matrix *m, int32_t expert) {
+    return place(m, expert, find_source(m, expert)->zeros, m->zero_bytes);
 }
 
 static bool fp8_to_f32(const struct matrix *m, int32_t expert, float *out, struct io_error *err) {
@@ -294,7 +335,7 @@ static bool fp8_to_f32(const struct matrix *m, int32_t expert, float *out, struc
     const enum array_dtype dtype = m->scale.dtype == CLMOE_F32 ? ARRAY_F32 : ARRAY_BF16;
     const bool ok = array_view("scales", dtype, 2, m->scale_shape, matrix_scales(m, expert), &scales, err) &&
                     array_to_f32("scales", &scales, &f32, err);
-    const struct fp8_matrix w = {.data = (const uint8_t *)place(m, expert, false, m->bytes),
+    const struct fp8_matrix w = {.data = matrix_expert(m, expert, m->order, NULL),
                                  .scales = f32.data,
                                  .rows = m->rows,
                                  .columns = m->columns,
@@ -315,7 +356,7 @@ bool matrix_to_f32(const struct matrix *m, int32_t expert, struct array *out, st
                                        : m->dtype == CLMOE_F16 ? ARRAY_F16
                                                                : ARRAY_BF16;
         const bool ok =
-            array_view("weights", dtype, 2, shape, place(m, expert, false, m->bytes), &array, err) &&
+            array_view("weights", dtype, 2, shape, matrix_expert(m, expert, m->order, NULL), &array, err) &&
             array_to_f32("weights", &array, out, err);
         array_free(&array);
         return ok;

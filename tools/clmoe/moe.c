@@ -104,7 +104,7 @@ int command_moe(int argc, char **argv) {
             "Runs the expert block of one layer: router, experts, shared experts, weighted sum; "
             "without norm and residual.\n"
             "The input's type is that of the activations. Weights stay in theirs: floats, blocks of GGUF "
-            "files,\nMXFP4 or fp8 with scales; but four bits of AWQ and GPTQ become f16.",
+            "files,\nMXFP4, fp8 and four bits of AWQ and GPTQ with scales. GPTQ's act-order becomes f16.",
         .operands = "",
         .example = "clmoe moe --model Mixtral-8x7B-v0.1 --layer 0 --input x.npy --output y.npy",
         .options = options,

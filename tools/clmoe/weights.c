@@ -57,10 +57,17 @@ static int split(struct session *s, const struct block *b, int64_t per_buffer, b
     w->n_parts = (b->experts + *each - 1) / *each;
     for (int m = 0; m < N_MATRICES; m++) {
         if (b->matrices[m].n_sources == 0) continue;
-        w->parts[m] = calloc((size_t)w->n_parts, sizeof *w->parts[m]);
-        if (b->matrices[m].scale_bytes) w->scales[m] = calloc((size_t)w->n_parts, sizeof *w->scales[m]);
-        if (!w->parts[m] || (b->matrices[m].scale_bytes && !w->scales[m]))
-            return command_fail(s->usage, EXIT_FAILED, "out of memory");
+        const struct {
+            struct clmoe_tensor **list;
+            bool wanted;
+        } lists[] = {{&w->parts[m], true},
+                     {&w->scales[m], b->matrices[m].scale_bytes > 0},
+                     {&w->zeros[m], b->matrices[m].zero_bytes > 0}};
+        for (size_t i = 0; i < sizeof lists / sizeof *lists; i++) {
+            if (!lists[i].wanted) continue;
+            *lists[i].list = calloc((size_t)w->n_parts, sizeof **lists[i].list);
+            if (!*lists[i].list) return command_fail(s->usage, EXIT_FAILED, "out of memory");
+        }
     }
     return -1;
 }
@@ -68,8 +75,8 @@ static int split(struct session *s, const struct block *b, int64_t per_buffer, b
 /* Experts first.. of one matrix, gathered into one buffer. */
 static int upload_part(struct session *s, const struct matrix *m, int32_t first, int32_t n,
                        const struct weights *w, struct clmoe_tensor *part) {
-    const bool turned = w->order == CLMOE_W_EKN;
-    const int64_t shape[] = {n, turned ? m->columns : m->rows, turned ? m->rows : m->columns};
+    int64_t shape[3] = {n};
+    matrix_shape(m, w->order, shape + 1);
     void *const scratch = malloc(m->bytes);
     int code = scratch ? session_buffer(s, m->dtype, 3, shape, part)
                        : command_fail(s->usage, EXIT_FAILED, "out of memory");
@@ -87,6 +94,15 @@ static int upload_scales(struct session *s, const struct matrix *m, int32_t firs
     for (int32_t e = 0; e < n && code < 0; e++)
         code =
             session_write(s, matrix_scales(m, first + e), m->scale_bytes, (size_t)e * m->scale_bytes, part);
+    return code;
+}
+
+static int upload_zeros(struct session *s, const struct matrix *m, int32_t first, int32_t n,
+                        struct clmoe_tensor *part) {
+    const int64_t shape[] = {n, m->zero_shape[0], m->zero_shape[1]};
+    int code = session_buffer(s, CLMOE_I32, 3, shape, part);
+    for (int32_t e = 0; e < n && code < 0; e++)
+        code = session_write(s, matrix_zeros(m, first + e), m->zero_bytes, (size_t)e * m->zero_bytes, part);
     return code;
 }
 
@@ -119,9 +135,10 @@ static int pack_part(struct session *s, const struct block *b, const struct weig
 
 /* Stacked weights go up as they lie if all have one order. */
 static enum clmoe_w_order common_order(const struct block *b) {
+    const enum clmoe_w_order order = b->matrices[W1].order;
     for (int m = 0; m < N_MATRICES; m++)
-        if (b->matrices[m].n_sources && b->matrices[m].order != CLMOE_W_EKN) return CLMOE_W_ENK;
-    return CLMOE_W_EKN;
+        if (b->matrices[m].n_sources && b->matrices[m].order != order) return CLMOE_W_ENK;
+    return order;
 }
 
 /* A matrix in blocks becomes f32 on the device. */
@@ -204,9 +221,10 @@ static int upload_arrays(struct session *s, const struct block *b, struct weight
 
 static int upload_matrix(struct session *s, const struct matrix *m, int32_t first, int32_t n,
                          const struct weights *w, int which, int32_t i) {
-    const int code = upload_part(s, m, first, n, w, &w->parts[which][i]);
-    if (code >= 0 || !w->scales[which]) return code;
-    return upload_scales(s, m, first, n, &w->scales[which][i]);
+    int code = upload_part(s, m, first, n, w, &w->parts[which][i]);
+    if (code < 0 && w->scales[which]) code = upload_scales(s, m, first, n, &w->scales[which][i]);
+    if (code < 0 && w->zeros[which]) code = upload_zeros(s, m, first, n, &w->zeros[which][i]);
+    return code;
 }
 
 int weights_upload(struct session *s, const struct block *b, int64_t per_buffer, bool pack,
@@ -239,12 +257,12 @@ void weights_release(struct weights *w) {
     for (size_t i = 0; i < sizeof tensors / sizeof *tensors; i++)
         session_release(tensors[i]);
     for (int m = 0; m < N_MATRICES; m++) {
-        for (int32_t i = 0; i < w->n_parts && w->parts[m]; i++)
-            session_release(&w->parts[m][i]);
-        for (int32_t i = 0; i < w->n_parts && w->scales[m]; i++)
-            session_release(&w->scales[m][i]);
-        free(w->parts[m]);
-        free(w->scales[m]);
+        struct clmoe_tensor *const lists[] = {w->parts[m], w->scales[m], w->zeros[m]};
+        for (size_t l = 0; l < sizeof lists / sizeof *lists; l++) {
+            for (int32_t i = 0; i < w->n_parts && lists[l]; i++)
+                session_release(&lists[l][i]);
+            free(lists[l]);
+        }
     }
     *w = (struct weights){0};
 }

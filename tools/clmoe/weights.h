@@ -14,6 +14,7 @@ struct weights {
     enum clmoe_dtype dense_dtype;
     struct clmoe_tensor *parts[N_MATRICES];  /* n_parts of [E_i, R, K] or packed; NULL where no such */
     struct clmoe_tensor *scales[N_MATRICES]; /* n_parts; NULL where there are none */
+    struct clmoe_tensor *zeros[N_MATRICES];  /* the same */
     int32_t n_parts;
     enum clmoe_w_order order;
     enum clmoe_glu glu;
