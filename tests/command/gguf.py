@@ -57,7 +57,8 @@ KEYS = {
 }
 # What an architecture's files do not have.
 WITHOUT = {"lfm2moe": {"expert_weights_norm", "expert_weights_scale"}, "qwen2moe": {"expert_weights_norm"},
-           "qwen3moe": {"expert_weights_norm"}, "qwen3next": {"expert_weights_norm"}, "qwen35moe": {"expert_weights_norm"}, "olmoe": {"expert_weights_norm"},
+           "qwen3moe": {"expert_weights_norm"}, "qwen3next": {"expert_weights_norm"}, "qwen35moe": {"expert_weights_norm"},
+           "olmoe": {"expert_weights_norm"},
            "llama4": {"expert_feed_forward_length"}}
 
 
@@ -292,9 +293,11 @@ MODEL_TABLE = [  # metadata, tensors, what the error says behind "m.gguf: "
     (MIXTRAL, layer(ffn_up_exps=zeros((4, 2, 3), "f16")),
      '"blk.1.ffn_up_exps.weight" holds f16, but other experts\' weights f32'),
     (MIXTRAL, layer(ffn_gate_inp=zeros((4, 3), "i32")), '"blk.1.ffn_gate_inp.weight" holds i32, expected f32, f16 or bf16'),
-    (MIXTRAL, layer(ffn_gate_exps=zeros((4, 2, 3), "i32")), '"blk.1.ffn_gate_exps.weight" holds I32, expected one of F32, F16, BF16'),
+    (MIXTRAL, layer(ffn_gate_exps=zeros((4, 2, 3), "i32")),
+     '"blk.1.ffn_gate_exps.weight" holds I32, expected one of F32, F16, BF16'),
     (MIXTRAL, layer(ffn_gate_exps=Blocks(4, (4, 2, 3), bytes(24))),
-     '"blk.1.ffn_gate_exps.weight" holds a type of no known number, expected one of F32, F16, BF16, Q8_0, Q4_0, Q5_0, Q4_K, Q5_K, Q6_K, MXFP4'),
+     '"blk.1.ffn_gate_exps.weight" holds a type of no known number, expected one of F32, F16, BF16, '
+     'Q8_0, Q4_0, Q5_0, Q4_K, Q5_K, Q6_K, MXFP4'),
     (dict(MIXTRAL, **{"llama.feed_forward_length": 32}),
      layer(ffn_gate_exps=zeros((4, 32, 3)), ffn_up_exps=zeros((4, 32, 3)), ffn_down_exps=Blocks("q4_1", (4, 3, 32), bytes(240))),
      '"blk.1.ffn_down_exps.weight" holds Q4_1, expected one of F32, F16, BF16'),
