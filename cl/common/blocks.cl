@@ -111,8 +111,7 @@ static inline float16 load16_q5_0(const global ushort *p, ulong i) {
     return (convert_float16(nibbles16(bytes16(block + 3), i & 16) | high) - 16.0f) * half_at(block);
 }
 
-// ---- mxfp4: uchar e, the scale 2^(e - 127); uchar qs[16] as q4_0, each a sign and 0, 1/2, 1, 3/2, 2, 3, 4,
-// 6 ----
+// ---- mxfp4: uchar e, the scale 2^(e - 127); uchar qs[16] as q4_0: a sign and 0, 1/2, 1, 3/2, 2, 3, 4, 6 ----
 
 // Half of the scale, for doubled elements
 static inline float half_scale_e8m0(uint e) {
@@ -137,8 +136,7 @@ static inline float16 load16_mxfp4(const global uchar *p, ulong i) {
     return doubled_e2m1_16(convert_uint16(nibbles16(vload16(0, block + 1), i & 16))) * half_scale_e8m0(block[0]);
 }
 
-// ---- q4_k: half d, dmin; uchar scales[12]; uchar qs[128], elements 64c + l and 64c + 32 + l in byte 32c + l
-// ----
+// ---- q4_k: half d, dmin; uchar scales[12], qs[128]: elements 64c + l and 64c + 32 + l in byte 32c + l ----
 
 // d * S and dmin * M of 32 elements. S and M have 6 bits; of the last four of each, the upper two lie with
 // the first.
@@ -186,9 +184,9 @@ static inline float16 load16_q5_k(const global ushort *p, ulong i) {
     return convert_float16(low | high) * s.x - s.y;
 }
 
-// ---- q6_k: uchar ql[128], qh[64]; char scales[16]; half d. Element 128h + 32q + l: 4 bits in ql[64h + 32(q
-// & 1) + l],
-//      the upper ones for q > 1, and bits 2q and 2q + 1 of qh[32h + l]; one scale for 16 ----
+// ---- q6_k: uchar ql[128], qh[64]; char scales[16], one for 16 elements; half d ----
+// Element 128h + 32q + l has 4 bits in ql[64h + 32(q & 1) + l], the upper ones for q > 1, and above them bits 2q and
+// 2q + 1 of qh[32h + l].
 
 static inline float scale_q6_k(const global ushort *block, uint at) {
     return half_at(block + 104) * (float)((const global char *)(block + 96))[at / 16];
@@ -208,8 +206,8 @@ static inline float16 load16_q6_k(const global ushort *p, ulong i) {
     return (convert_float16(low | high << (uchar)4) - 32.0f) * scale_q6_k(block, at);
 }
 
-// ---- codes: i8; f8_e4m3, a sign, 4 bits of exponent and 3 of mantissa, 0x7f and 0xff NaN; f4_e2m1, the first of two in
-//      the lower half of a byte. Scales: e8m0, 2^(e - 127) ----
+// ---- codes: i8; f8_e4m3; f4_e2m1, the first of two in the lower half of a byte. Scales: e8m0, 2^(e - 127) ----
+// f8_e4m3: a sign, 4 bits of exponent and 3 of mantissa, 0x7f and 0xff NaN.
 
 static inline float load_i8(const global char *p, ulong i) { return (float)p[i]; }
 static inline float16 load16_i8(const global char *p, ulong i) { return convert_float16(vload16(0, p + i)); }

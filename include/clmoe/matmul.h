@@ -106,23 +106,25 @@ enum clmoe_zero {
  *   w[e, r, k] * w_scale[e, r / rows, k / columns]
  *
  * where w is, by w_dtype,
- *   CLMOE_F8_E4M3   a byte: sign, 4 bits of exponent (bias 7), 3 of mantissa; 0x7f and 0xff are NaN, and
- * there is no infinity (torch.float8_e4m3fn) CLMOE_F4_E2M1   two elements a byte, the first in the lower
- * half: sign, 2 bits of exponent (bias 1), 1 of mantissa: 0, 1/2, 1, 3/2, 2, 3, 4, 6 and their negatives; K
- * even CLMOE_I8        an integer
+ *   CLMOE_F8_E4M3   a byte: sign, 4 bits of exponent (bias 7), 3 of mantissa; 0x7f and 0xff are NaN, and there
+ *                   is no infinity (torch.float8_e4m3fn)
+ *   CLMOE_F4_E2M1   two elements a byte, the first in the lower half: sign, 2 bits of exponent (bias 1), 1 of
+ *                   mantissa: 0, 1/2, 1, 3/2, 2, 3, 4, 6 and their negatives; K even
+ *   CLMOE_I8        an integer
  *
  * {0} is one f32 scale for an expert, {.rows = 1} one for a row. DeepSeek's weight_scale_inv is
  * {CLMOE_F32, 128, 128}; gpt-oss's _scales are {CLMOE_U8, 1, 32}, beside _blocks [E, R, K / 32, 16], which
  * are [E, R, K] here.
  *
  * CLMOE_W_AWQ and CLMOE_W_GPTQ have numbers q of 4 bits, 8 in an element of CLMOE_I32 (so w_dtype), and zeros
- * z of the same kind. The weight (e, r, k) is (q - z) * w_scale[e, k / columns, r], in fp32. With G = ceil(K
- * / columns):
+ * z of the same kind. The weight (e, r, k) is, in fp32 and with G = ceil(K / columns) groups g = k / columns,
  *
- *            w               q is bits 4p .. 4p + 3 of      w_scale      w_zero          z is bits 4p .. of
- *   AWQ      [E, K, R / 8]   w[e, k, r / 8], p as below     [E, G, R]    [E, G, R / 8]   w_zero[e, g, r / 8],
- * same p GPTQ     [E, K / 8, R]   w[e, k / 8, r], p = k % 8      [E, G, R]    [E, G, R / 8]   w_zero[e, g, r
- * / 8], p = r % 8
+ *   (q - z) * w_scale[e, g, r]           w_scale [E, G, R]
+ *
+ *   AWQ    q: bits 4p .. 4p + 3 of w[e, k, r / 8]          w [E, K, R / 8]
+ *          z: the same bits of w_zero[e, g, r / 8]         w_zero [E, G, R / 8]
+ *   GPTQ   q: bits 4p .. 4p + 3 of w[e, k / 8, r], p = k % 8          w [E, K / 8, R]
+ *          z: bits 4p .. 4p + 3 of w_zero[e, g, r / 8], p = r % 8     w_zero [E, G, R / 8]
  *
  * where AWQ's p is 0, 4, 1, 5, 2, 6, 3, 7 for r % 8 = 0 .. 7. N must be a multiple of 8, in GPTQ K too; rows
  * is 1; gate and up rows cannot be interleaved. Files whose groups are not of neighbours in K (GPTQ's g_idx,
@@ -157,7 +159,7 @@ struct clmoe_matmul_params {
     int64_t out;                       /* N: 1 <= N < 2^30: columns of y */
     enum clmoe_dtype x_dtype, y_dtype; /* CLMOE_F32, CLMOE_F16, CLMOE_BF16 */
     enum clmoe_dtype w_dtype;     /* the same; with CLMOE_W_ENK also a block format (quant.h) or scaled codes;
-     with     CLMOE_W_AWQ and CLMOE_W_GPTQ CLMOE_I32 */
+                                     with CLMOE_W_AWQ and CLMOE_W_GPTQ CLMOE_I32 */
     struct clmoe_w_scale w_scale; /* for CLMOE_F8_E4M3, CLMOE_F4_E2M1, CLMOE_I8, CLMOE_I32, else {0} */
     enum clmoe_dtype bias_dtype;  /* CLMOE_F32, CLMOE_F16, CLMOE_BF16; unused without bias */
     enum clmoe_w_order w_order;

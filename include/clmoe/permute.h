@@ -9,8 +9,8 @@
  *   offsets[e]   sum of counts[0..e-1]; offsets[E] is the number of valid pairs
  *   order[i]     the pair at sorted position i: experts ascending, inside an expert pairs ascending (a stable
  *                counting sort). The pairs that are skipped (id < 0 or id >= E) follow after offsets[E],
- * ascending, so that order is always a permutation of 0..P-1. inverse[p]   the sorted position of pair p:
- * inverse[order[i]] = i
+ *                ascending, so that order is always a permutation of 0..P-1
+ *   inverse[p]   the sorted position of pair p: inverse[order[i]] = i
  *
  * One token may name an expert more than once. The result has the same bits on every device.
  */

@@ -19,14 +19,17 @@
  *   CLMOE_Q5_K    256      176   h d, h m, b s[12], b qh[32], qs[128] d * S * q - m * M
  *   CLMOE_Q6_K    256      210   b ql[128], b qh[64], int8 s[16], h d d * s[i / 16] * (q - 32)
  *
- *   Q4_0, Q5_0, MXFP4   byte j of qs has the low 4 bits of element j in its lower half, of j + 16 in its
- * upper; Q5_0's fifth bit of element i is bit i of qh MXFP4               T = 0, 1/2, 1, 3/2, 2, 3, 4, 6 and,
- * from q = 8 on, their negatives (0 for q = 8); e = 255 is NaN, as the OCP specification has it (ggml makes
- * 2^128 of it, and never writes it) Q4_K, Q5_K          byte 32c + l of qs has the low 4 bits of elements 64c
- * + l and 64c + 32 + l; Q5_K's fifth bit of element 32b + l is bit b of qh[l]. S and M belong to 32 elements,
- * b = i / 32: b < 4: the low 6 bits of s[b] and s[b + 4]; else the halves of s[b + 4], lower and upper, and
- * above them the two high bits of s[b - 4] and s[b] Q6_K                element 128h + 32c + l: 4 bits from
- * ql[64h + 32(c & 1) + l], lower half for c < 2, and above them bits 2c, 2c + 1 of qh[32h + l]
+ * where
+ *   - Q4_0, Q5_0, MXFP4: byte j of qs has the low 4 bits of element j in its lower half, of element j + 16 in
+ *     its upper half. Q5_0: the fifth bit of element i is bit i of qh.
+ *   - MXFP4: T = 0, 1/2, 1, 3/2, 2, 3, 4, 6 and, from q = 8 on, their negatives (0 for q = 8). e = 255 is NaN,
+ *     as the OCP specification has it (ggml makes 2^128 of it, and never writes it).
+ *   - Q4_K, Q5_K: byte 32c + l of qs has the low 4 bits of elements 64c + l and 64c + 32 + l. Q5_K: the fifth
+ *     bit of element 32b + l is bit b of qh[l]. S and M belong to 32 elements, b = i / 32. For b < 4 they are
+ *     the low 6 bits of s[b] and s[b + 4]; else the lower and the upper half of s[b + 4], and above them the
+ *     two high bits of s[b - 4] and of s[b].
+ *   - Q6_K: element 128h + 32c + l has 4 bits from ql[64h + 32(c & 1) + l], its lower half for c < 2, and
+ *     above them bits 2c and 2c + 1 of qh[32h + l].
  *
  * Unpacking computes just that in fp32, from left to right (every product with a scale is exact), then rounds
  * to the dtype of x. Scales that are infinite or NaN follow IEEE (inf * 0 is NaN). Values of MXFP4 below
@@ -40,21 +43,25 @@
  *   Q4_0    D = max / -8, d = f16(D), q = min(15, trunc(x * (1/D) + 8.5)); q = 8 if |D| < 2^-124
  *   Q5_0    D = max / -16, d = f16(D), q = min(31, trunc(x * (1/D) + 16.5)); q = 16 if |D| < 2^-124
  *   MXFP4   e = floor(log2(amax)) + 125, at least 0; q: the nearest of T to x * 2^(127 - e), of two the
- * smaller one in magnitude; q = 8 is not used Q4_K, Q5_K (n = 15, 31), for each 32 elements b: low_b =
- * -min(0, x_i), D_b = (max(0, x_i) + low_b) * (1/n) d = f16(max D_b * (1/63)), S_b = round(D_b * (1 / max D_b
- * * 63)); m and M_b from low_b in the same way q = round((x + m * M_b) * (1 / (d * S_b))), kept in 0 .. n
- *   Q6_K    for each 16 elements b: D_b = max / -32; D: the first D_b of the largest magnitude, divided by
- * -128 d = f16(D), s_b = min(127, round(D_b * (1/D))), q = round(x * (1 / (d * s_b))) + 32, kept in 0 .. 63
+ *           smaller one in magnitude; q = 8 is not used
+ *   Q4_K, Q5_K   n = 15, 31. For each 32 elements b:
+ *           low_b = -min(0, x_i),  D_b = (max(0, x_i) + low_b) * (1/n)
+ *           d = f16(max D_b * (1/63)),  S_b = round(D_b * (1 / max D_b * 63));  m and M_b likewise from low_b
+ *           q = round((x + m * M_b) * (1 / (d * S_b))), kept in 0 .. n
+ *   Q6_K    For each 16 elements b:
+ *           D_b = max / -32;  D: the first D_b of the largest magnitude, divided by -128
+ *           d = f16(D),  s_b = min(127, round(D_b * (1/D)))
+ *           q = round(x * (1 / (d * s_b))) + 32, kept in 0 .. 63
  *
  * Q8_0, Q4_0, Q5_0 and MXFP4 so are what ggml's reference makes of finite numbers (MXFP4 where ggml's log2
  * does not round up to a whole number just below a power of two). The K formats are simple and deterministic,
  * without the search for scales that llama.cpp's tools do. The corners:
  * - Zeros: d is +0 and q stands for 0; in Q4_0 and Q5_0, as in ggml, d is -0.
  * - K formats: a d (or m) that rounds to 0 is +0, and S, M, s and the terms they belong to are 0. 1 / (d * S)
- * is taken for 0 where d * S is 0.
+ *   is taken for 0 where d * S is 0.
  * - D beyond f16 (|D| >= 65520): d is infinite, and q as above; K formats: as the next.
  * - A block with a NaN or an infinity packs to NaN (0x7e00; e = 255) for all scales in f16, with q that stand
- * for 0 and other scales of 0, so that it unpacks to NaN and the damage stays visible.
+ *   for 0 and other scales of 0, so that it unpacks to NaN and the damage stays visible.
  */
 #ifndef CLMOE_QUANT_H
 #define CLMOE_QUANT_H

@@ -8,7 +8,8 @@
  * and answers three questions:
  *   fits     may it run this problem on this device? If not, why?
  *   prepare  which kernels with which -D options does it need (what changes the code's shape), how much
- * workspace? run      bind the arguments (sizes, strides) and launch
+ *            workspace?
+ *   run      bind the arguments (sizes, strides) and launch
  */
 #ifndef CLMOE_KERNEL_ROW_H
 #define CLMOE_KERNEL_ROW_H
