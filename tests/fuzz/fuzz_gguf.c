@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "../data/io_goldens.h"
 #include "fuzz.h"
+#include "fuzz_tensor.h"
 #include "gguf.h"
 
 #include <string.h>
@@ -30,26 +31,6 @@ struct fuzz_seed fuzz_seed_at(size_t i) {
     return seeds[i];
 }
 
-static unsigned sum(const void *data, size_t size) {
-    unsigned total = 0;
-    for (size_t i = 0; i < size; ++i)
-        total += ((const uint8_t *)data)[i];
-    return total;
-}
-
-static void check_tensor(const struct gguf *file, const struct file_tensor *t, const uint8_t *data,
-                         size_t size) {
-    FUZZ_REQUIRE(gguf_find(file, t->name) == t && t->name[0] && t->type);
-    FUZZ_REQUIRE((const uint8_t *)t->data >= data + 24 && t->bytes <= size);
-    FUZZ_REQUIRE((size_t)((const uint8_t *)t->data - data) <= size - t->bytes);
-    struct array a;
-    struct io_error err = {""};
-    const bool ok = file_tensor_array(file->name, t, &a, &err);
-    FUZZ_REQUIRE(ok == t->loadable && ok == (err.text[0] == '\0'));
-    FUZZ_REQUIRE(sum(t->data, t->bytes) == (ok ? sum(a.data, a.bytes) : sum(t->data, t->bytes)));
-    array_free(&a);
-}
-
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     struct gguf file;
     struct config config;
@@ -57,7 +38,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     if (gguf_parse("fuzz", data, size, &file, &err)) {
         FUZZ_REQUIRE(err.text[0] == '\0');
         for (size_t i = 0; i < file.count; ++i) {
-            check_tensor(&file, &file.tensors[i], data, size);
+            const struct file_tensor *const t = &file.tensors[i];
+            FUZZ_REQUIRE(gguf_find(&file, t->name) == t && t->name[0] && t->type);
+            fuzz_check_tensor(file.name, t, 24, data, size);
             FUZZ_REQUIRE(i == 0 || strcmp(file.tensors[i - 1].name, file.tensors[i].name) < 0);
         }
         for (const cJSON *m = file.metadata->child; m; m = m->next)

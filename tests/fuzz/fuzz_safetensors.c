@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "../data/io_goldens.h"
 #include "fuzz.h"
+#include "fuzz_tensor.h"
 #include "safetensors.h"
 
 #include <cjson/cJSON.h>
@@ -28,26 +29,6 @@ struct fuzz_seed fuzz_seed_at(size_t i) {
     return seeds[i];
 }
 
-static unsigned sum(const void *data, size_t size) {
-    unsigned total = 0;
-    for (size_t i = 0; i < size; ++i)
-        total += ((const uint8_t *)data)[i];
-    return total;
-}
-
-static void check_tensor(const struct safetensors *file, const struct file_tensor *t, const uint8_t *data,
-                         size_t size) {
-    FUZZ_REQUIRE(safetensors_find(file, t->name) == t);
-    FUZZ_REQUIRE((const uint8_t *)t->data >= data + 8 && t->bytes <= size - 8);
-    FUZZ_REQUIRE((size_t)((const uint8_t *)t->data - data) <= size - t->bytes);
-    struct array a;
-    struct io_error err = {""};
-    const bool ok = file_tensor_array(file->name, t, &a, &err);
-    FUZZ_REQUIRE(ok == t->loadable && ok == (err.text[0] == '\0'));
-    FUZZ_REQUIRE(sum(t->data, t->bytes) == (ok ? sum(a.data, a.bytes) : sum(t->data, t->bytes)));
-    array_free(&a);
-}
-
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     struct safetensors file;
     struct io_error err = {""};
@@ -55,7 +36,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         FUZZ_REQUIRE(err.text[0] == '\0');
         size_t total = 0;
         for (size_t i = 0; i < file.count; ++i) {
-            check_tensor(&file, &file.tensors[i], data, size);
+            const struct file_tensor *const t = &file.tensors[i];
+            FUZZ_REQUIRE(safetensors_find(&file, t->name) == t);
+            fuzz_check_tensor(file.name, t, 8, data, size);
             FUZZ_REQUIRE(i == 0 || strcmp(file.tensors[i - 1].name, file.tensors[i].name) < 0);
             total += file.tensors[i].bytes;
         }
