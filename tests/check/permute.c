@@ -117,14 +117,14 @@ START_TEST(against_reference) {
 END_TEST
 
 /* One plan, calls of many sizes, each behind the one before on the out-of-order queue; the last call has no
- * pairs. */
+ * pairs. The second plan is for more pairs than one work-group sorts. */
 START_TEST(smaller_calls) {
-    static const int64_t calls[] = {1100, 1024, 1, 300, 0};
+    static const int64_t calls[] = {1100, 1024, 1, 300, 0}, most[] = {1100, 1400};
     enum { K = 3, E = 60, N = sizeof calls / sizeof *calls };
     const int first = tester()->small ? 2 : 0;
-    struct clmoe_permute_params params = {.max_tokens = calls[0], .topk = K, .experts = E};
+    struct clmoe_permute_params params = {.max_tokens = most[_i], .topk = K, .experts = E};
     for (int row = 0; (params.plan.kernel = clmoe_kernel_name("permute", row)); row++) {
-        case_begin("%s, calls in a chain", params.plan.kernel);
+        case_begin("%s, calls in a chain, at most %lld tokens", params.plan.kernel, (long long)most[_i]);
         clmoe_plan *plan;
         if (!row_fits("permute", row, clmoe_permute_plan(tester_context(CAPS_OWN), &params, &plan))) continue;
         struct expected s[N];
@@ -261,7 +261,7 @@ END_TEST
 static void add_tests(TCase *cases) {
     const int small = SMALL_SIZES * SMALL_EXPERTS * ROUTING_COUNT;
     tcase_add_loop_test(cases, against_reference, 0, tester()->small ? small : N_CASES);
-    tcase_add_test(cases, smaller_calls);
+    tcase_add_loop_test(cases, smaller_calls, 0, 2);
     tcase_add_test(cases, more_chunks_than_work_items);
     tcase_add_test(cases, workspace_is_bounded);
     tcase_add_loop_test(cases, bad_params, 0, N_BAD_PARAMS);
