@@ -64,7 +64,7 @@ static bool packed_fits(const struct device *dev, const void *problem, struct re
            refuse(why, "work-groups of %zu < %d", dev->caps.max_work_group, PACKED_LOCAL);
 }
 
-/* The last work-group sorts. More pairs are sorted sooner by several. */
+/* The last work-group sorts. By count more pairs are sorted sooner by several; not timed yet. */
 enum { PACKED_SORT_PAIRS = 4096, PACKED_SORT_EXPERTS = 1024 };
 
 static bool packed_sorts(const struct device *dev, const struct route_problem *p) {
