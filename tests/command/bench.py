@@ -40,6 +40,19 @@ class Bench(command.CommandTest):
             self.assertEqual([(row["rows"], row["n"], row["k"]) for row in rows], [(3, 40, 2), (1, 300, 17)])
             self.assertEqual({(row["fill"], row["order"]) for row in rows}, {(fill, "any")})
 
+    def test_masks(self):
+        for more in [], ["--vs", "copy"]:
+            rows = self.rows("topk", "--shape", "50x16x4", "--outputs", "masks", "--dtype", "f16", *more)
+            self.check_rows(rows, 1, ["rows", "n", "k"])
+            self.assertEqual(rows[0]["outputs"], "masks")
+            moved = rows[0]["gbps"] * rows[0]["median_us"] * 1e3
+            self.assertAlmostEqual(moved, 50 * 16 * (2 + 1 + 2), delta=1)
+            self.assertEqual(rows[0].get("peer"), "copy" if more else None)
+
+    def test_copy(self):
+        rows = self.rows("scatter", "--shape", "3x40x2", "--dtype", "f32", "--vs", "copy")
+        self.assertAlmostEqual(rows[0]["ratio"], rows[0]["median_us"] / rows[0]["peer_median_us"], places=9)
+
     def test_scatter(self):
         for mode, in_place in ("set", []), ("mask", ["--in-place"]), ("multiply", []):
             rows = self.rows("scatter", "--shape", "3x40x2,2x300x17", "--mode", mode, "--dtype", "f16", *in_place)
@@ -90,6 +103,9 @@ class Bench(command.CommandTest):
             (["moe", "--model", "x"], "known: mixtral-8x7b"),
             (["moe", "--tokens", "1,,2"], "tokens: expected"),
             (["moe", "--topk", "9"], "topk = 9 of 8 experts"),
+            (["route", "--vs", "copy"], "vs: copy is for topk and scatter"),
+            (["matmul", "--vs", "openblas"], "vs: openblas is for matmul with --dtype f32"),
+            (["topk", "--vs", "clblast"], "vs: clblast is for matmul"),
             (["matmul", "--kernel", "nothing"], "no kernel called"),
         ]:
             code, out, err = self.run_command("bench", *arguments)

@@ -107,6 +107,28 @@ static int openblas_time(struct bench *b, struct loop *l, struct timing *timing)
 }
 #endif
 
+struct copy {
+    struct clmoe_tensor from, to;
+    size_t bytes;
+};
+
+static enum clmoe_status call_copy(void *priv, cl_command_queue queue, cl_event *event) {
+    const struct copy *const c = priv;
+    const cl_int err = clEnqueueCopyBuffer(queue, c->from.mem, c->to.mem, 0, 0, c->bytes, 0, NULL, event);
+    return err == CL_SUCCESS ? CLMOE_OK : CLMOE_E_OPENCL;
+}
+
+int peer_copy_time(struct bench *b, double bytes, struct timing *timing) {
+    const int64_t half = (int64_t)(bytes / 2), words = half / 4 + 1;
+    struct copy copy = {.bytes = half ? (size_t)half : 1};
+    int code = bench_tensor(b, CLMOE_F32, 1, &words, 13, 1.0f, &copy.from);
+    if (code < 0) code = session_buffer(b->s, CLMOE_F32, 1, &words, &copy.to);
+    if (code < 0) code = bench_time(b, call_copy, &copy, timing);
+    session_release(&copy.from);
+    session_release(&copy.to);
+    return code;
+}
+
 int peer_time(struct bench *b, const char *name, const struct routing *r, int32_t experts, int64_t n,
               int64_t k, struct timing *timing) {
     struct loop loop = {.r = r, .experts = experts, .n = n, .k = k};

@@ -66,16 +66,6 @@ struct call {
     const void *args;
 };
 
-static enum clmoe_status call_topk(void *priv, cl_command_queue queue, cl_event *event) {
-    const struct call *const c = priv;
-    return clmoe_topk_enqueue(c->plan, queue, c->args, 0, NULL, event);
-}
-
-static enum clmoe_status call_scatter(void *priv, cl_command_queue queue, cl_event *event) {
-    const struct call *const c = priv;
-    return clmoe_scatter_enqueue(c->plan, queue, c->args, 0, NULL, event);
-}
-
 static enum clmoe_status call_matmul(void *priv, cl_command_queue queue, cl_event *event) {
     const struct call *const c = priv;
     return clmoe_matmul_enqueue(c->plan, queue, c->args, 0, NULL, event);
@@ -84,83 +74,6 @@ static enum clmoe_status call_matmul(void *priv, cl_command_queue queue, cl_even
 static enum clmoe_status call_moe(void *priv, cl_command_queue queue, cl_event *event) {
     const struct call *const c = priv;
     return clmoe_moe_enqueue(c->plan, queue, c->args, 0, NULL, event);
-}
-
-int problem_topk(struct bench *b, const struct settings *s, result_sink sink, void *priv) {
-    const struct clmoe_topk_params params = {.plan.kernel = s->kernel,
-                                             .max_rows = s->rows,
-                                             .n = s->n,
-                                             .k = s->k,
-                                             .dtype = s->dtype,
-                                             .order = s->order,
-                                             .smallest = s->smallest};
-    const int64_t xs[2] = {s->rows, s->n}, ys[2] = {s->rows, s->k};
-    struct clmoe_topk_args args = {0};
-    clmoe_plan *plan;
-    const enum clmoe_status status = clmoe_topk_plan(b->s->ctx, &params, &plan);
-    int code = status == CLMOE_OK ? -1 : session_fail(b->s, status, "clmoe_topk_plan");
-    if (code < 0) code = session_buffer(b->s, s->dtype, 2, xs, &args.x);
-    if (code < 0) code = bench_fill_rows(b, &args.x, 3, s->fill);
-    if (code < 0) code = session_buffer(b->s, s->dtype, 2, ys, &args.values);
-    if (code < 0) code = session_buffer(b->s, CLMOE_I32, 2, ys, &args.indices);
-    if (code < 0) {
-        struct call call = {plan, &args};
-        struct result r = result_new("topk", s, plan);
-        r.bytes =
-            bytes_of(s->dtype, (double)s->rows * (double)(s->n + s->k)) + 4.0 * (double)(s->rows * s->k);
-        code = bench_time(b, call_topk, &call, &r.timing);
-        if (code < 0) code = sink(priv, &r);
-    }
-    clmoe_plan_destroy(&plan);
-    session_release(&args.x);
-    session_release(&args.values);
-    session_release(&args.indices);
-    return code;
-}
-
-/* Ids and values, y or only the cells that are named, x where it is copied. */
-static double scatter_bytes(const struct settings *s) {
-    const double slots = (double)s->rows * (double)s->k, cells = (double)s->rows * (double)s->n;
-    const bool folds = s->mode == CLMOE_SCATTER_ADD || s->mode == CLMOE_SCATTER_MULTIPLY;
-    const double y = !folds ? cells : s->in_place ? 2 * slots : 2 * cells;
-    return 4.0 * slots + bytes_of(s->dtype, slots + y);
-}
-
-int problem_scatter(struct bench *b, const struct settings *s, result_sink sink, void *priv) {
-    const bool mask = s->mode == CLMOE_SCATTER_MASK;
-    const bool folds = s->mode == CLMOE_SCATTER_ADD || s->mode == CLMOE_SCATTER_MULTIPLY;
-    const struct clmoe_scatter_params params = {.plan.kernel = s->kernel,
-                                                .max_rows = s->rows,
-                                                .n = s->n,
-                                                .k = s->k,
-                                                .dtype = s->dtype,
-                                                .mode = s->mode,
-                                                .from_x = folds && !s->in_place};
-    const int64_t dense[2] = {s->rows, s->n}, slots[2] = {s->rows, s->k};
-    struct clmoe_scatter_args args = {0};
-    struct clmoe_tensor x = {0};
-    clmoe_plan *plan;
-    const enum clmoe_status status = clmoe_scatter_plan(b->s->ctx, &params, &plan);
-    int code = status == CLMOE_OK ? -1 : session_fail(b->s, status, "clmoe_scatter_plan");
-    if (code < 0) code = session_buffer(b->s, CLMOE_I32, 2, slots, &args.indices);
-    if (code < 0) code = bench_fill_ids(b, &args.indices, 4, s->n);
-    if (code < 0 && !mask) code = bench_tensor(b, s->dtype, 2, slots, 3, 1.0f, &args.values);
-    if (code < 0) code = bench_tensor(b, s->dtype, 2, dense, 5, 1.0f, &args.y);
-    if (code < 0 && (mask || folds) && !s->in_place) code = bench_tensor(b, s->dtype, 2, dense, 6, 1.0f, &x);
-    if (code < 0) {
-        struct call call = {plan, &args};
-        struct result r = result_new("scatter", s, plan);
-        args.x = mask && s->in_place ? args.y : x;
-        r.bytes = scatter_bytes(s);
-        code = bench_time(b, call_scatter, &call, &r.timing);
-        if (code < 0) code = sink(priv, &r);
-    }
-    clmoe_plan_destroy(&plan);
-    session_release(&args.indices);
-    session_release(&args.values);
-    session_release(&args.y);
-    session_release(&x);
-    return code;
 }
 
 /* One of the two products of a layer: what differs between them. */

@@ -27,9 +27,10 @@ struct settings {
     enum bench_pattern fill;
     enum clmoe_topk_order order;
     bool smallest;
+    bool masks; /* topk: a mask and a dense row instead of values and indices */
     enum clmoe_dtype dtype;
     const char *kernel; /* rows allowed, NULL for all */
-    const char *peer;   /* "clblast", "openblas", NULL for none: matmul in f32 */
+    const char *peer;   /* matmul in f32: "clblast", "openblas"; topk, scatter: "copy"; NULL for none */
 };
 
 /* One line of the report. */

@@ -14,10 +14,11 @@
 #define MAX_SHAPES 64
 #define ORDERS "sorted|index|any"
 #define MODES "set|mask|add|multiply"
+#define OUTPUTS "values|masks"
 #define OPS "topk|scatter|route|matmul|moe"
 
 /* In the order of OPS; those up to BY_SHAPE run shapes, the others numbers of tokens. */
-enum { OP_TOPK, OP_SCATTER, BY_SHAPE = OP_SCATTER };
+enum { OP_TOPK, OP_SCATTER, OP_ROUTE, OP_MATMUL, BY_SHAPE = OP_SCATTER };
 
 struct report {
     const struct usage *usage;
@@ -74,6 +75,7 @@ static void add_json(const struct report *r, const struct result *result, const 
     if (strcmp(result->op, "topk") == 0) {
         cJSON_AddStringToObject(o, "fill", choice_name(BENCH_PATTERNS, (int)s->fill).text);
         cJSON_AddStringToObject(o, "order", choice_name(ORDERS, (int)s->order).text);
+        cJSON_AddStringToObject(o, "outputs", choice_name(OUTPUTS, s->masks).text);
     }
     if (strcmp(result->op, "scatter") == 0) {
         cJSON_AddStringToObject(o, "mode", choice_name(MODES, (int)s->mode).text);
@@ -93,22 +95,27 @@ static void add_json(const struct report *r, const struct result *result, const 
     cJSON_AddItemToArray(r->list, o);
 }
 
+/* As in "4096x1024x8 random sorted", "mixtral-8x7b T=64". */
+static void describe(const struct result *result, char *text, size_t size) {
+    const struct settings *const s = &result->settings;
+    if (!s->rows) {
+        snprintf(text, size, "%s T=%lld", *s->shape.model ? s->shape.model : "layer", (long long)s->tokens);
+        return;
+    }
+    const bool scatter = strcmp(result->op, "scatter") == 0;
+    snprintf(text, size, "%lldx%lldx%lld %s %s", (long long)s->rows, (long long)s->n, (long long)s->k,
+             scatter ? choice_name(MODES, (int)s->mode).text : choice_name(BENCH_PATTERNS, (int)s->fill).text,
+             scatter    ? s->in_place ? "in place" : ""
+             : s->masks ? choice_name(OUTPUTS, s->masks).text
+                        : choice_name(ORDERS, (int)s->order).text);
+}
+
 static int print_result(void *priv, const struct result *result) {
     const struct report *const r = priv;
     const struct settings *const s = &result->settings;
     const double us = result->timing.median_us, floor = floor_us(r, result);
     char what[64];
-    if (!s->rows)
-        snprintf(what, sizeof what, "%s T=%lld", *s->shape.model ? s->shape.model : "layer",
-                 (long long)s->tokens);
-    else
-        snprintf(what, sizeof what, "%lldx%lldx%lld %s %s", (long long)s->rows, (long long)s->n,
-                 (long long)s->k,
-                 strcmp(result->op, "scatter") == 0 ? choice_name(MODES, (int)s->mode).text
-                                                    : choice_name(BENCH_PATTERNS, (int)s->fill).text,
-                 strcmp(result->op, "scatter") != 0 ? choice_name(ORDERS, (int)s->order).text
-                 : s->in_place                      ? "in place"
-                                                    : "");
+    describe(result, what, sizeof what);
     printf("%-8s %-28s %-5s %11.1f us (%.1f..%.1f)  %8.2f GFLOP/s %8.1f GB/s  %6.2fx floor", result->op, what,
            clmoe_dtype_name(s->dtype), us, result->timing.p10_us, result->timing.p90_us,
            result->flops / us * 1e-3, result->bytes / us * 1e-3, us / floor);
@@ -239,14 +246,24 @@ static int check_shape(const struct usage *usage, int op, const char *model, str
     return -1;
 }
 
+/* A peer that would not be timed is an error, not a column that is missing. */
+static int check_peer(const struct usage *usage, int op, const struct settings *s) {
+    if (!s->peer) return -1;
+    if (strcmp(s->peer, "copy") == 0)
+        return op <= BY_SHAPE ? -1 : command_fail(usage, EXIT_USAGE, "vs: copy is for topk and scatter");
+    return op == OP_MATMUL && s->dtype == CLMOE_F32
+               ? -1
+               : command_fail(usage, EXIT_USAGE, "vs: %s is for matmul with --dtype f32", s->peer);
+}
+
 int command_bench(int argc, char **argv) {
-    static const char *const peers[] = {NULL, "clblast", "openblas"};
+    static const char *const peers[] = {NULL, "clblast", "openblas", "copy"};
     static const enum clmoe_dtype dtypes[] = {CLMOE_F32,  CLMOE_F16,  CLMOE_BF16, CLMOE_Q8_0, CLMOE_Q4_0,
                                               CLMOE_Q5_0, CLMOE_Q4_K, CLMOE_Q5_K, CLMOE_Q6_K, CLMOE_MXFP4};
     const char *device = NULL, *model = NULL, *tokens_text = "1,8,64,512", *json = NULL, *operand = NULL;
     const char *shapes_text = NULL;
     int64_t experts = 8, topk = 2, repeats = 20;
-    int dtype = 2, peer = 0, op = -1, fill = 0, order = 0, mode = 0;
+    int dtype = 2, peer = 0, op = -1, fill = 0, order = 0, mode = 0, masks = 0;
     double peak = 0;
     struct topk_shape one = {4096, 1024, 8};
     struct runs runs = {.n_tokens = 0};
@@ -267,13 +284,15 @@ int command_bench(int argc, char **argv) {
         {"fill", OPTION_CHOICE, &fill, 0, 0, BENCH_PATTERNS,
          "topk: what rows hold; clustered: apart in the last bits only"},
         {"order", OPTION_CHOICE, &order, 0, 0, ORDERS, "topk: sorted (best first) by default"},
+        {"outputs", OPTION_CHOICE, &masks, 0, 0, OUTPUTS,
+         "topk: values and indices by default, or a mask and a dense row"},
         {"smallest", OPTION_FLAG, &s.smallest, 0, 0, NULL, "topk: the smallest, not the largest"},
         {"mode", OPTION_CHOICE, &mode, 0, 0, MODES, "scatter: set by default"},
         {"in-place", OPTION_FLAG, &s.in_place, 0, 0, NULL, "scatter: change y, not a copy of x"},
         {"dtype", OPTION_CHOICE, &dtype, 0, 0, "f32|f16|bf16|q8_0|q4_0|q5_0|q4_k|q5_k|q6_k|mxfp4",
          "of weights, and of activations, which are f32 beside blocks; bf16 by default"},
-        {"vs", OPTION_CHOICE, &peer, 0, 0, "none|clblast|openblas",
-         "matmul in f32: a loop of calls of a dense library"},
+        {"vs", OPTION_CHOICE, &peer, 0, 0, "none|clblast|openblas|copy",
+         "matmul in f32: a loop of calls of a dense library; topk, scatter: a copy of as many bytes"},
         {"kernel", OPTION_TEXT, &s.kernel, 0, 0, NULL,
          "ROW,...  only these rows of the kernel tables (clmoe info)"},
         {"peak-tflops", OPTION_NUMBER, &peak, 0, 0, NULL,
@@ -306,6 +325,7 @@ int command_bench(int argc, char **argv) {
     s.shape.topk = (int32_t)topk;
     s.dtype = dtypes[dtype];
     s.peer = peers[peer];
+    s.masks = masks;
     s.fill = (enum bench_pattern)fill;
     s.order = (enum clmoe_topk_order)order;
     s.mode = (enum clmoe_scatter_mode)mode;
@@ -317,5 +337,6 @@ int command_bench(int argc, char **argv) {
         runs.shapes[runs.n_shapes++] = one;
     }
     if (code < 0) code = check_shape(&usage, op, model, &s);
+    if (code < 0) code = check_peer(&usage, op, &s);
     return code >= 0 ? code : bench_run(&usage, device, op, &s, &runs, peak, (int)repeats, json);
 }
