@@ -56,6 +56,7 @@
 #include "matmul/matrix_mfma.cl"
 #include "matmul/matrix_wmma.cl"
 #include "matmul/matrix_dpas.cl"
+#include "matmul/matrix_mma.cl"
 #include "matmul/matrix_emulated.cl"
 
 #if !EMULATED
@@ -177,7 +178,7 @@ static inline void multiply_step(d_fragment sums[FRAGMENTS_M][FRAGMENTS_N], cons
 // constant, IGC leaves the sums in memory.
 static inline void store_sums(local float *to, d_fragment sums, uint lane) {
 #define STORE_SUM(r, name)                                                                                             \
-    to[layout_d_row(LAYOUT, lane, r) * WAVE_COLUMNS + layout_column(LAYOUT, lane)] = sums.s##name;
+    to[layout_d_row(LAYOUT, lane, r) * WAVE_COLUMNS + layout_d_column(LAYOUT, lane, r)] = sums.s##name;
     STORE_SUM(0, 0) STORE_SUM(1, 1) STORE_SUM(2, 2) STORE_SUM(3, 3)
 #if LAYOUT_D(LAYOUT) >= 8
     STORE_SUM(4, 4) STORE_SUM(5, 5) STORE_SUM(6, 6) STORE_SUM(7, 7)

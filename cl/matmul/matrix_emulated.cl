@@ -26,11 +26,11 @@ static inline void multiply(d_fragment *d, a_fragment a, b_fragment b, local flo
     for (int j = 0; j < LAYOUT_A(LAYOUT); j++)
         as[layout_a_row(LAYOUT, lane, j) * steps + layout_a_k(LAYOUT, lane, j)] = WIDEN(X_T, ((const ushort *)&a)[j]);
     for (int j = 0; j < LAYOUT_B(LAYOUT); j++)
-        bs[layout_column(LAYOUT, lane) * steps + layout_b_k(LAYOUT, lane, j)] = WIDEN(X_T, ((const ushort *)&b)[j]);
+        bs[layout_b_column(LAYOUT, lane) * steps + layout_b_k(LAYOUT, lane, j)] = WIDEN(X_T, ((const ushort *)&b)[j]);
     barrier(CLK_LOCAL_MEM_FENCE);
     for (int r = 0; r < LAYOUT_D(LAYOUT); r++) {
         const local float *const row = as + layout_d_row(LAYOUT, lane, r) * steps;
-        const local float *const column = bs + layout_column(LAYOUT, lane) * steps;
+        const local float *const column = bs + layout_d_column(LAYOUT, lane, r) * steps;
         float sum = ((float *)d)[r];
         for (int k = 0; k < steps; k++)
             sum += row[k] * column[k];

@@ -32,9 +32,10 @@ enum clmoe_feature {
     CLMOE_FEATURE_AMD_WMMA_12 = 1 << 9,    /* RDNA 4 */
     CLMOE_FEATURE_INTEL_DPAS_8 = 1 << 10,  /* sub-groups of 8: Arc A */
     CLMOE_FEATURE_INTEL_DPAS_16 = 1 << 11, /* sub-groups of 16: Data Center Max, Arc B */
+    CLMOE_FEATURE_NV_MMA = 1 << 12,        /* PTX for sm_80 and later: mma.sync of 16x8x16 */
 };
-#define CLMOE_FEATURES_ALL 0xfffu
-#define CLMOE_FEATURES_MATRIX 0xf80u
+#define CLMOE_FEATURES_ALL 0x1fffu
+#define CLMOE_FEATURES_MATRIX 0x1f80u
 
 /* Limits that the kernel tables look at. Also used to force a device down, so that one machine can test the
  * paths of a smaller one: a zero field means "as the device says", `features_off` masks bits of enum

@@ -80,6 +80,7 @@ static const struct probe probes[] = {
      "    out[i] = i & 1u ? (uint)as_float(r) : r > 0x7f800000u ? i : 1000u;\n"
      "}\n",
      0, 1, CLMOE_FEATURE_NV_PTX},
+    {CLMOE_FEATURE_NV_MMA, "cl_nv_device_attribute_query", "-cl-std=CL1.2", PROBE_MMA, 0, 1, DEVICE_PTX_SM80},
     {CLMOE_FEATURE_AMD_MFMA, AMD, "-cl-std=CL1.2", PROBE_MFMA, 0, 1, .items = 64, .rare = true},
     {CLMOE_FEATURE_AMD_WMMA_11, AMD, "-cl-std=CL1.2", PROBE_WMMA_11, 0, 1, .rare = true},
     {CLMOE_FEATURE_AMD_WMMA_12, AMD, "-cl-std=CL1.2", PROBE_WMMA_12, 0, 1, .rare = true},

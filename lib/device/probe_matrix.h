@@ -6,9 +6,13 @@
 #define CLMOE_DEVICE_PROBE_MATRIX_H
 
 /* After what an instruction defines: LANES, LANE; M, N, K; A, B: elements of a lane; A_ROW, A_K, B_K of
- * element j and D_ROW of register r of lane l; D: type of the result; MULTIPLY: the instruction on the arrays
- * a and b. */
+ * element j and D_ROW of register r of lane l; B_COLUMN and D_COLUMN where these are not l % N; MULTIPLY: the
+ * instruction on the arrays a and b, which makes d. */
 #define PROBE_PRODUCT                                                                                        \
+    "#ifndef B_COLUMN\n"                                                                                     \
+    "#define B_COLUMN (l % N)\n"                                                                             \
+    "#define D_COLUMN (l % N)\n"                                                                             \
+    "#endif\n"                                                                                               \
     "int value_a(int i, int k) { return (3 * i + 5 * k) % 7; }\n"                                            \
     "int value_b(int k, int n) { return (2 * k + 3 * n) % 5 - 2; }\n"                                        \
     "ushort bits(int v) { return (ushort)(as_uint((float)v) >> 16); }\n"                                     \
@@ -16,13 +20,13 @@
     "    const int l = LANE;\n"                                                                              \
     "    ushort a[A], b[B];\n"                                                                               \
     "    for (int j = 0; j < A; j++) a[j] = bits(value_a(A_ROW, A_K));\n"                                    \
-    "    for (int j = 0; j < B; j++) b[j] = bits(value_b(B_K, l % N));\n"                                    \
+    "    for (int j = 0; j < B; j++) b[j] = bits(value_b(B_K, B_COLUMN));\n"                                 \
     "    float d[M * N / LANES];\n"                                                                          \
     "    MULTIPLY;\n"                                                                                        \
     "    uint wrong = 0;\n"                                                                                  \
     "    for (int r = 0; r < M * N / LANES; r++) {\n"                                                        \
     "        int want = 0;\n"                                                                                \
-    "        for (int k = 0; k < K; k++) want += value_a(D_ROW, k) * value_b(k, l % N);\n"                   \
+    "        for (int k = 0; k < K; k++) want += value_a(D_ROW, k) * value_b(k, D_COLUMN);\n"                \
     "        wrong += d[r] != (float)want;\n"                                                                \
     "    }\n"                                                                                                \
     "    out[get_global_id(0)] = wrong ? 1000u : (uint)get_global_id(0);\n"                                  \
@@ -103,5 +107,29 @@
     "#define LANES 16\n" PROBE_DPAS                                                                          \
     "#define MULTIPLY vstore8(intel_sub_group_bf16_bf16_matrix_mad_k16(as_short8(vload8(0, a)), \\\n"        \
     "    as_int8(vload16(0, b)), (float8)(0.0f)), 0, d)\n" PROBE_PRODUCT
+
+#define PROBE_MMA                                                                                            \
+    "#define WAVE_SIZE __attribute__((reqd_work_group_size(32, 1, 1)))\n"                                    \
+    "#define LANES 32\n"                                                                                     \
+    "#define LANE get_local_id(0)\n"                                                                         \
+    "#define M 16\n"                                                                                         \
+    "#define N 8\n"                                                                                          \
+    "#define K 16\n"                                                                                         \
+    "#define A 8\n"                                                                                          \
+    "#define B 4\n"                                                                                          \
+    "#define A_ROW (j / 2 % 2 * 8 + l / 4)\n"                                                                \
+    "#define A_K (j / 4 * 8 + l % 4 * 2 + j % 2)\n"                                                          \
+    "#define B_K (j / 2 * 8 + l % 4 * 2 + j % 2)\n"                                                          \
+    "#define B_COLUMN (l / 4)\n"                                                                             \
+    "#define D_ROW (r / 2 * 8 + l / 4)\n"                                                                    \
+    "#define D_COLUMN (l % 4 * 2 + r % 2)\n"                                                                 \
+    "#define MULTIPLY multiply(d, as_uint4(vload8(0, a)), as_uint2(vload4(0, b)))\n"                         \
+    "void multiply(float *d, uint4 a, uint2 b) {\n"                                                          \
+    "    asm volatile(\"mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, \"\n"          \
+    "                 \"{%4, %5, %6, %7}, {%8, %9}, {%10, %10, %10, %10};\"\n"                               \
+    "                 : \"=f\"(d[0]), \"=f\"(d[1]), \"=f\"(d[2]), \"=f\"(d[3])\n"                            \
+    "                 : \"r\"(a.x), \"r\"(a.y), \"r\"(a.z), \"r\"(a.w), \"r\"(b.x), \"r\"(b.y),\n"           \
+    "                   \"f\"(0.0f));\n"                                                                     \
+    "}\n" PROBE_PRODUCT
 
 #endif

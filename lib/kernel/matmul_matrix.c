@@ -42,6 +42,11 @@ static const struct family dpas_16 = {
     {"DPAS_16", 16, 8, 16, 24, 4, 2, 1, 2},
     {"DPAS_16", 16, 8, 16, 24, 4, 4, 2, 2},
 };
+static const struct family mma = {
+    CLMOE_FEATURE_NV_MMA,
+    {"MMA_16", 32, 16, 8, 12, 2, 2, 1, 4},
+    {"MMA_16", 32, 16, 8, 12, 2, 4, 4, 4},
+};
 
 enum { STEPS = 32, PADDING = 8, BUFFERS = 2 };
 
@@ -131,3 +136,4 @@ ROW(wmma_11)
 ROW(wmma_12)
 ROW(dpas_8)
 ROW(dpas_16)
+ROW(mma)

@@ -16,5 +16,6 @@ MATMUL_ROW_FUNCTIONS(matmul_wmma_11);
 MATMUL_ROW_FUNCTIONS(matmul_wmma_12);
 MATMUL_ROW_FUNCTIONS(matmul_dpas_8);
 MATMUL_ROW_FUNCTIONS(matmul_dpas_16);
+MATMUL_ROW_FUNCTIONS(matmul_mma);
 
 #endif

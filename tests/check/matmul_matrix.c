@@ -73,7 +73,7 @@ static struct clmoe_matmul_params pick_params(struct rng *rng, int i, int64_t *t
 
 static bool on_matrices(const char *name) {
     return strncmp(name, "matmul_mfma", 11) == 0 || strncmp(name, "matmul_wmma", 11) == 0 ||
-           strncmp(name, "matmul_dpas", 11) == 0;
+           strncmp(name, "matmul_dpas", 11) == 0 || strcmp(name, "matmul_mma") == 0;
 }
 
 static void run_rows(struct rng *rng, struct matmul_sample *s, enum forced_caps caps) {

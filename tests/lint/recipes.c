@@ -34,7 +34,9 @@ static const struct device devices[] = {
      .caps = {1024, 65536, 1u << 30, 128, 0},
      .features = (CLMOE_FEATURES_ALL & ~1u) | DEVICE_PTX_SM80,
      .emulated = CLMOE_FEATURES_MATRIX},
-    {.name = "turing", .caps = {1024, 65536, 1u << 30, 40, 0}, .features = CLMOE_FEATURES_ALL & ~1u},
+    {.name = "turing",
+     .caps = {1024, 65536, 1u << 30, 40, 0},
+     .features = CLMOE_FEATURES_ALL & ~1u & ~(uint32_t)CLMOE_FEATURE_NV_MMA},
     {.name = "small", .caps = {64, 16384, 1u << 28, 2, 0}},
     {.name = "cpu",
      .caps = {4096, 1 << 20, 1u << 30, 8, 0},
@@ -50,7 +52,7 @@ static const struct device devices[] = {
      .features = ANY_GPU | CLMOE_FEATURE_INTEL_DPAS_16},
     {.name = "sm_80",
      .caps = {1024, 49152, 1u << 30, 108, 0},
-     .features = ANY_GPU | CLMOE_FEATURE_NV_PTX | DEVICE_PTX_SM80},
+     .features = ANY_GPU | CLMOE_FEATURE_NV_PTX | DEVICE_PTX_SM80 | CLMOE_FEATURE_NV_MMA},
 };
 
 static struct {

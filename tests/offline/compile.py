@@ -122,7 +122,8 @@ class Intel:
 
 
 class Nvidia:
-    """LLVM's PTX, not that of NVIDIA's driver: whether the text is right and all functions exist."""
+    """LLVM's PTX, not that of NVIDIA's driver: whether the text is right and all functions exist. With CUDA's assembler
+    also whether it is assembled, and kernels on matrix instructions without spills."""
 
     TARGETS = {"sm_80": ("sm_80",)}
     ONLY_MATRIX = set()
@@ -131,6 +132,7 @@ class Nvidia:
         self.clang = next(filter(None, map(shutil.which, [f"clang-{n}" for n in range(15, 30)])), None)
         places = ["/usr/lib/clc/nvptx64--nvidiacl.bc", "/usr/share/clc/nvptx64--nvidiacl.bc"]
         self.library = next(filter(os.path.exists, places), None)
+        self.assembler = shutil.which("ptxas")
         if not self.clang or not self.library:
             skip("clang (Debian package clang-19) and libclc's nvptx64--nvidiacl.bc (libclc-15) are not both installed")
 
@@ -151,7 +153,25 @@ class Nvidia:
         wrong = [f"calls {name}, which nobody has" for name in sorted(left - inlines)]
         if not left and not re.search(r"\b(?:st|red|atom)\.(?!local|param|shared)", ptx):
             wrong.append("stores nothing")
+        values = defines(options)
+        if "LAYOUT" in values:
+            if f"mma.sync.aligned.m16n8k16.row.col.f32.{values['X_T']}" not in ptx:
+                wrong.append("has no mma.sync")
+            wrong += self.spills(target, ptx)
         return "; ".join(wrong)
+
+    def spills(self, target, ptx):
+        if not self.assembler:
+            return []
+        with tempfile.TemporaryDirectory() as folder:
+            text = os.path.join(folder, "kernel.ptx")
+            with open(text, "w", encoding="ascii") as f:
+                f.write(ptx)
+            run = subprocess.run([self.assembler, "-v", f"-arch={target}", text, "-o", text + ".cubin"], capture_output=True,
+                                 text=True)
+        if run.returncode:
+            return [run.stderr]
+        return [f"spills: {n} bytes" for n in re.findall(r"([1-9]\d*) bytes spill stores", run.stderr)]
 
 
 def programs(recipes, target, device, only_matrix):

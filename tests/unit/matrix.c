@@ -2,7 +2,7 @@
  * How lanes hold matrices (cl/matmul/matrix_layout.cl) against what the vendors publish: for AMD what their
  * Matrix Instruction Calculator prints for v_mfma_f32_32x32x8_bf16, v_mfma_f32_16x16x16_bf16 (CDNA 3) and
  * v_wmma_f32_16x16x16_bf16 (RDNA 3, RDNA 4, wave32), the same as for f16; for Intel the figures of the
- * extension cl_intel_subgroup_matrix_multiply_accumulate. */
+ * extension cl_intel_subgroup_matrix_multiply_accumulate; for NVIDIA those of mma.m16n8k16 in the PTX ISA. */
 #include "../../cl/matmul/matrix_layout.cl"
 #include "check/harness.h"
 
@@ -10,11 +10,12 @@
 
 enum { MOST = 32 };
 
-/* A line of a matrix as runs of neighbours in one lane, "lane:first-last", and what the next line adds to
- * that. */
+/* A line of a matrix as runs of neighbours in one lane, "lane:first-last", what the next line adds to that,
+ * and what `turn` lines add that begin anew (0: none does). */
 struct lines {
     const char *first;
     int step_lane, step_element;
+    int turn, turn_lane, turn_element;
 };
 
 #define STEPS_0_TO_15                                                                                        \
@@ -63,6 +64,14 @@ static const struct {
                   0, 1},
                  STEPS_0_TO_15,
                  {"0:0-7", 1, 0}},
+    [MMA_16] =
+        {"mma.m16n8k16",
+         {32, 16, 8, 16},
+         {"0:0-1 1:0-1 2:0-1 3:0-1 0:4-5 1:4-5 2:4-5 3:4-5", 4, 0, 8, 0, 2},
+         {"0:0-1 1:0-1 2:0-1 3:0-1 0:2-3 1:2-3 2:2-3 3:2-3", 4, 0},
+         {"0:0-0 4:0-0 8:0-0 12:0-0 16:0-0 20:0-0 24:0-0 28:0-0 0:2-2 4:2-2 8:2-2 12:2-2 16:2-2 20:2-2 "
+          "24:2-2 28:2-2",
+          0, 1, 2, 1, 0}},
 };
 
 struct place {
@@ -82,9 +91,10 @@ static int read_line(const char *text, struct place *places) {
 enum matrix { MATRIX_A, MATRIX_B, MATRIX_D };
 
 static void held(int layout, enum matrix matrix, struct place p, unsigned *line, unsigned *at) {
-    const unsigned lane = (unsigned)p.lane, element = (unsigned)p.element,
-                   column = layout_column(layout, lane);
-    *line = matrix == MATRIX_A ? layout_a_row(layout, lane, element) : column;
+    const unsigned lane = (unsigned)p.lane, element = (unsigned)p.element;
+    *line = matrix == MATRIX_A   ? layout_a_row(layout, lane, element)
+            : matrix == MATRIX_B ? layout_b_column(layout, lane)
+                                 : layout_d_column(layout, lane, element);
     *at = matrix == MATRIX_A   ? layout_a_k(layout, lane, element)
           : matrix == MATRIX_B ? layout_b_k(layout, lane, element)
                                : layout_d_row(layout, lane, element);
@@ -99,8 +109,10 @@ static void compare(int layout, enum matrix matrix, const struct lines *lines, i
     ck_assert_int_eq(read_line(lines->first, first), length);
     for (int i = 0; i < n_lines * length * copies; i++) {
         const int copy = i / (n_lines * length), line = i / length % n_lines, at = i % length;
-        const struct place p = {first[at].lane + line * lines->step_lane + copy * 16,
-                                first[at].element + line * lines->step_element};
+        const int turns = lines->turn ? line / lines->turn : 0, steps = line - turns * lines->turn;
+        const struct place p = {
+            first[at].lane + steps * lines->step_lane + turns * lines->turn_lane + copy * 16,
+            first[at].element + steps * lines->step_element + turns * lines->turn_element};
         unsigned found_line, found_at;
         held(layout, matrix, p, &found_line, &found_at);
         case_require(found_line == (unsigned)line && found_at == (unsigned)at,
