@@ -3,6 +3,9 @@
 #ifndef LOCAL_SIZE
 #error "LOCAL_SIZE: work-items of a work-group"
 #endif
+#ifndef READ_LOCAL
+#error "READ_LOCAL: the same for read_all, 1 on CPU devices: there each work-item would go through its stretch alone"
+#endif
 
 inline uint hash_of(ulong i, uint seed) {
     uint h = (uint)i * 0x9e3779b9u ^ (uint)(i >> 32) * 0x85ebca6bu ^ seed;
@@ -85,18 +88,34 @@ kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) void fill_blocks(
     }
 }
 
-// Reads n float4, each work-group a stretch of its own; `keep` is never true, but the compiler does not know.
-kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) void read_all(const global float4 *x, ulong n,
-                                                                             global float4 *out, int keep) {
-    const ulong each = (n + get_num_groups(0) - 1) / get_num_groups(0), first = get_group_id(0) * each;
-    float4 sum = (float4)(0.0f);
-    for (ulong i = first + get_local_id(0); i < min(first + each, n); i += LOCAL_SIZE) sum += x[i];
-    if (keep) out[get_global_id(0)] = sum;
+// Both ceilings keep what they compute if it adds up to `keep`, which is NaN: never. With a condition known before
+// the loop a compiler would leave the loop out where it is false (PoCL's did).
+inline float total4(float4 v) { return (v.x + v.y) + (v.z + v.w); }
+inline float total16(float16 v) { return total4((v.lo.lo + v.lo.hi) + (v.hi.lo + v.hi.hi)); }
+
+#if READ_LOCAL == 1
+typedef float16 part; // of a stretch: what a work-item loads at once
+#define TOTAL total16
+#else
+typedef float4 part;
+#define TOTAL total4
+#endif
+
+// Reads n parts, a multiple of 4 * READ_LOCAL, each work-group a stretch of its own.
+kernel __attribute__((reqd_work_group_size(READ_LOCAL, 1, 1))) void read_all(const global part *x, ulong n,
+                                                                             global part *out, float keep) {
+    const ulong step = 4 * READ_LOCAL, each = (n / step + get_num_groups(0) - 1) / get_num_groups(0) * step;
+    const ulong first = get_group_id(0) * each, end = min(first + each, n);
+    part a = (part)(0.0f), b = a, c = a, d = a;
+    for (ulong i = first + get_local_id(0); i < end; i += step)
+        a += x[i], b += x[i + READ_LOCAL], c += x[i + 2 * READ_LOCAL], d += x[i + 3 * READ_LOCAL];
+    const part sum = (a + b) + (c + d);
+    if (TOTAL(sum) == keep) out[get_global_id(0)] = sum;
 }
 
 // 8 chains of float16: 256 flops a step and work-item.
 kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) void fma_chains(global float *out, int steps, float a,
-                                                                               float b, int keep) {
+                                                                               float b, float keep) {
     float16 c0 = (float16)(a), c1 = c0 + 1.0f, c2 = c0 + 2.0f, c3 = c0 + 3.0f;
     float16 c4 = c0 + 4.0f, c5 = c0 + 5.0f, c6 = c0 + 6.0f, c7 = c0 + 7.0f;
     const float16 va = (float16)(a), vb = (float16)(b);
@@ -105,5 +124,5 @@ kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) void fma_chains(g
         c4 = fma(c4, va, vb), c5 = fma(c5, va, vb), c6 = fma(c6, va, vb), c7 = fma(c7, va, vb);
     }
     const float16 sum = ((c0 + c1) + (c2 + c3)) + ((c4 + c5) + (c6 + c7));
-    if (keep) vstore16(sum, get_global_id(0), out);
+    if (total16(sum) == keep) vstore16(sum, get_global_id(0), out);
 }

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 #include "measure.h"
 
+#include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 #define WARM_UPS 2
@@ -17,9 +19,10 @@ static int build(struct bench *b) {
     cl_int err;
     b->program = clCreateProgramWithSource(b->s->context, 1, (const char **)&text, NULL, &err);
     if (err != CL_SUCCESS) return cl_failed(b, err, "clCreateProgramWithSource");
-    err = clBuildProgram(b->program, 1, &b->s->device,
-                         b->local == 64 ? "-cl-std=CL1.2 -DLOCAL_SIZE=64" : "-cl-std=CL1.2 -DLOCAL_SIZE=256",
-                         NULL, NULL);
+    char options[96];
+    snprintf(options, sizeof options, "-cl-std=CL1.2 -DLOCAL_SIZE=%zu -DREAD_LOCAL=%zu", b->local,
+             b->read_local);
+    err = clBuildProgram(b->program, 1, &b->s->device, options, NULL, NULL);
     return err == CL_SUCCESS ? -1 : cl_failed(b, err, "clBuildProgram(bench.cl)");
 }
 
@@ -36,16 +39,16 @@ static enum clmoe_status call_kernel(void *priv, cl_command_queue queue, cl_even
     return err == CL_SUCCESS ? CLMOE_OK : CLMOE_E_OPENCL;
 }
 
-static size_t many_items(const struct bench *b) {
+static size_t many_items(const struct bench *b, size_t local) {
     cl_uint units = 1;
     clGetDeviceInfo(b->s->device, CL_DEVICE_MAX_COMPUTE_UNITS, sizeof units, &units, NULL);
-    return (size_t)units * 16 * b->local;
+    return (size_t)units * 16 * local;
 }
 
 static cl_kernel read_kernel(const struct bench *b, cl_int *err) {
     const cl_kernel kernel = clCreateKernel(b->program, "read_all", err);
-    const cl_ulong n = b->flush_bytes / 16;
-    const cl_int keep = 0;
+    const cl_ulong n = b->flush_bytes / (b->read_local == 1 ? sizeof(cl_float16) : sizeof(cl_float4));
+    const cl_float keep = NAN;
     if (*err != CL_SUCCESS) return NULL;
     *err = clSetKernelArg(kernel, 0, sizeof b->flush, &b->flush);
     *err |= clSetKernelArg(kernel, 1, sizeof n, &n);
@@ -56,7 +59,7 @@ static cl_kernel read_kernel(const struct bench *b, cl_int *err) {
 
 static int measure_read(struct bench *b) {
     cl_int err;
-    struct kernel_call call = {read_kernel(b, &err), many_items(b), b->local};
+    struct kernel_call call = {read_kernel(b, &err), many_items(b, b->read_local), b->read_local};
     struct timing t;
     const int code =
         err == CL_SUCCESS ? bench_time(b, call_kernel, &call, &t) : cl_failed(b, err, "read_all");
@@ -67,10 +70,11 @@ static int measure_read(struct bench *b) {
 
 static int measure_fma(struct bench *b) {
     cl_int err;
-    struct kernel_call call = {clCreateKernel(b->program, "fma_chains", &err), many_items(b), b->local};
+    struct kernel_call call = {clCreateKernel(b->program, "fma_chains", &err), many_items(b, b->local),
+                               b->local};
     if (err != CL_SUCCESS) return cl_failed(b, err, "fma_chains");
-    const cl_int steps = FMA_STEPS, keep = 0;
-    const cl_float a = 0.999f, c = 0.001f;
+    const cl_int steps = FMA_STEPS;
+    const cl_float a = 0.999f, c = 0.001f, keep = NAN;
     err = clSetKernelArg(call.kernel, 0, sizeof b->flush, &b->flush);
     err |= clSetKernelArg(call.kernel, 1, sizeof steps, &steps);
     err |= clSetKernelArg(call.kernel, 2, sizeof a, &a);
@@ -87,9 +91,11 @@ static int measure_fma(struct bench *b) {
 int bench_open(struct bench *b, struct session *s, int repeats) {
     struct clmoe_device_info info;
     clmoe_context_device_info(s->ctx, &info);
+    const bool cpu = info.features & CLMOE_FEATURE_CPU;
     *b = (struct bench){.s = s, .local = info.caps.max_work_group >= 256 ? 256 : 64, .repeats = repeats};
+    b->read_local = cpu ? 1 : b->local;
     /* Past the last-level cache of every device met: 1 GiB on a GPU, 256 MiB where memory is slow. */
-    b->flush_bytes = info.features & CLMOE_FEATURE_CPU ? (size_t)256 << 20 : (size_t)1 << 30;
+    b->flush_bytes = cpu ? (size_t)256 << 20 : (size_t)1 << 30;
     while (b->flush_bytes > info.caps.max_alloc / 2)
         b->flush_bytes /= 2;
     cl_int err;
@@ -127,7 +133,7 @@ static int run_fill(struct bench *b, const struct clmoe_tensor *t, const char *n
     next_arg(kernel, &index, sizeof t->mem, &t->mem, &err);
     next_arg(kernel, &index, sizeof n, &n, &err);
     rest(kernel, &index, priv, &err);
-    const size_t global = many_items(b);
+    const size_t global = many_items(b, b->local);
     if (err == CL_SUCCESS)
         err = clEnqueueNDRangeKernel(b->s->queue, kernel, 1, NULL, &global, &b->local, 0, NULL, NULL);
     clReleaseKernel(kernel);
@@ -236,10 +242,10 @@ static int by_value(const void *a, const void *b) {
 
 /* One repetition behind a flush; its duration in *us. */
 static int repeat(struct bench *b, cl_kernel flush, timed_call call, void *priv, double *us) {
-    const size_t global = many_items(b);
+    const size_t local = b->read_local, global = many_items(b, local);
     cl_event begin = NULL, end = NULL;
     cl_ulong from = 0, to = 0;
-    cl_int err = clEnqueueNDRangeKernel(b->s->queue, flush, 1, NULL, &global, &b->local, 0, NULL, &begin);
+    cl_int err = clEnqueueNDRangeKernel(b->s->queue, flush, 1, NULL, &global, &local, 0, NULL, &begin);
     if (err != CL_SUCCESS) return cl_failed(b, err, "flush");
     const enum clmoe_status status = call(priv, b->s->queue, &end);
     if (status != CLMOE_OK) {

@@ -16,10 +16,10 @@ struct bench {
     cl_program program;
     cl_mem flush; /* larger than any cache: read before each repetition */
     size_t flush_bytes;
-    size_t local;      /* work-items of a work-group of the kernels above */
-    int repeats;       /* least number of timed runs */
-    double read_gbps;  /* measured: a kernel that reads `flush` */
-    double fma_tflops; /* measured: a kernel of fp32 fma */
+    size_t local, read_local; /* work-items of a work-group: of most kernels, and of the one that reads */
+    int repeats;              /* least number of timed runs */
+    double read_gbps;         /* measured: a kernel that reads `flush` */
+    double fma_tflops;        /* measured: a kernel of fp32 fma */
 };
 
 /* Each returns -1 or an exit code, having printed an error. */
