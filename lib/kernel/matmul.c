@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "matmul.h"
 
+#include "matmul_cpu.h"
 #include "matmul_matrix.h"
 #include "matmul_parts.h"
 #include "matmul_rows.h"
@@ -167,8 +168,7 @@ enum clmoe_status matmul_run_parts(const struct run *run,
     return CLMOE_OK;
 }
 
-/* Pairs of a call, times the blocks of `width` columns. */
-static uint64_t pairs_times_columns(const struct run *run, int64_t width) {
+uint64_t matmul_pairs_times_columns(const struct run *run, int64_t width) {
     const struct matmul_problem *const p = run->problem;
     const struct matmul_call *const c = run->call;
     return (uint64_t)(c->tokens * p->topk) * (uint64_t)ceil_div(p->out, width);
@@ -180,71 +180,6 @@ uint64_t matmul_slots_times_columns(const struct run *run, const struct matmul_p
     const struct matmul_call *const c = run->call;
     const int64_t slots = c->tokens * p->topk / height + part->count + (part->first == 0);
     return (uint64_t)slots * (uint64_t)ceil_div(p->out, width);
-}
-
-/* ---- matmul_cpu_8x32 ---- */
-
-enum { CPU_ROWS = 64, CPU_PIECE = 128 };
-
-/* Columns of w that stand side by side are what the vectors are made of. */
-static bool cpu_fits(const struct device *dev, const void *problem, struct reason *why) {
-    (void)dev;
-    const struct matmul_problem *const p = problem;
-    const int64_t lanes = matmul_panel_lanes(p);
-    if (p->w_order != CLMOE_W_EKN && p->w_order != CLMOE_W_PACKED)
-        return refuse(why, "needs packed weights or the order EKN");
-    if (p->w_order == CLMOE_W_EKN && p->out < lanes)
-        return refuse(why, "%lld columns < %lld, not packed", (long long)p->out, (long long)lanes);
-    return true;
-}
-
-static void cpu_prepare(const struct device *dev, const void *problem, struct recipe *recipe) {
-    (void)dev;
-    struct kernel_spec *const spec = matmul_add_kernel(problem, recipe, "matmul/cpu.cl", "matmul_cpu", 1);
-    spec_define(spec, "TM", "%d", CPU_ROWS);
-    spec_define(spec, "TK", "%d", CPU_PIECE);
-}
-
-/* Where ids are not sorted each pair is a slot. */
-static uint64_t cpu_slots(const struct run *run, const struct matmul_part *part, int64_t width) {
-    const struct matmul_problem *const p = run->problem;
-    return p->sorted || p->dense ? matmul_slots_times_columns(run, part, CPU_ROWS, width)
-                                 : pairs_times_columns(run, width);
-}
-
-static uint64_t cpu_groups(const struct run *run, const struct matmul_part *part) {
-    return cpu_slots(run, part, matmul_panel_lanes(run->problem));
-}
-
-static enum clmoe_status cpu_run(const struct run *run) {
-    return matmul_run_parts(run, cpu_groups);
-}
-
-/* ---- matmul_cpu_dot_4x4 ---- */
-
-enum { CPU_DOT_PIECE = 1024, CPU_DOT_COLUMNS = 16 };
-
-static bool cpu_dot_fits(const struct device *dev, const void *problem, struct reason *why) {
-    (void)dev;
-    const struct matmul_problem *const p = problem;
-    if (p->w_order != CLMOE_W_ENK) return refuse(why, "needs weights in the order ENK");
-    return true;
-}
-
-static void cpu_dot_prepare(const struct device *dev, const void *problem, struct recipe *recipe) {
-    (void)dev;
-    struct kernel_spec *const spec =
-        matmul_add_kernel(problem, recipe, "matmul/cpu_dot.cl", "matmul_cpu_dot", 1);
-    spec_define(spec, "TM", "%d", CPU_ROWS);
-    spec_define(spec, "TK", "%d", CPU_DOT_PIECE);
-}
-
-static uint64_t cpu_dot_groups(const struct run *run, const struct matmul_part *part) {
-    return cpu_slots(run, part, CPU_DOT_COLUMNS);
-}
-
-static enum clmoe_status cpu_dot_run(const struct run *run) {
-    return matmul_run_parts(run, cpu_dot_groups);
 }
 
 /* ---- matmul_few ---- */
@@ -286,7 +221,7 @@ static void few_prepare(const struct device *dev, const void *problem, struct re
 static uint64_t few_groups(const struct run *run, const struct matmul_part *part) {
     (void)part;
     const int64_t local = (int64_t)run->local[0];
-    return pairs_times_columns(run, local / few_ways(run->problem, local) * FEW_PER_ITEM);
+    return matmul_pairs_times_columns(run, local / few_ways(run->problem, local) * FEW_PER_ITEM);
 }
 
 static enum clmoe_status few_run(const struct run *run) {
@@ -372,7 +307,7 @@ static void ref_prepare(const struct device *dev, const void *problem, struct re
 
 static uint64_t ref_groups(const struct run *run, const struct matmul_part *part) {
     (void)part;
-    return pairs_times_columns(run, (int64_t)run->local[0]);
+    return matmul_pairs_times_columns(run, (int64_t)run->local[0]);
 }
 
 static enum clmoe_status ref_run(const struct run *run) {
@@ -380,8 +315,9 @@ static enum clmoe_status ref_run(const struct run *run) {
 }
 
 static const struct kernel_row rows[] = {
-    {"matmul_cpu_8x32", cpu_fits, cpu_prepare, cpu_run, .needs = CLMOE_FEATURE_CPU},
-    {"matmul_cpu_dot_4x4", cpu_dot_fits, cpu_dot_prepare, cpu_dot_run, .needs = CLMOE_FEATURE_CPU},
+    {"matmul_cpu_8x32", matmul_cpu_fits, matmul_cpu_prepare, matmul_cpu_run, .needs = CLMOE_FEATURE_CPU},
+    {"matmul_cpu_dot_4x4", matmul_cpu_dot_fits, matmul_cpu_dot_prepare, matmul_cpu_dot_run,
+     .needs = CLMOE_FEATURE_CPU},
     {"matmul_few", few_fits, few_prepare, few_run},
     {"matmul_mfma", matmul_mfma_fits, matmul_mfma_prepare, matmul_mfma_run, .needs = CLMOE_FEATURE_AMD_MFMA},
     {"matmul_wmma_11", matmul_wmma_11_fits, matmul_wmma_11_prepare, matmul_wmma_11_run,

@@ -14,6 +14,9 @@ struct kernel_spec *matmul_add_kernel(const struct matmul_problem *p, struct rec
 enum clmoe_status matmul_run_parts(const struct run *run,
                                    uint64_t (*groups_of)(const struct run *, const struct matmul_part *));
 
+/* Pairs of a call, times the blocks of `width` columns. */
+uint64_t matmul_pairs_times_columns(const struct run *run, int64_t width);
+
 /* Slots of cl/matmul/slot.cl, of `height` rows, times blocks of `width` columns. */
 uint64_t matmul_slots_times_columns(const struct run *run, const struct matmul_part *part, int64_t height,
                                     int64_t width);

@@ -1,0 +1,69 @@
+/* SPDX-License-Identifier: MIT */
+#include "matmul_cpu.h"
+
+#include "matmul_rows.h"
+
+/* ---- matmul_cpu_8x32 ---- */
+
+enum { CPU_ROWS = 64, CPU_PIECE = 128 };
+
+/* Columns of w that stand side by side are what the vectors are made of. */
+bool matmul_cpu_fits(const struct device *dev, const void *problem, struct reason *why) {
+    (void)dev;
+    const struct matmul_problem *const p = problem;
+    const int64_t lanes = matmul_panel_lanes(p);
+    if (p->w_order != CLMOE_W_EKN && p->w_order != CLMOE_W_PACKED)
+        return refuse(why, "needs packed weights or the order EKN");
+    if (p->w_order == CLMOE_W_EKN && p->out < lanes)
+        return refuse(why, "%lld columns < %lld, not packed", (long long)p->out, (long long)lanes);
+    return true;
+}
+
+void matmul_cpu_prepare(const struct device *dev, const void *problem, struct recipe *recipe) {
+    (void)dev;
+    struct kernel_spec *const spec = matmul_add_kernel(problem, recipe, "matmul/cpu.cl", "matmul_cpu", 1);
+    spec_define(spec, "TM", "%d", CPU_ROWS);
+    spec_define(spec, "TK", "%d", CPU_PIECE);
+}
+
+/* Where ids are not sorted each pair is a slot. */
+static uint64_t cpu_slots(const struct run *run, const struct matmul_part *part, int64_t width) {
+    const struct matmul_problem *const p = run->problem;
+    return p->sorted || p->dense ? matmul_slots_times_columns(run, part, CPU_ROWS, width)
+                                 : matmul_pairs_times_columns(run, width);
+}
+
+static uint64_t cpu_groups(const struct run *run, const struct matmul_part *part) {
+    return cpu_slots(run, part, matmul_panel_lanes(run->problem));
+}
+
+enum clmoe_status matmul_cpu_run(const struct run *run) {
+    return matmul_run_parts(run, cpu_groups);
+}
+
+/* ---- matmul_cpu_dot_4x4 ---- */
+
+enum { CPU_DOT_PIECE = 1024, CPU_DOT_COLUMNS = 16 };
+
+bool matmul_cpu_dot_fits(const struct device *dev, const void *problem, struct reason *why) {
+    (void)dev;
+    const struct matmul_problem *const p = problem;
+    if (p->w_order != CLMOE_W_ENK) return refuse(why, "needs weights in the order ENK");
+    return true;
+}
+
+void matmul_cpu_dot_prepare(const struct device *dev, const void *problem, struct recipe *recipe) {
+    (void)dev;
+    struct kernel_spec *const spec =
+        matmul_add_kernel(problem, recipe, "matmul/cpu_dot.cl", "matmul_cpu_dot", 1);
+    spec_define(spec, "TM", "%d", CPU_ROWS);
+    spec_define(spec, "TK", "%d", CPU_DOT_PIECE);
+}
+
+static uint64_t cpu_dot_groups(const struct run *run, const struct matmul_part *part) {
+    return cpu_slots(run, part, CPU_DOT_COLUMNS);
+}
+
+enum clmoe_status matmul_cpu_dot_run(const struct run *run) {
+    return matmul_run_parts(run, cpu_dot_groups);
+}

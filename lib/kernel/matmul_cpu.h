@@ -1,0 +1,18 @@
+/* SPDX-License-Identifier: MIT
+ * The rows of matmul's table for CPU devices. */
+#ifndef CLMOE_KERNEL_MATMUL_CPU_H
+#define CLMOE_KERNEL_MATMUL_CPU_H
+
+#include "row.h"
+
+/* Columns of w in the lanes of vectors: packed weights, or [E, K, R]. */
+bool matmul_cpu_fits(const struct device *dev, const void *problem, struct reason *why);
+void matmul_cpu_prepare(const struct device *dev, const void *problem, struct recipe *recipe);
+enum clmoe_status matmul_cpu_run(const struct run *run);
+
+/* Steps of K in the lanes: [E, R, K] as it is. */
+bool matmul_cpu_dot_fits(const struct device *dev, const void *problem, struct reason *why);
+void matmul_cpu_dot_prepare(const struct device *dev, const void *problem, struct recipe *recipe);
+enum clmoe_status matmul_cpu_dot_run(const struct run *run);
+
+#endif
