@@ -1,15 +1,21 @@
 # SPDX-License-Identifier: MIT
 """clmoe bench at small sizes: every operation and format runs, and the JSON has the promised fields."""
+import csv
 import json
 import os
+import shutil
 import subprocess
 import sys
 
 import command
+from arrays import Array
 
-PEERS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "tools", "bench", "peers_topk.py")
+ROOT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..")
+PEERS = os.path.join(ROOT, "tools", "bench", "peers_topk.py")
 SMALL = ["--experts", "4", "--topk", "2", "--hidden", "64", "--inter", "64", "--tokens", "1,40"]
-ALWAYS = {"op", "kernel", "device", "driver", "dtype", "median_us", "p10_us", "p90_us", "tflops", "gbps", "floor_us"}
+ALWAYS = {"op", "kernel", "device", "driver", "dtype", "median_us", "p10_us", "p90_us", "tflops", "gbps", "floor_us",
+          "enqueue_us"}
+COLUMNS = "op,shape,T,dtype,median_us,tflops,gbps_min,p10_us,p90_us,cpu_us,err_max,err_rms,ok,note".split(",")
 
 
 class Bench(command.CommandTest):
@@ -18,6 +24,15 @@ class Bench(command.CommandTest):
         self.good("bench", *arguments, "--device", "cpu", "--repeats", "2", "--json", target)
         with open(target, encoding="utf-8") as f:
             return json.load(f)
+
+    def table(self, *arguments):
+        target = self.path("bench.csv")
+        self.good("bench", *arguments, "--device", "cpu", "--repeats", "2", "--csv", target)
+        with open(target, encoding="utf-8") as f:
+            reader = csv.DictReader(f)
+            rows = list(reader)
+        self.assertEqual(reader.fieldnames, COLUMNS)
+        return rows
 
     def check_rows(self, rows, count, sizes):
         self.assertEqual(len(rows), count)
@@ -78,16 +93,68 @@ class Bench(command.CommandTest):
             rows = self.rows("route", *shape)
             self.check_rows(rows, 4, ["experts", "topk", "tokens"])
             self.assertEqual([row["op"] for row in rows], ["route", "order"] * 2)
+            self.assertTrue(all(row.get("ok", True) for row in rows))
             self.assertIn("+permute_", rows[1]["kernel"])
 
     def test_matmul(self):
         for dtype in "f32", "q8_0", "mxfp4":
             rows = self.rows("matmul", *SMALL, "--dtype", dtype)
             self.check_rows(rows, 4, ["experts", "topk", "hidden", "inter", "tokens"])
-            self.assertEqual([row["op"] for row in rows], ["matmul1", "matmul2"] * 2)
+            self.assertEqual([row["op"] for row in rows], ["matmul1"] * 2 + ["matmul2"] * 2)
+            self.assertTrue(all(row["ok"] for row in rows))
+            self.assertLess(max(row["err_max"] for row in rows), 1e-5)
 
     def test_moe(self):
-        self.check_rows(self.rows("moe", *SMALL), 2, ["experts", "topk", "hidden", "inter", "tokens"])
+        rows = self.rows("moe", *SMALL, "--x-dtype", "f16", "--dtype", "mxfp4", "--plan-times")
+        self.check_rows(rows, 2, ["experts", "topk", "hidden", "inter", "tokens", "plan_cold_ms", "plan_disk_ms"])
+        self.assertTrue(all(row["ok"] for row in rows))
+
+    def test_csv(self):
+        rows = self.table("matmul", *SMALL, "--glu", "--routing", "zipf")
+        self.assertEqual([row["op"] for row in rows], [op for op in ("cl_mm1", "cl_mm1_swiglu", "cl_mm2") for _ in "12"])
+        self.assertEqual([row["T"] for row in rows], ["1", "40"] * 3)
+        for row in rows:
+            self.assertEqual((row["shape"], row["dtype"], row["ok"]), ("4x2x64x64:zipf", "bf16", "1"))
+            self.assertLess(float(row["err_max"]), 2e-2)
+            self.assertGreater(float(row["err_rms"]), 1e-5)
+            self.assertLessEqual(float(row["p10_us"]), float(row["median_us"]))
+            self.assertRegex(row["note"], "^matmul_.* active=[234] max=")
+        rows = self.table("topk", "--shape", "3x40x2", "--dtype", "f32")
+        self.assertEqual([rows[0][c] for c in ("op", "shape", "T", "dtype", "ok")], ["cl_topk", "3x40k2", "3", "fp32", ""])
+
+    def test_logits(self):
+        """Every token takes the last two experts of the file."""
+        t, experts = 5, 8
+        self.save("cpu-8x_5.npy", Array("f32", (t, experts), [float(i % experts) for i in range(t * experts)]))
+        self.save("cpu-8x-zipf_5.npy", Array("f32", (t, 7), [0.0] * t * 7))
+        folder = ["--model", "cpu-8x", "--tokens", str(t), "--logits", self.folder.name]
+        rows = self.table("matmul", *folder)
+        self.assertEqual({row["note"].split(" ", 1)[1] for row in rows}, {"active=2 max=5"})
+        self.assertEqual({row["ok"] for row in rows}, {"1"})
+        rows = self.table("route", *folder, "--score", "softmax", "--dtype", "f32")
+        self.assertEqual([(row["op"], row["ok"]) for row in rows], [("cl_route", "1"), ("cl_order", "1")])
+        for more, message in (["--routing", "zipf"], "expected f32 of shape (5, 8), got f32 of shape (5, 7)"), \
+                             (["--tokens", "6"], "cpu-8x_6.npy"):
+            code, _, err = self.run_command("bench", "moe", *folder, *more)
+            self.assertEqual(code, 2)
+            self.assertIn(message, err)
+
+    def test_wrong(self):
+        """A kernel that is off by a thirty-second is noticed, and the results are written all the same."""
+        kernels, target = self.path("cl"), self.path("bench.json")
+        shutil.copytree(os.path.join(ROOT, "cl"), kernels)
+        path = os.path.join(kernels, "matmul", "ref.cl")
+        with open(path, encoding="utf-8") as f:
+            text = f.read()
+        self.assertIn("gate += a * ", text)
+        with open(path, "w", encoding="utf-8") as f:
+            f.write(text.replace("gate += a * ", "gate += 1.03125f * a * "))
+        code, out, err = self.run_command("bench", "matmul", *SMALL, "--kernel", "matmul_ref", "--device", "cpu",
+                                          "--repeats", "1", "--json", target, env={"CLMOE_CL_DIR": kernels})
+        self.assertEqual((code, err), (1, "clmoe bench: results whose output is wrong: 4\n"))
+        self.assertEqual(out.count("WRONG"), 4)
+        with open(target, encoding="utf-8") as f:
+            self.assertEqual([row["ok"] for row in json.load(f)], [False] * 4)
 
     def test_kernel(self):
         rows = self.rows("matmul", *SMALL, "--kernel", "matmul_ref")
@@ -106,6 +173,8 @@ class Bench(command.CommandTest):
             (["route", "--vs", "copy"], "vs: copy is for topk and scatter"),
             (["matmul", "--vs", "openblas"], "vs: openblas is for matmul with --dtype f32"),
             (["topk", "--vs", "clblast"], "vs: clblast is for matmul"),
+            (["moe", "--logits", "."], "logits: need a --model"),
+            (["topk", "--csv", "no/such/folder"], "no/such/folder: No such file"),
             (["matmul", "--kernel", "nothing"], "no kernel called"),
         ]:
             code, out, err = self.run_command("bench", *arguments)

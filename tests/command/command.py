@@ -27,9 +27,9 @@ class CommandTest(unittest.TestCase):
     def path(self, name):
         return os.path.join(self.folder.name, name)
 
-    def run_command(self, *args, stdout=subprocess.PIPE, stderr=subprocess.PIPE):
+    def run_command(self, *args, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=None):
         """Returns (exit code, stdout, stderr)."""
-        env = dict(os.environ, CLMOE_CACHE_DIR=programs)
+        env = dict(os.environ, CLMOE_CACHE_DIR=programs, **(env or {}))
         r = subprocess.run([binary] + [str(a) for a in args], cwd=self.folder.name, env=env,
                            stdout=stdout, stderr=stderr, timeout=600)
         return r.returncode, (r.stdout or b"").decode(), (r.stderr or b"").decode()

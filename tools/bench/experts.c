@@ -2,8 +2,6 @@
 #include "experts.h"
 
 #include <math.h>
-#include <stdlib.h>
-#include <string.h>
 
 /* How many experts go into one buffer. */
 static int32_t experts_per_part(struct bench *b, int32_t experts, int64_t bytes) {
@@ -43,8 +41,8 @@ static int pack(struct bench *b, const struct clmoe_matmul_params *product, stru
 
 int experts_make(struct bench *b, const struct clmoe_matmul_params *product, uint32_t seed,
                  struct experts *e) {
-    *e = (struct experts){.order = CLMOE_W_ENK};
-    const int64_t rows = product->glu == CLMOE_GLU_NONE ? product->out : 2 * product->out;
+    *e = (struct experts){.order = CLMOE_W_ENK, .glu = product->glu != CLMOE_GLU_NONE};
+    const int64_t rows = e->glu ? 2 * product->out : product->out;
     const int64_t bytes = clmoe_dtype_bytes(product->w_dtype, rows * product->in);
     if (bytes <= 0)
         return command_fail(b->s->usage, EXIT_USAGE, "weights of %lld x %lld", (long long)rows,
@@ -70,82 +68,58 @@ void experts_free(struct experts *e) {
     e->parts = 0;
 }
 
-static uint32_t next_random(uint32_t *state) {
-    *state = *state * 1664525u + 1013904223u;
-    return *state >> 8;
+/* The part that holds an expert, which becomes its number there. */
+static const struct clmoe_tensor *part_of(const struct experts *e, int32_t *expert) {
+    int i = 0;
+    for (; *expert >= e->w[i].shape[0]; i++)
+        *expert -= (int32_t)e->w[i].shape[0];
+    return &e->w[i];
 }
 
-static void draw_ids(const struct settings *s, struct routing *r) {
-    uint32_t state = 20240607u;
-    const int k = s->shape.topk, experts = s->shape.experts;
-    for (int64_t t = 0; t < s->tokens; t++) {
-        int32_t *const row = r->ids + t * k;
-        for (int j = 0; j < k;) {
-            row[j] = (int32_t)(next_random(&state) % (uint32_t)experts);
-            int i = 0;
-            while (row[i] != row[j])
-                i++;
-            j += i == j; /* drawn before: again */
-        }
-        for (int j = 0; j < k; j++)
-            r->active += r->counts[row[j]]++ == 0;
-    }
-}
-
-static int upload_ids(struct bench *b, const struct settings *s, struct routing *r) {
-    const struct array ids = {.dtype = ARRAY_I32,
-                              .ndim = 2,
-                              .shape = {s->tokens, s->shape.topk},
-                              .data = r->ids,
-                              .bytes = (size_t)(s->tokens * s->shape.topk) * sizeof *r->ids};
-    const int64_t experts = s->shape.experts, offsets = experts + 1, pairs = s->tokens * s->shape.topk;
-    int code = session_upload(b->s, &ids, &r->d_ids);
-    if (code < 0) code = session_buffer(b->s, CLMOE_I32, 1, &experts, &r->d_counts);
-    if (code < 0) code = session_buffer(b->s, CLMOE_I32, 1, &offsets, &r->d_offsets);
-    if (code < 0) code = session_buffer(b->s, CLMOE_I32, 1, &pairs, &r->d_order);
-    if (code < 0) code = bench_tensor(b, CLMOE_F32, 2, ids.shape, 7, 1.0f, &r->d_gamma);
-    return code;
-}
-
-static int sort_pairs(struct bench *b, const struct settings *s, struct routing *r) {
-    const struct clmoe_permute_params params = {
-        .max_tokens = s->tokens, .topk = s->shape.topk, .experts = s->shape.experts};
-    const struct clmoe_permute_args args = {
-        .ids = r->d_ids, .counts = r->d_counts, .offsets = r->d_offsets, .order = r->d_order};
+/* Rows of blocks, unpacked by the device: that it does so to the bit is what the checks of quant say. */
+static int read_blocks(struct bench *b, const struct clmoe_tensor *w, int64_t first, int64_t count,
+                       float *rows) {
+    const int64_t in = w->shape[2], shape[2] = {count, in};
+    const struct clmoe_quant_params params = {
+        .mode = CLMOE_QUANT_UNPACK, .max_rows = count, .n = in, .block = w->dtype};
+    struct clmoe_quant_args args = {.q = *w};
+    args.q.ndim = 2;
+    args.q.shape[0] = count;
+    args.q.shape[1] = in;
+    args.q.shape[2] = 0;
+    args.q.offset += (uint64_t)clmoe_dtype_bytes(w->dtype, first * in);
+    int code = session_buffer(b->s, CLMOE_F32, 2, shape, &args.x);
+    if (code >= 0) return code;
     clmoe_plan *plan;
-    enum clmoe_status status = clmoe_permute_plan(b->s->ctx, &params, &plan);
-    if (status == CLMOE_OK) status = clmoe_permute_enqueue(plan, b->s->queue, &args, 0, NULL, NULL);
-    clFinish(b->s->queue);
+    enum clmoe_status status = clmoe_quant_plan(b->s->ctx, &params, &plan);
+    if (status == CLMOE_OK) status = clmoe_quant_enqueue(plan, b->s->queue, &args, 0, NULL, NULL);
+    if (status != CLMOE_OK) code = session_fail(b->s, status, "clmoe_quant");
+    if (code < 0) code = bench_read(b, &args.x, 0, 1, count * in, rows);
     clmoe_plan_destroy(&plan);
-    return status == CLMOE_OK ? -1 : session_fail(b->s, status, "clmoe_permute");
-}
-
-int routing_make(struct bench *b, const struct settings *s, struct routing *r) {
-    *r = (struct routing){0};
-    r->ids = calloc((size_t)(s->tokens * s->shape.topk), sizeof *r->ids);
-    r->counts = calloc((size_t)s->shape.experts, sizeof *r->counts);
-    int code = r->ids && r->counts ? -1 : command_fail(b->s->usage, EXIT_FAILED, "out of memory");
-    if (code < 0) {
-        draw_ids(s, r);
-        code = upload_ids(b, s, r);
-    }
-    if (code < 0) code = sort_pairs(b, s, r);
-    if (code >= 0) routing_free(r);
+    session_release(&args.x);
     return code;
 }
 
-void routing_free(struct routing *r) {
-    free(r->ids);
-    free(r->counts);
-    session_release(&r->d_ids);
-    session_release(&r->d_counts);
-    session_release(&r->d_offsets);
-    session_release(&r->d_order);
-    session_release(&r->d_gamma);
-    *r = (struct routing){0};
+/* Packed weights (matmul.h): panels of 32 rows, column by column. */
+static int read_packed(struct bench *b, const struct experts *e, const struct clmoe_tensor *w, int32_t expert,
+                       int64_t first, int64_t count, float *rows) {
+    const int ways = e->glu ? 2 : 1, each = 32 / ways;
+    const int64_t in = w->shape[2];
+    int code = -1;
+    for (int64_t i = 0; i < count * ways && code < 0; i++) {
+        const int64_t n = first + i / ways, panel = expert * w->shape[1] + n / each;
+        const int64_t at = n % each + i % ways * each;
+        code = bench_read(b, w, panel * in * 32 + at, 32, in, rows + i * in);
+    }
+    return code;
 }
 
-bool routing_is_few(const struct settings *s) {
-    const int64_t pairs = s->tokens * s->shape.topk;
-    return pairs <= s->shape.experts || pairs <= 8;
+int experts_read(struct bench *b, const struct experts *e, int32_t expert, int64_t first, int64_t count,
+                 float *rows) {
+    const struct clmoe_tensor *const w = part_of(e, &expert);
+    if (e->order == CLMOE_W_PACKED) return read_packed(b, e, w, expert, first, count, rows);
+    const int ways = e->glu ? 2 : 1; /* gate and up interleaved */
+    const int64_t row = expert * w->shape[1] + first * ways, n = count * ways;
+    if (clmoe_dtype_bytes(w->dtype, 1) <= 0) return read_blocks(b, w, row, n, rows);
+    return bench_read(b, w, row * w->shape[2], 1, n * w->shape[2], rows);
 }

@@ -1,9 +1,12 @@
 /* SPDX-License-Identifier: MIT */
+#define _POSIX_C_SOURCE 200809L
 #include "measure.h"
 
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
+#include <time.h>
 
 #define WARM_UPS 2
 #define REPEAT_BUDGET_US 2e6
@@ -102,8 +105,10 @@ int bench_open(struct bench *b, struct session *s, int repeats) {
     b->flush = clCreateBuffer(s->context, CL_MEM_READ_WRITE, b->flush_bytes, NULL, &err);
     if (err != CL_SUCCESS) return cl_failed(b, err, "clCreateBuffer");
     int code = build(b);
-    const struct clmoe_tensor all = clmoe_tensor_1d(b->flush, CLMOE_F32, (int64_t)(b->flush_bytes / 4));
-    if (code < 0) code = bench_fill(b, &all, 1, 1.0f);
+    const cl_float one = 1;
+    if (code < 0)
+        err = clEnqueueFillBuffer(s->queue, b->flush, &one, sizeof one, 0, b->flush_bytes, 0, NULL, NULL);
+    if (code < 0 && err != CL_SUCCESS) code = cl_failed(b, err, "clEnqueueFillBuffer");
     if (code < 0) code = measure_read(b);
     if (code < 0) code = measure_fma(b);
     return code;
@@ -235,19 +240,51 @@ int bench_tensor(struct bench *b, enum clmoe_dtype dtype, int ndim, const int64_
     return code >= 0 ? code : bench_fill(b, t, seed, scale);
 }
 
+static void widen(enum clmoe_dtype dtype, const void *raw, int64_t count, float *out) {
+    const uint16_t *const bits = raw;
+    if (dtype == CLMOE_F32) memcpy(out, raw, (size_t)count * sizeof *out);
+    for (int64_t i = 0; i < count && dtype != CLMOE_F32; i++)
+        out[i] = dtype == CLMOE_F16 ? array_f16_to_f32(bits[i]) : array_bf16_to_f32(bits[i]);
+}
+
+int bench_read(struct bench *b, const struct clmoe_tensor *t, int64_t first, int64_t stride, int64_t count,
+               float *out) {
+    const size_t size = t->dtype == CLMOE_F32 ? 4 : 2, pitch = (size_t)stride * size;
+    const size_t at = t->offset + (size_t)first * size, from[3] = {at % pitch, at / pitch, 0}, to[3] = {0};
+    const size_t each[3] = {size, (size_t)count, 1}, bytes = (size_t)count * size;
+    void *const raw = malloc(bytes);
+    if (!raw) return command_fail(b->s->usage, EXIT_FAILED, "out of memory");
+    const cl_int err = stride == 1
+                           ? clEnqueueReadBuffer(b->s->queue, t->mem, CL_TRUE, at, bytes, raw, 0, NULL, NULL)
+                           : clEnqueueReadBufferRect(b->s->queue, t->mem, CL_TRUE, from, to, each, pitch, 0,
+                                                     size, 0, raw, 0, NULL, NULL);
+    if (err == CL_SUCCESS) widen(t->dtype, raw, count, out);
+    free(raw);
+    return err == CL_SUCCESS ? -1 : cl_failed(b, err, "reading back");
+}
+
+double bench_now_us(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec * 1e6 + (double)t.tv_nsec * 1e-3;
+}
+
 static int by_value(const void *a, const void *b) {
     const double x = *(const double *)a, y = *(const double *)b;
     return (x > y) - (x < y);
 }
 
-/* One repetition behind a flush; its duration in *us. */
-static int repeat(struct bench *b, cl_kernel flush, timed_call call, void *priv, double *us) {
+/* One repetition behind a flush: how long the device takes, and the host to enqueue it. */
+static int repeat(struct bench *b, cl_kernel flush, timed_call call, void *priv, double *us,
+                  double *enqueue_us) {
     const size_t local = b->read_local, global = many_items(b, local);
     cl_event begin = NULL, end = NULL;
     cl_ulong from = 0, to = 0;
     cl_int err = clEnqueueNDRangeKernel(b->s->queue, flush, 1, NULL, &global, &local, 0, NULL, &begin);
     if (err != CL_SUCCESS) return cl_failed(b, err, "flush");
+    const double before = bench_now_us();
     const enum clmoe_status status = call(priv, b->s->queue, &end);
+    *enqueue_us = bench_now_us() - before;
     if (status != CLMOE_OK) {
         clReleaseEvent(begin);
         return session_fail(b->s, status, "enqueue");
@@ -263,20 +300,21 @@ static int repeat(struct bench *b, cl_kernel flush, timed_call call, void *priv,
 }
 
 int bench_time(struct bench *b, timed_call call, void *priv, struct timing *timing) {
-    double us[BENCH_MAX_REPEATS], sum = 0, ignored;
+    double us[BENCH_MAX_REPEATS], enqueue_us[BENCH_MAX_REPEATS], sum = 0;
     cl_int err;
     const cl_kernel flush = read_kernel(b, &err);
     int code = err == CL_SUCCESS ? -1 : cl_failed(b, err, "read_all"), n = 0;
     const int most = 3 * b->repeats < BENCH_MAX_REPEATS ? 3 * b->repeats : BENCH_MAX_REPEATS;
     for (int i = 0; i < WARM_UPS && code < 0; i++)
-        code = repeat(b, flush, call, priv, &ignored);
+        code = repeat(b, flush, call, priv, us, enqueue_us);
     while (code < 0 && n < most && (n < b->repeats || sum < REPEAT_BUDGET_US)) {
-        code = repeat(b, flush, call, priv, &us[n]);
+        code = repeat(b, flush, call, priv, &us[n], &enqueue_us[n]);
         sum += us[n++];
     }
     if (flush) clReleaseKernel(flush);
     if (code >= 0) return code;
     qsort(us, (size_t)n, sizeof *us, by_value);
-    *timing = (struct timing){us[n / 2], us[n / 10], us[n - 1 - n / 10], n};
+    qsort(enqueue_us, (size_t)n, sizeof *enqueue_us, by_value);
+    *timing = (struct timing){us[n / 2], us[n / 10], us[n - 1 - n / 10], enqueue_us[n / 2], n};
     return -1;
 }

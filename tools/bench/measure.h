@@ -43,8 +43,16 @@ int bench_fill_ids(struct bench *b, const struct clmoe_tensor *t, uint32_t seed,
 int bench_tensor(struct bench *b, enum clmoe_dtype dtype, int ndim, const int64_t *shape, uint32_t seed,
                  float scale, struct clmoe_tensor *t);
 
+/* Reads `count` float elements, `stride` apart, from element `first` on. */
+int bench_read(struct bench *b, const struct clmoe_tensor *t, int64_t first, int64_t stride, int64_t count,
+               float *out);
+
+/* The host's clock. */
+double bench_now_us(void);
+
 struct timing {
     double median_us, p10_us, p90_us;
+    double enqueue_us; /* of the host, for one call: median */
     int repeats;
 };
 

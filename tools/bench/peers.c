@@ -1,10 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-#define _POSIX_C_SOURCE 200809L
 #include "peers.h"
 
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #ifdef CLMOE_HAVE_CLBLAST
 #include <clblast_c.h>
@@ -14,7 +12,7 @@
 #endif
 
 struct loop {
-    const struct routing *r;
+    const struct pairs *r;
     int32_t experts;
     int64_t n, k, rows;
     struct clmoe_tensor x, w, y; /* device: [rows, K], [E, N, K], [rows, N] */
@@ -53,12 +51,6 @@ static int clblast_time(struct bench *b, struct loop *l, struct timing *timing) 
 #endif
 
 #ifdef CLMOE_HAVE_OPENBLAS
-static double now_us(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec * 1e6 + (double)t.tv_nsec * 1e-3;
-}
-
 static void openblas_loop(const struct loop *l) {
     int64_t row = 0;
     for (int32_t e = 0; e < l->experts; e++) {
@@ -93,12 +85,15 @@ static int openblas_time(struct bench *b, struct loop *l, struct timing *timing)
             l->hw[i] = (float)(i % 241) * 0.001f - 0.12f;
         openblas_loop(l);
         for (int i = 0; i < repeats; i++) {
-            const double begin = now_us();
+            const double begin = bench_now_us();
             openblas_loop(l);
-            us[i] = now_us() - begin;
+            us[i] = bench_now_us() - begin;
         }
         qsort(us, (size_t)repeats, sizeof *us, by_value);
-        *timing = (struct timing){us[repeats / 2], us[repeats / 10], us[repeats - 1 - repeats / 10], repeats};
+        *timing = (struct timing){.median_us = us[repeats / 2],
+                                  .p10_us = us[repeats / 10],
+                                  .p90_us = us[repeats - 1 - repeats / 10],
+                                  .repeats = repeats};
     }
     free(l->hx);
     free(l->hw);
@@ -129,8 +124,8 @@ int peer_copy_time(struct bench *b, double bytes, struct timing *timing) {
     return code;
 }
 
-int peer_time(struct bench *b, const char *name, const struct routing *r, int32_t experts, int64_t n,
-              int64_t k, struct timing *timing) {
+int peer_time(struct bench *b, const char *name, const struct pairs *r, int32_t experts, int64_t n, int64_t k,
+              struct timing *timing) {
     struct loop loop = {.r = r, .experts = experts, .n = n, .k = k};
     for (int32_t e = 0; e < experts; e++)
         loop.rows += r->counts[e];

@@ -21,16 +21,34 @@ const struct shape *shape_at(int index);
 struct settings {
     struct shape shape;
     int64_t tokens;
-    int64_t rows, n, k; /* topk, scatter */
+    const int64_t *token_counts; /* route, matmul, moe: `tokens` becomes each of them */
+    int n_token_counts;
+    const char *logits;       /* folder of their router logits, NULL to draw them */
+    bool zipf;                /* drawn: experts are chosen about as often as 1 / their rank */
+    bool glu;                 /* matmul: also the first product with its activation */
+    bool plan_times;          /* matmul, moe: also how long making a plan takes */
+    enum clmoe_dtype x_dtype; /* matmul, moe: activations */
+    int64_t rows, n, k;       /* topk, scatter */
     enum clmoe_scatter_mode mode;
     bool in_place; /* scatter: y is x, or, for sums and products, there is no x */
     enum bench_pattern fill;
     enum clmoe_topk_order order;
     bool smallest;
-    bool masks; /* topk: a mask and a dense row instead of values and indices */
-    enum clmoe_dtype dtype;
-    const char *kernel; /* rows allowed, NULL for all */
-    const char *peer;   /* matmul in f32: "clblast", "openblas"; topk, scatter: "copy"; NULL for none */
+    bool masks;             /* topk: a mask and a dense row instead of values and indices */
+    enum clmoe_dtype dtype; /* of data, logits, weights */
+    const char *kernel;     /* rows allowed, NULL for all */
+    const char *peer;       /* matmul in f32: "clblast", "openblas"; topk, scatter: "copy"; NULL for none */
+};
+
+/* Relative errors of samples of the output: the largest one, and the root mean square. */
+struct errors {
+    bool known, good;
+    double max, rms;
+};
+
+/* Making a plan, in milliseconds: nothing cached; programs in the cache on disk (0 if there is none). */
+struct plan_times {
+    double cold, disk;
 };
 
 /* One line of the report. */
@@ -42,20 +60,26 @@ struct result {
     double flops, bytes; /* at least: each input byte once, each output byte once */
     bool has_peer;
     struct timing peer;
+    int active, most; /* experts that have pairs, pairs of the expert with most; 0 where there are none */
+    struct errors errors;
+    struct plan_times plan_times;
 };
 
-/* Each runs one problem and appends its results; returns -1 or an exit code. */
+/* Each runs one problem, with all numbers of tokens, and appends its results; returns -1 or an exit code. */
 typedef int (*result_sink)(void *priv, const struct result *result);
 int problem_topk(struct bench *b, const struct settings *s, result_sink sink, void *priv);
-/* Two results: "route", and "order", which has permute behind it. */
-int problem_matmul(struct bench *b, const struct settings *s, result_sink sink, void *priv);
 int problem_scatter(struct bench *b, const struct settings *s, result_sink sink, void *priv);
 /* Two results: "route", and "order" with permute behind it. */
 int problem_route(struct bench *b, const struct settings *s, result_sink sink, void *priv);
+/* "matmul1" and "matmul2", and with settings.glu "matmul1_glu". */
+int problem_matmul(struct bench *b, const struct settings *s, result_sink sink, void *priv);
 int problem_moe(struct bench *b, const struct settings *s, result_sink sink, void *priv);
 
 /* For the files of this folder: a result without times, its kernels those of the plan. */
 struct result result_new(const char *op, const struct settings *s, const clmoe_plan *plan);
+/* How long a plan takes to make, in contexts of their own; afterwards the programs are in all caches. */
+typedef enum clmoe_status (*plan_maker)(clmoe_context *ctx, const void *params, clmoe_plan **plan);
+int time_plan(struct bench *b, plan_maker make, const void *params, struct plan_times *times);
 double bytes_of(enum clmoe_dtype dtype, double count);
 
 #endif

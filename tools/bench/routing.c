@@ -1,12 +1,11 @@
 /* SPDX-License-Identifier: MIT
  * From router logits to pairs in the order of their experts. */
-#include "problems.h"
-
-#include <string.h>
+#include "verify.h"
 
 struct routing {
     clmoe_plan *plan;
     struct clmoe_route_args args;
+    const struct pairs *pairs;
 };
 
 static enum clmoe_status call_routing(void *priv, cl_command_queue queue, cl_event *event) {
@@ -20,7 +19,8 @@ static int time_routing(struct bench *b, const struct settings *s, struct routin
     struct result result = result_new(op, s, r->plan);
     result.bytes = bytes_of(s->dtype, (double)s->tokens * s->shape.experts) + 8 * pairs;
     if (r->args.order.mem) result.bytes += 4 * pairs; /* the ids stay in caches */
-    const int code = bench_time(b, call_routing, r, &result.timing);
+    int code = bench_time(b, call_routing, r, &result.timing);
+    if (code < 0) code = verify_routing(b, s, &r->args, r->pairs, &result.errors);
     return code < 0 ? sink(priv, &result) : code;
 }
 
@@ -37,9 +37,9 @@ static int plan_routing(struct bench *b, const struct settings *s, bool sorted, 
 }
 
 static int make_buffers(struct bench *b, const struct settings *s, struct clmoe_route_args *args) {
-    const int64_t xs[2] = {s->tokens, s->shape.experts}, ys[2] = {s->tokens, s->shape.topk};
-    int code = bench_tensor(b, s->dtype, 2, xs, 3, 1.0f, &args->logits);
-    if (code < 0 && s->shape.route.bias) code = bench_tensor(b, CLMOE_F32, 1, xs + 1, 4, 0.1f, &args->bias);
+    const int64_t experts = s->shape.experts, ys[2] = {s->tokens, s->shape.topk};
+    int code = -1;
+    if (s->shape.route.bias) code = bench_tensor(b, CLMOE_F32, 1, &experts, 4, 0.1f, &args->bias);
     if (code < 0) code = session_buffer(b->s, CLMOE_I32, 2, ys, &args->ids);
     if (code < 0) code = session_buffer(b->s, CLMOE_F32, 2, ys, &args->gamma);
     return code;
@@ -53,10 +53,14 @@ static int make_order(struct bench *b, const struct settings *s, struct clmoe_ro
     return code;
 }
 
-/* Routing, then routing with its pairs sorted. */
-int problem_route(struct bench *b, const struct settings *s, result_sink sink, void *priv) {
+static int run_routing(struct bench *b, const struct settings *s, result_sink sink, void *priv) {
     struct routing r = {0};
-    int code = make_buffers(b, s, &r.args);
+    struct pairs pairs;
+    int code = pairs_make(b, s, s->dtype, &pairs);
+    if (code >= 0) return code;
+    r.pairs = &pairs;
+    r.args.logits = pairs.d_logits;
+    code = make_buffers(b, s, &r.args);
     if (code < 0) code = plan_routing(b, s, false, &r);
     if (code < 0) code = time_routing(b, s, &r, "route", sink, priv);
     clmoe_plan_destroy(&r.plan);
@@ -64,9 +68,21 @@ int problem_route(struct bench *b, const struct settings *s, result_sink sink, v
     if (code < 0) code = make_order(b, s, &r.args);
     if (code < 0) code = time_routing(b, s, &r, "order", sink, priv);
     clmoe_plan_destroy(&r.plan);
-    struct clmoe_tensor *const tensors[] = {&r.args.logits, &r.args.bias,    &r.args.ids,  &r.args.gamma,
+    struct clmoe_tensor *const tensors[] = {&r.args.bias,   &r.args.ids,     &r.args.gamma,
                                             &r.args.counts, &r.args.offsets, &r.args.order};
     for (size_t i = 0; i < sizeof tensors / sizeof *tensors; i++)
         session_release(tensors[i]);
+    pairs_free(&pairs);
+    return code;
+}
+
+/* Routing, then routing with its pairs sorted. */
+int problem_route(struct bench *b, const struct settings *s, result_sink sink, void *priv) {
+    int code = -1;
+    for (int i = 0; i < s->n_token_counts && code < 0; i++) {
+        struct settings one = *s;
+        one.tokens = s->token_counts[i];
+        code = run_routing(b, &one, sink, priv);
+    }
     return code;
 }
