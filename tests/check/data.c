@@ -105,10 +105,21 @@ static unsigned char *view_row(const struct guarded *g, unsigned char *base, int
     return base + g->tensor.offset + (size_t)(blocks * ref_block_bytes(g->tensor.dtype));
 }
 
+static bool align;
+
+void guarded_align(bool on) {
+    align = on;
+}
+
+static int64_t round_up(int64_t n, int64_t unit) {
+    return (n + unit - 1) / unit * unit;
+}
+
 static struct guarded guarded_new(struct rng *rng, enum clmoe_dtype dtype, int64_t rows, int64_t n,
                                   bool pad) {
     const int length = ref_block_length(dtype), size = ref_block_bytes(dtype);
-    const int64_t stride = n + (pad ? rng_below(rng, 4) * length : 0);
+    const int64_t padding = pad ? rng_below(rng, 4) * length : 0;
+    const int64_t stride = pad && align ? round_up((n + padding) * size, 16) / size : n + padding;
     struct guarded g = {0};
     g.tensor.dtype = dtype;
     g.tensor.ndim = 2;
@@ -119,6 +130,7 @@ static struct guarded guarded_new(struct rng *rng, enum clmoe_dtype dtype, int64
     g.tensor.offset = GUARD + (uint64_t)(rng_below(rng, 8) * (dtype == CLMOE_MXFP4 ? 1
                                                               : length > 1         ? 2
                                                                                    : size));
+    if (align) g.tensor.offset = (uint64_t)round_up((int64_t)g.tensor.offset, 16);
     g.bytes = (size_t)(g.tensor.offset + (uint64_t)(rows * stride / length * size) + GUARD);
     g.image = malloc(g.bytes);
     if (!g.image) abort();

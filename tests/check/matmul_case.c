@@ -284,6 +284,7 @@ void matmul_upload(struct rng *rng, const struct matmul_sample *s, struct matmul
     const struct clmoe_matmul_params *const p = &s->params;
     const int64_t tokens = s->ref.tokens;
     const bool apart = p->glu == CLMOE_GLU_APART;
+    guarded_align(s->aligned);
     *d = (struct matmul_operands){.x = upload_x(rng, s)};
     d->bias = upload_bias(rng, s, apart ? 0 : -1);
     d->bias_up = upload_bias(rng, s, 1);
@@ -296,6 +297,7 @@ void matmul_upload(struct rng *rng, const struct matmul_sample *s, struct matmul
     d->order = guarded_ints(rng, CLMOE_I32, 1, s->pairs, s->order);
     d->y = guarded_floats(rng, p->y_dtype, s->pairs, p->out, NULL);
     matmul_upload_weights(rng, s, d);
+    guarded_align(false);
     d->args.x = d->x.tensor;
     if (p->routing != CLMOE_ROUTING_DENSE) d->args.ids = d->ids.tensor;
     d->args.y = d->y.tensor;

@@ -20,6 +20,7 @@ struct matmul_sample {
     int32_t *ids, *offsets, *order, *limits;
     double *want, *magnitude; /* in the order of the rows of y */
     int parts;                /* buffers of weights */
+    bool aligned;             /* rows on the device begin at multiples of 16 bytes where that is possible */
 };
 
 /* What one call needs on the device. `args` points into this struct. */
