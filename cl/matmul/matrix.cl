@@ -59,12 +59,6 @@
 #include "matmul/matrix_mma.cl"
 #include "matmul/matrix_emulated.cl"
 
-#if !EMULATED
-#define SCRATCH 1
-#define UNROLL _Pragma("unroll")
-#define ROLL _Pragma("nounroll") // or the fragments of all steps are in registers at a time
-#define ACCUMULATE(d, a, b) d = CAT(MULTIPLY_, X_T)(d, a, b)
-#endif
 #ifndef WAVE
 #define WAVE (get_local_id(0) / LAYOUT_LANES(LAYOUT))
 #define LANE (get_local_id(0) % LAYOUT_LANES(LAYOUT))

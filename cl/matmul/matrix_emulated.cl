@@ -4,7 +4,12 @@
 // halves of a wave hold the same twice, each half computes from its own copy, so that copies that differ show.
 //
 // Every work-item of the work-group makes every call, since there are barriers in them.
-#if EMULATED
+#if !EMULATED
+#define SCRATCH 1
+#define UNROLL _Pragma("unroll")
+#define ROLL _Pragma("nounroll") // or the fragments of all steps are in registers at a time
+#define ACCUMULATE(d, a, b) d = CAT(MULTIPLY_, X_T)(d, a, b)
+#else
 #define SCRATCH (LAYOUT_LANES(LAYOUT) * (LAYOUT_A(LAYOUT) + LAYOUT_B(LAYOUT))) // floats of a wave
 #define UNROLL
 #define ROLL

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: MIT
-// NVIDIA sm_80 and later: mma.sync on warps. Of each row that it holds a lane reads pairs of steps, 4 bytes.
+// NVIDIA sm_80 and later: mma.sync on warps. Of each row that it holds a lane has pairs of steps, 4 bytes.
 #if LAYOUT == MMA_16
 typedef uint4 a_fragment;
 typedef uint2 b_fragment;
 typedef float4 d_fragment;
 
+#ifdef STRIDE // of rows in local memory, in the order of K; mma.cl has others
 #define STEP_PAIR(rows, row, at) (*(const local uint *)((rows) + (row)*STRIDE + (at) + lane % 4 * 2))
 
 static inline a_fragment read_a(const local ushort *rows, uint lane) {
@@ -16,6 +17,7 @@ static inline a_fragment read_a(const local ushort *rows, uint lane) {
 static inline b_fragment read_b(const local ushort *rows, uint lane) {
     return (uint2)(STEP_PAIR(rows, lane / 4, 0), STEP_PAIR(rows, lane / 4, 8));
 }
+#endif
 
 #if !EMULATED
 #define MMA(type)                                                                                                      \

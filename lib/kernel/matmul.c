@@ -3,6 +3,7 @@
 
 #include "matmul_cpu.h"
 #include "matmul_matrix.h"
+#include "matmul_mma.h"
 #include "matmul_parts.h"
 #include "matmul_rows.h"
 
@@ -328,6 +329,8 @@ static const struct kernel_row rows[] = {
      .needs = CLMOE_FEATURE_INTEL_DPAS_8},
     {"matmul_dpas_16", matmul_dpas_16_fits, matmul_dpas_16_prepare, matmul_dpas_16_run,
      .needs = CLMOE_FEATURE_INTEL_DPAS_16},
+    {"matmul_mma_async", matmul_mma_async_fits, matmul_mma_async_prepare, matmul_mma_async_run,
+     .needs = CLMOE_FEATURE_NV_MMA},
     {"matmul_mma", matmul_mma_fits, matmul_mma_prepare, matmul_mma_run, .needs = CLMOE_FEATURE_NV_MMA},
     {"matmul_tile_64x64x16", tile64_fits, tile64_prepare, tile64_run},
     {"matmul_tile_32x32x16", tile32_fits, tile32_prepare, tile32_run},

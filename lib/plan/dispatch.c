@@ -80,7 +80,8 @@ static void drop_kernels(clmoe_plan *plan) {
 /* The compiler has the last word on how large a work-group a kernel may have and how much local memory it
  * takes. rusticl reports 32 for kernels whose size is fixed by an attribute and then runs them all the same,
  * but its own maximum is never below what our rows ask for, so a refusal there only costs a better row. */
-static enum clmoe_status check_limits(const clmoe_plan *plan, int index, struct reason *why, bool *fits) {
+static enum clmoe_status check_limits(const clmoe_plan *plan, int index, const struct kernel_spec *spec,
+                                      struct reason *why, bool *fits) {
     const struct device *const dev = &plan->ctx->dev;
     size_t group = 0;
     cl_ulong local = 0;
@@ -88,12 +89,12 @@ static enum clmoe_status check_limits(const clmoe_plan *plan, int index, struct 
                                                      sizeof group, &group, NULL));
     TRY_CL(&plan->ctx->log, clGetKernelWorkGroupInfo(plan->kernels[index], dev->id, CL_KERNEL_LOCAL_MEM_SIZE,
                                                      sizeof local, &local, NULL));
-    /* NVIDIA's OpenCL says 256 of every kernel, also where an attribute fixes another size, which then runs.
-     */
+    /* NVIDIA's OpenCL says 256 of every kernel, also where an attribute fixes another size, which then runs;
+     * and it builds kernels whose arrays take more local memory than it says there is, as much as the chip has. */
     const bool known = !(dev->features & CLMOE_FEATURE_NV_PTX);
     if (known && group < plan->local[index])
         *fits = refuse(why, "compiled for work-groups of at most %zu, wants %zu", group, plan->local[index]);
-    else if (local > dev->caps.local_mem)
+    else if (local > dev->caps.local_mem && !spec->unlisted)
         *fits = refuse(why, "compiled to %llu bytes of local memory of %llu", (unsigned long long)local,
                        (unsigned long long)dev->caps.local_mem);
     return CLMOE_OK;
@@ -118,7 +119,7 @@ static enum clmoe_status try_row(clmoe_plan *plan, const struct kernel_row *row,
         const enum clmoe_status status = build_kernel(plan, &recipe.kernels[i]);
         if (status == CLMOE_E_BUILD) refuse(why, "%s does not build", recipe.kernels[i].file);
         TRY(status);
-        TRY(check_limits(plan, i, why, fits));
+        TRY(check_limits(plan, i, &recipe.kernels[i], why, fits));
     }
     plan->row = row;
     plan->workspace_size = recipe.workspace;

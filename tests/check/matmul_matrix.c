@@ -17,7 +17,13 @@ static const struct {
     {CLMOE_F16, CLMOE_F16, CLMOE_F16, true, {CLMOE_ACT_SILU, 1.702f, 0.7f, 0.8f, 1.0f, .act_max = 0.4f}},
     {CLMOE_BF16, CLMOE_F32, CLMOE_BF16, false, {CLMOE_ACT_NONE}},
 };
-enum { N_VARIANTS = sizeof variants / sizeof *variants, N_CASES = 120, N_SMALL = 6, MAX_ROWS = 32 };
+enum {
+    N_VARIANTS = sizeof variants / sizeof *variants,
+    N_CASES = 120,
+    N_ALIGNED = 60,
+    N_SMALL = 6,
+    MAX_ROWS = 32
+};
 
 static const int64_t token_counts[] = {1, 7, 31, 33, 65, 129};
 static const int expert_counts[] = {1, 2, 8, 60};
@@ -71,30 +77,75 @@ static struct clmoe_matmul_params pick_params(struct rng *rng, int i, int64_t *t
     return p;
 }
 
+/* For copies of 16 bytes: rows that begin at multiples of them (but for every eighth case), pieces of K up to
+ * more than are on their way at a time, and as many pairs as tiles of either height have, and one more. */
+static struct clmoe_matmul_params pick_aligned(struct rng *rng, int i, int64_t *tokens) {
+    static const int64_t steps[] = {8, 16, 32, 40, 64, 72, 96, 128, 136, 264};
+    static const int64_t columns[] = {1, 7, 8, 34, 64, 100, 128, 129, 260};
+    static const int64_t pairs[] = {1, 31, 32, 33, 127, 128, 129, 260};
+    const int most = tester()->small ? 3 : 10;
+    struct clmoe_matmul_params p = pick_params(rng, i, tokens);
+    p.w_order = CLMOE_W_ENK;
+    p.in = steps[rng_below(rng, most)];
+    p.out = tester()->small ? 5 + i : PICK(rng, columns);
+    if (i % 3 == 0) p.experts = 1 + (int)rng_below(rng, 2), p.topk = 1;
+    if (i % 3 == 0) *tokens = tester()->small ? 7 : pairs[i / 3 % 8];
+    while (*tokens * p.topk * p.in * p.out > 4000000)
+        p.in = (p.in / 2 + 7) / 8 * 8;
+    if (p.routing == CLMOE_ROUTING_DENSE) p.experts = p.topk = 1;
+    p.max_tokens = *tokens + rng_below(rng, 2);
+    return p;
+}
+
 static bool on_matrices(const char *name) {
     return strncmp(name, "matmul_mfma", 11) == 0 || strncmp(name, "matmul_wmma", 11) == 0 ||
            strncmp(name, "matmul_dpas", 11) == 0 || strcmp(name, "matmul_mma") == 0;
 }
 
-static void run_rows(struct rng *rng, struct matmul_sample *s, enum forced_caps caps) {
+/* Takes fewer layouts than the others. */
+static bool on_copies(const char *name) {
+    return strcmp(name, "matmul_mma_async") == 0;
+}
+
+static bool on_either(const char *name) {
+    return on_matrices(name) || on_copies(name);
+}
+
+static void run_rows(struct rng *rng, struct matmul_sample *s, enum forced_caps caps,
+                     bool (*which)(const char *)) {
     const char *name;
     for (int row = 0; (name = clmoe_kernel_name("matmul", row)); row++)
-        if (on_matrices(name)) ran[row] += matmul_run_row(rng, s, caps, row);
+        if (which(name)) ran[row] += matmul_run_row(rng, s, caps, row);
+}
+
+static void run_case(struct rng *structure, int i, const struct clmoe_matmul_params *params, int64_t tokens,
+                     bool (*which)(const char *)) {
+    struct rng rng = rng_for((uint64_t)i + 20000);
+    const int part_counts[] = {1, 1, params->experts > 1 ? 2 : 1, params->experts};
+    const bool dense = params->routing == CLMOE_ROUTING_DENSE;
+    const int parts = dense ? 1 : PICK(structure, part_counts);
+    const enum routing_fill fill =
+        dense ? ROUTING_ONE_EXPERT : (enum routing_fill)rng_below(structure, ROUTING_COUNT);
+    struct matmul_sample s = matmul_sample_make(&rng, params, tokens, fill, parts);
+    s.aligned = which == on_copies ? i % 8 != 7 : i % 2;
+    matmul_sample_solve(&s);
+    run_rows(&rng, &s, i % 3 == 2 ? CAPS_EMULATED_SMALL : CAPS_EMULATED, which);
+    matmul_sample_free(&s);
 }
 
 START_TEST(against_reference) {
-    struct rng structure = {(uint64_t)_i * 0x9e3779b97f4a7c15u + 7}, rng = rng_for((uint64_t)_i + 20000);
+    struct rng structure = {(uint64_t)_i * 0x9e3779b97f4a7c15u + 7};
     int64_t tokens;
     const struct clmoe_matmul_params params = pick_params(&structure, _i, &tokens);
-    const int part_counts[] = {1, 1, params.experts > 1 ? 2 : 1, params.experts};
-    const int parts = params.routing == CLMOE_ROUTING_DENSE ? 1 : PICK(&structure, part_counts);
-    const enum routing_fill fill = params.routing == CLMOE_ROUTING_DENSE
-                                       ? ROUTING_ONE_EXPERT
-                                       : (enum routing_fill)rng_below(&structure, ROUTING_COUNT);
-    struct matmul_sample s = matmul_sample_make(&rng, &params, tokens, fill, parts);
-    matmul_sample_solve(&s);
-    run_rows(&rng, &s, _i % 3 == 2 ? CAPS_EMULATED_SMALL : CAPS_EMULATED);
-    matmul_sample_free(&s);
+    run_case(&structure, _i, &params, tokens, on_matrices);
+}
+END_TEST
+
+START_TEST(aligned) {
+    struct rng structure = {(uint64_t)_i * 0x9e3779b97f4a7c15u + 8};
+    int64_t tokens;
+    const struct clmoe_matmul_params params = pick_aligned(&structure, _i, &tokens);
+    run_case(&structure, _i, &params, tokens, on_copies);
 }
 END_TEST
 
@@ -122,8 +173,9 @@ START_TEST(nan_stays_where_it_is) {
         s.x[5 * params.in + k] = NAN;
         s.gate[(s.ids[3] * params.out + params.out - 1) * params.in + k] = NAN;
     }
+    s.aligned = true;
     matmul_sample_solve(&s);
-    run_rows(&rng, &s, CAPS_EMULATED);
+    run_rows(&rng, &s, CAPS_EMULATED, on_either);
     matmul_sample_free(&s);
 }
 END_TEST
@@ -131,12 +183,13 @@ END_TEST
 START_TEST(out_of_order_queue) {
     struct rng rng = rng_for(21001);
     struct clmoe_matmul_params params = plain;
-    if (tester()->small) params.in = params.out = 9;
+    if (tester()->small) params.in = 8, params.out = 9;
     struct matmul_sample s = matmul_sample_make(&rng, &params, 7, ROUTING_SKIPS, 2);
+    s.aligned = true;
     matmul_sample_solve(&s);
     const char *name;
     for (int row = 0; (name = clmoe_kernel_name("matmul", row)); row++) {
-        if (!on_matrices(name)) continue;
+        if (!on_either(name)) continue;
         clmoe_plan *plan;
         s.params.plan.kernel = name;
         case_begin("out of order: %s %s", name, matmul_case_name(&s));
@@ -159,14 +212,18 @@ START_TEST(reasons) {
     static const struct {
         struct clmoe_caps caps;
         const char *why; /* of all rows */
+        bool (*which)(const char *);
     } cases[] = {
-        {{.emulate = CLMOE_FEATURES_MATRIX}, "needs sorted routing"},
-        {{.emulate = CLMOE_FEATURES_MATRIX}, "needs x and w both f16 or both bf16"},
-        {{.emulate = CLMOE_FEATURES_MATRIX}, "needs weights that are not packed"},
+        {{.emulate = CLMOE_FEATURES_MATRIX}, "needs sorted routing", on_either},
+        {{.emulate = CLMOE_FEATURES_MATRIX}, "needs x and w both f16 or both bf16", on_either},
+        {{.emulate = CLMOE_FEATURES_MATRIX}, "needs weights that are not packed", on_matrices},
         {{.emulate = CLMOE_FEATURES_MATRIX, .max_work_group = 16},
-         "bytes of local memory, the device has 16 and"},
-        {{.emulate = CLMOE_FEATURES_MATRIX, .local_mem = 8000}, "and 8000"},
-        {{.features_off = CLMOE_FEATURES_MATRIX}, "the device lacks"},
+         "bytes of local memory, the device has 16 and",
+         on_either},
+        {{.emulate = CLMOE_FEATURES_MATRIX, .local_mem = 8000}, "and 8000", on_either},
+        {{.features_off = CLMOE_FEATURES_MATRIX}, "the device lacks", on_either},
+        {{.emulate = CLMOE_FEATURES_MATRIX}, "needs weights in the order ENK", on_copies},
+        {{.emulate = CLMOE_FEATURES_MATRIX}, "44 columns of x are no multiple of 8", on_copies},
     };
     struct clmoe_context_params setup = {
         .log = keep_refusals, .log_level = CLMOE_LOG_ERROR, .caps = cases[_i].caps};
@@ -174,10 +231,12 @@ START_TEST(reasons) {
     if (_i == 0) params.routing = CLMOE_ROUTING_IDS;
     if (_i == 1) params.x_dtype = CLMOE_F16;
     if (_i == 2) params.w_order = CLMOE_W_PACKED;
+    if (_i == 6) params.w_order = CLMOE_W_EKN;
+    if (_i == 7) params.in = 44;
     clmoe_context *ctx;
     case_ok(clmoe_context_create(tester()->context, tester()->device, &setup, &ctx));
     for (int row = 0; (params.plan.kernel = clmoe_kernel_name("matmul", row)); row++) {
-        if (!on_matrices(params.plan.kernel)) continue;
+        if (!cases[_i].which(params.plan.kernel)) continue;
         clmoe_plan *plan;
         case_begin("%s", params.plan.kernel);
         case_require(clmoe_matmul_plan(ctx, &params, &plan) == CLMOE_E_UNSUPPORTED,
@@ -191,7 +250,7 @@ END_TEST
 START_TEST(every_row_ran) {
     const char *name;
     for (int row = 0; (name = clmoe_kernel_name("matmul", row)); row++) {
-        if (!on_matrices(name)) continue;
+        if (!on_either(name)) continue;
         printf("  %-28s ran %d times\n", name, ran[row]);
         case_require(ran[row] > 0 || getenv("CLMOE_TEST_SLICE"), "%s never ran", name);
     }
@@ -200,9 +259,10 @@ END_TEST
 
 static void add_tests(TCase *cases) {
     tcase_add_loop_test(cases, against_reference, 0, tester()->small ? N_SMALL : N_CASES);
+    tcase_add_loop_test(cases, aligned, 0, tester()->small ? N_SMALL : N_ALIGNED);
     tcase_add_test(cases, nan_stays_where_it_is);
     tcase_add_test(cases, out_of_order_queue);
-    tcase_add_loop_test(cases, reasons, 0, 6);
+    tcase_add_loop_test(cases, reasons, 0, 8);
     tcase_add_test(cases, every_row_ran);
 }
 

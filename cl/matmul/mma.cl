@@ -1,0 +1,251 @@
+// SPDX-License-Identifier: MIT
+// For many rows on NVIDIA's sm_80 and later: mma.sync on what asynchronous copies bring into a ring in local memory. A
+// work-group computes TM rows of one expert times TN columns of y; x and w are of one dtype of 16 bits, K is fastest in
+// both, and rows begin at multiples of 16 bytes.
+//
+//   group = (band * column groups + column group) * BAND + slot in the band       slot -> expert and rows: slot.cl
+//   ring [STAGES][TM rows of x, TN rows of w or, with GLU, TN of gate and TN of up][TK]
+//
+// Groups that run at a time so share rows of x and of w. Rows in the ring have chunks of 8 elements; chunk c of row r is
+// at c ^ SWIZZLE(r), so that neither 8 rows of one chunk nor neighbouring chunks share banks. While a wave multiplies 16
+// steps of K it reads the next 16 into other registers.
+//
+// A wave computes FRAGMENTS_M x FRAGMENTS_N results of the instruction, with GLU the first half of the latter of gate, the
+// second of up columns, as in matrix.cl; which elements a lane holds is MMA_16 of matrix_layout.cl. Sums go to y by way of
+// local memory, 16 rows of a wave at a time, and from there in runs of 4 columns. Rows past the end compute the last one
+// again, columns past it zeros; they are not stored.
+#include "matmul/pair.cl"
+
+#define VALUE float4
+#include "matmul/epilogue.cl"
+
+#include "matmul/matrix_layout.cl"
+#if !defined(LAYOUT) || LAYOUT != MMA_16
+#error "LAYOUT: MMA_16"
+#endif
+#ifndef EMULATED
+#error "EMULATED: 1 to do without the instructions, else 0"
+#endif
+#if !defined(WAVES_M) || !defined(WAVES_N)
+#error "WAVES_M, WAVES_N: waves of a work-group along rows and columns; their product is LOCAL_SIZE / 32"
+#endif
+#if !defined(FRAGMENTS_M) || !defined(FRAGMENTS_N)
+#error "FRAGMENTS_M, FRAGMENTS_N: fragments of a wave; the latter a multiple of 2, with GLU of 4"
+#endif
+#ifndef TK
+#error "TK: steps of K in a stage, 32 or 64"
+#endif
+#define COLUMNS_N (FRAGMENTS_N / (1 + GLU))
+#define TM (WAVES_M * FRAGMENTS_M * 16)
+#define TN (WAVES_N * COLUMNS_N * 8)
+#define W_ROWS ((1 + GLU) * TN)
+#define CHUNKS (TK / 8)
+#define SWIZZLE(r) (TK == 64 ? (r)&7u : (r) / 2 & 3u)
+#define STAGE ((TM + W_ROWS) * CHUNKS)
+#define BAND 16
+
+// Each work-item copies chunk lid % CHUNKS of rows lid / CHUNKS, lid / CHUNKS + ROWS, ..
+#define ROWS (LOCAL_SIZE / CHUNKS)
+#define COPIES_X (TM / ROWS)
+#define COPIES_W (W_ROWS / ROWS)
+#define COPIES (COPIES_X + COPIES_W)
+#if TM % ROWS || TN % ROWS || ROWS % 8
+#error "work-items do not come out even"
+#endif
+
+#define RUNS (COLUMNS_N * 2)             // in a row of y of a wave
+#define SUM_STRIDE (FRAGMENTS_N * 8 + 8) // floats; rows so begin 8 banks apart
+#if WAVES_M * WAVES_N * 16 * SUM_STRIDE > STAGES * STAGE * 4
+#error "the sums of a row of fragments do not fit into the ring"
+#endif
+#include "matmul/matrix_mma.cl"
+#include "matmul/matrix_emulated.cl"
+#include "matmul/mma_memory.cl"
+#include "matmul/slot.cl"
+
+// The slot of the work-group, and its first column of y
+static inline long own_slot(long columns, long *n0) {
+    const long across = (columns + TN - 1) / TN, slots = (long)get_num_groups(0) / across;
+    const long band = (long)get_group_id(0) / (BAND * across) * BAND, width = min((long)BAND, slots - band);
+    const long in_band = (long)get_group_id(0) - band * across, column_group = in_band / width;
+    *n0 = column_group * TN;
+    return band + in_band - column_group * width;
+}
+
+// Where a lane reads: of a fragment of x it names row lane % 16, chunk lane / 16; of two fragments of w row lane % 8 of the
+// one that lane / 16 says, chunk lane / 8 % 2. `step` counts 16 of K.
+static inline uint a_place(uint wave_m, uint lane, uint step) {
+    return (wave_m + lane % 16) * CHUNKS + ((step * 2 + lane / 16) ^ SWIZZLE(lane % 8));
+}
+
+static inline uint b_place(uint wave_n, uint lane, uint step) {
+    return (TM + wave_n + lane / 16 * 8 + lane % 8) * CHUNKS + ((step * 2 + lane / 8 % 2) ^ SWIZZLE(lane % 8));
+}
+
+#define READ_FRAGMENTS(a, b, stage, step)                                                                              \
+    {                                                                                                                  \
+        const uint a_at = (stage)*STAGE + a_place(wave_m, lane, step);                                                 \
+        const uint b_at = (stage)*STAGE + b_place(wave_n, lane, step);                                                 \
+        UNROLL for (uint i = 0; i < FRAGMENTS_M; i++) a[i] = READ_MATRICES(ring, a_at + i * 16 * CHUNKS);              \
+        UNROLL for (uint j = 0; j < FRAGMENTS_N; j += 2) b[j / 2] =                                                    \
+            READ_MATRICES(ring, b_at + (j % COLUMNS_N * 8 + j / COLUMNS_N * TN) * CHUNKS);                             \
+    }
+
+// What a work-item copies for a stage, from step d of K on: its chunk of rows of x, and of columns of w (and v) that are
+// `w_step` apart in memory; bit i of `exists` says whether there is column i. There are `inside` elements left of a row.
+static inline void fetch(struct copies *c, local uint4 *to, const global ushort *const x_from[COPIES_X],
+                         const global ushort *w, long w_step, const global ushort *v, long v_step, uint exists, int d,
+                         int inside) {
+    UNROLL for (int i = 0; i < COPIES_X; i++) copy_chunk(c, to + i * ROWS * CHUNKS, x_from[i] + d, inside - d);
+    UNROLL for (int i = 0; i < COPIES_W; i++) {
+        const int column = i % (TN / ROWS);
+        const global ushort *const from = i < TN / ROWS ? w + column * w_step : v + column * v_step;
+        copy_chunk(c, to + (TM + i * ROWS) * CHUNKS, from + d, exists >> column & 1 ? inside - d : 0);
+    }
+}
+#define FETCH(stage)                                                                                                   \
+    fetch(&copies, ring + (stage)*STAGE + to, x_from, w_from, ROWS *w_column, v_from, ROWS *v_column, exists, d, left)
+
+// sums += what 16 steps of K give
+static inline void multiply_step(d_fragment sums[FRAGMENTS_M][FRAGMENTS_N], const uint4 a[FRAGMENTS_M],
+                                 const uint4 b[FRAGMENTS_N / 2], local float *scratch, uint lane) {
+    UNROLL for (int i = 0; i < FRAGMENTS_M; i++) UNROLL for (int j = 0; j < FRAGMENTS_N; j++)
+        ACCUMULATE(sums[i][j], a[i], j & 1 ? b[j / 2].hi : b[j / 2].lo);
+}
+
+static inline void stage_sums(local float *to, const d_fragment sums[FRAGMENTS_N], uint lane) {
+    local float2 *const at = (local float2 *)(to + lane / 4 * SUM_STRIDE) + lane % 4;
+    UNROLL for (int j = 0; j < FRAGMENTS_N; j++) {
+        at[j * 4] = sums[j].lo;
+        at[j * 4 + 8 * SUM_STRIDE / 2] = sums[j].hi;
+    }
+}
+
+static inline void store_whole_f32(global float *to, float4 v) {
+    *(global float4 *)to = v;
+}
+static inline void store_whole_f16(global ushort *to, float4 v) {
+    *(global uint2 *)to =
+        as_uint2((ushort4)(round_f16(v.s0), round_f16(v.s1), round_f16(v.s2), round_f16(v.s3)));
+}
+static inline void store_whole_bf16(global ushort *to, float4 v) {
+    *(global uint2 *)to =
+        as_uint2((ushort4)(round_bf16(v.s0), round_bf16(v.s1), round_bf16(v.s2), round_bf16(v.s3)));
+}
+
+// 4 neighbours in a row of y; the first `inside` of them
+static inline void store_run(global ELEM(Y_T) *to, float4 v, long inside) {
+    const bool whole = inside >= 4 && ((ulong)to & (4 * sizeof(*to) - 1)) == 0;
+    if (whole) CAT(store_whole_, Y_T)(to, v);
+    if (!whole && inside > 0) STORE(Y_T, to, 0, v.s0);
+    if (!whole && inside > 1) STORE(Y_T, to, 1, v.s1);
+    if (!whole && inside > 2) STORE(Y_T, to, 2, v.s2);
+    if (!whole && inside > 3) STORE(Y_T, to, 3, v.s3);
+}
+
+// What is added to the sums of columns n .. n + 3; past the end that of the last one
+#define OF_COLUMN(bias_at, add_at, column) (bias_at(e, column) + add_at(p, column))
+#define OF_4_COLUMNS(bias_at, add_at)                                                                                  \
+    (float4)(OF_COLUMN(bias_at, add_at, n), OF_COLUMN(bias_at, add_at, min(n + 1, columns - 1)),                       \
+             OF_COLUMN(bias_at, add_at, min(n + 2, columns - 1)), OF_COLUMN(bias_at, add_at, min(n + 3, columns - 1)))
+
+kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) void matmul_mma(MATMUL_ARGS) {
+    local uint4 ring[STAGES * STAGE];
+    local int pair_of[TM];
+    local float weight_of[TM];
+    local long found[3];
+    local float scratch_of[LOCAL_SIZE / 32 * SCRATCH];
+    local uint places[PLACES];
+    const uint lid = get_local_id(0), wave = lid / 32, lane = lid & 31u;
+    const uint wave_m = wave / WAVES_N * FRAGMENTS_M * 16, wave_n = wave % WAVES_N * COLUMNS_N * 8;
+    local float *const scratch = scratch_of + wave * SCRATCH;
+    long n0;
+    const long slot = own_slot(columns, &n0);
+
+    find_tile(found, slot, offsets + offsets_skip, pairs, experts, first, count, flags);
+    const int expert = found[TILE_EXPERT], rows = found[TILE_ROWS];
+    if (!EMULATED && rows <= 0) return; // not before a barrier on PoCL
+    const long begin = found[TILE_BEGIN];
+    const bool computes = expert < count && rows > 0;
+    const int steps = !computes ? 0 : (int)steps_at(limits + limits_skip, first + expert, n0, depth, flags);
+    for (uint m = lid; m < TM; m += LOCAL_SIZE)
+        pair_of[m] = rows > 0 ? (int)pair_at(begin + min((int)m, rows - 1), order + order_skip, flags) : 0;
+    barrier(CLK_LOCAL_MEM_FENCE);
+
+    const uint row = lid / CHUNKS, chunk = lid & (CHUNKS - 1), to = row * CHUNKS + (chunk ^ SWIZZLE(row));
+    const global ushort *x_from[COPIES_X];
+    UNROLL for (uint i = 0; i < COPIES_X; i++) {
+        const int m = (int)(row + i * ROWS);
+        const long p = pair_of[m];
+        x_from[i] = x + x_skip + x_row(begin + min(m, rows - 1), p, p / k, flags) * x_stride + chunk * 8;
+    }
+    const global ushort *const w_from = w + w_skip + expert * w_expert + (n0 + row) * w_column + chunk * 8;
+    const global ushort *const v_from = v + v_skip + expert * v_expert + (n0 + row) * v_column + chunk * 8;
+    uint exists = 0;
+    UNROLL for (uint i = 0; i < TN / ROWS; i++) exists |= (n0 + row + i * ROWS < columns ? 1u : 0u) << i;
+
+    struct copies copies = {0};
+    const int last = (steps + TK - 1) / TK, left = steps - (int)chunk * 8;
+    int d = 0; // from where on the next stage is
+    UNROLL for (int i = 0; i < STAGES - 1; i++, d += TK) {
+        if (d < steps) FETCH(i);
+        close_group(&copies);
+    }
+    for (uint m = lid; m < TM; m += LOCAL_SIZE)
+        weight_of[m] = computes ? PAIR_GAMMA(pair_of[m], pair_of[m] / k) : 0.0f;
+
+    d_fragment sums[FRAGMENTS_M][FRAGMENTS_N];
+    uint4 a[2][FRAGMENTS_M], b[2][FRAGMENTS_N / 2];
+    UNROLL for (int i = 0; i < FRAGMENTS_M; i++) UNROLL for (int j = 0; j < FRAGMENTS_N; j++) sums[i][j] = 0.0f;
+    wait_groups(&copies, STAGES - 2);
+    barrier(CLK_LOCAL_MEM_FENCE);
+    if (last > 0) READ_FRAGMENTS(a[0], b[0], 0, 0)
+    uint stage = 0, filled = STAGES - 1;
+    ROLL for (int t = 0; t < last; t++, d += TK) {
+        const uint after = t + 1 == last ? stage : stage + 1 == STAGES ? 0 : stage + 1;
+        UNROLL for (uint step = 0; step < TK / 16; step++) {
+            const bool ends = step + 1 == TK / 16;
+            if (ends) { // the next stage is there, and nobody reads this one any more
+                wait_groups(&copies, STAGES - 2);
+                barrier(CLK_LOCAL_MEM_FENCE);
+            }
+            READ_FRAGMENTS(a[(step + 1) & 1], b[(step + 1) & 1], ends ? after : stage, ends ? 0 : step + 1)
+            if (step == 0) {
+                if (d < steps) FETCH(filled);
+                close_group(&copies);
+            }
+            multiply_step(sums, a[step & 1], b[step & 1], scratch, lane);
+        }
+        filled = stage;
+        stage = after;
+    }
+    wait_groups(&copies, 0);
+    barrier(CLK_LOCAL_MEM_FENCE);
+
+    const int e = first + expert; // only meant where computes
+    const float scale = computes ? PAIR_SCALE(e) : 0.0f;
+    local float *const mine = (local float *)ring + wave * (16 * SUM_STRIDE);
+    ROLL for (int i = 0; i < FRAGMENTS_M; i++) {
+        UNROLL for (int f = 0; f < FRAGMENTS_M; f++) if (f == i) // or the sums are no registers
+            stage_sums(mine, sums[f], lane);
+        WAVE_BARRIER();
+        ROLL for (uint run = lane; run < 16 * RUNS; run += 32) {
+            const int m = (int)(wave_m + run / RUNS) + i * 16;
+            const long n = n0 + wave_n + run % RUNS * 4, inside = columns - n;
+            if (m >= rows || inside <= 0) continue;
+            const local float4 *const sum = (const local float4 *)(mine + run / RUNS * SUM_STRIDE) + run % RUNS;
+            const long p = pair_of[m];
+            const float weight = weight_of[m];
+            float4 value = 0.0f, more = 0.0f, more_up = 0.0f;
+            if (computes && flags & (HAS_BIAS | HAS_ADD)) {
+                more = OF_4_COLUMNS(BIAS_AT, ADD_AT);
+                if (GLU) more_up = OF_4_COLUMNS(BIAS_UP_AT, ADD_UP_AT);
+            }
+            if (computes)
+                value = finish(sum[0], sum[GLU * RUNS], more, more_up, GAMMA_IN(weight), scale, GAMMA_OUT(weight),
+                               ACT_ARGS);
+            store_run(y + y_skip + y_row(begin + m, p, flags) * y_stride + n, value, inside);
+        }
+        WAVE_BARRIER();
+    }
+}

@@ -1,0 +1,100 @@
+// SPDX-License-Identifier: MIT
+// What mma.cl wants of memory: copies to local memory that go on while a work-item computes, and matrices that the lanes
+// of a wave read from there together. PTX of sm_80 (cp.async, ldmatrix), or the same in plain OpenCL C where EMULATED.
+// There a copy happens at the last moment that the wait for it allows, so that a wait for too few of them shows.
+//
+//   copy_chunk    the first `inside` of 8 elements, then zeros; in the group that is open
+//   close_group   what was copied since the last one is a group
+//   wait_groups   until all but the last `but` groups are there, of this work-item's copies; a constant
+//   READ_MATRICES lane l names row l % 8 of matrix l / 8, 8 elements at ring[at]; it gets of each of the four matrices
+//                 the elements 2 * (l % 4) and the next of row l / 4
+//   WAVE_BARRIER  for a wave; every work-item of the work-group comes by
+//
+// Every work-item of the work-group makes every call, since there may be barriers in them.
+#ifndef COPIES
+#error "COPIES: of a work-item in a group, at most"
+#endif
+#ifndef STAGES
+#error "STAGES: groups that are on their way at a time, and one"
+#endif
+
+#if EMULATED
+struct copies {
+    local uint4 *to[STAGES][COPIES];
+    const global ushort *from[STAGES][COPIES];
+    int inside[STAGES][COPIES];
+    int copied[STAGES]; // of the group
+    int first, open;    // groups, modulo STAGES
+    int closed;         // how many there are from `first` on
+};
+
+static inline void copy_chunk(struct copies *c, local uint4 *to, const global ushort *from, int inside) {
+    const int i = c->copied[c->open]++;
+    c->to[c->open][i] = to;
+    c->from[c->open][i] = from;
+    c->inside[c->open][i] = inside;
+}
+
+static inline void close_group(struct copies *c) {
+    c->open = (c->open + 1) % STAGES;
+    c->copied[c->open] = 0;
+    c->closed++;
+}
+
+static inline void wait_groups(struct copies *c, int but) {
+    for (; c->closed > but; c->closed--, c->first = (c->first + 1) % STAGES)
+        for (int i = 0; i < c->copied[c->first]; i++) {
+            local ushort *const to = (local ushort *)c->to[c->first][i];
+            for (int j = 0; j < 8; j++)
+                to[j] = j < c->inside[c->first][i] ? c->from[c->first][i][j] : (ushort)0;
+        }
+}
+
+#define PLACES LOCAL_SIZE
+#define READ_MATRICES(ring, at) read_matrices(ring, at, places, lane)
+static inline uint4 read_matrices(const local uint4 *ring, uint at, local uint *places, uint lane) {
+    local uint *const mine = places + get_local_id(0) - lane;
+    uint r[4];
+    barrier(CLK_LOCAL_MEM_FENCE);
+    mine[lane] = at;
+    barrier(CLK_LOCAL_MEM_FENCE);
+    for (int i = 0; i < 4; i++)
+        r[i] = ((const local uint *)(ring + mine[8 * i + lane / 4]))[lane % 4];
+    return vload4(0, r);
+}
+
+#define WAVE_BARRIER() barrier(CLK_LOCAL_MEM_FENCE)
+
+#else
+
+struct copies {
+    int open; // the chip keeps count
+};
+
+static inline void copy_chunk(struct copies *c, local uint4 *to, const global ushort *from, int inside) {
+    const uint bytes = inside >= 8 ? 16 : inside > 0 ? 2 * (uint)inside : 0;
+    asm volatile("cp.async.cg.shared.global.L2::128B [%0], [%1], 16, %2;"
+                 :
+                 : "r"((uint)(size_t)to), "l"(from), "r"(bytes)
+                 : "memory");
+}
+
+static inline void close_group(struct copies *c) {
+    asm volatile("cp.async.commit_group;" : : : "memory");
+}
+
+#define wait_groups(c, but) asm volatile("cp.async.wait_group %0;" : : "n"(but) : "memory")
+
+#define PLACES 1
+#define READ_MATRICES read_matrices
+static inline uint4 read_matrices(const local uint4 *ring, uint at) {
+    uint4 r;
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
+                 : "=r"(r.x), "=r"(r.y), "=r"(r.z), "=r"(r.w)
+                 : "r"((uint)(size_t)(ring + at))
+                 : "memory");
+    return r;
+}
+
+#define WAVE_BARRIER() asm volatile("bar.warp.sync 0xffffffff;" : : : "memory")
+#endif
