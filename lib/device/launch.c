@@ -14,20 +14,80 @@ enum clmoe_status launch_begin(struct launch *l, const struct log *log, cl_comma
     return CLMOE_OK;
 }
 
+/* What the next command waits for. */
+static cl_uint wait_list(const struct launch *l, const cl_event **wait) {
+    const bool chained = l->out_of_order && l->previous;
+    const cl_uint n = chained ? 1 : l->started ? 0 : l->n_wait;
+    *wait = chained ? &l->previous : n ? l->wait : NULL;
+    return n;
+}
+
+static void follow(struct launch *l, cl_event done) {
+    if (l->previous) clReleaseEvent(l->previous);
+    l->previous = done;
+    l->started = true;
+}
+
 enum clmoe_status launch_kernel(struct launch *l, cl_kernel kernel, uint64_t groups, size_t local) {
     if (groups == 0) return CLMOE_OK;
     if (groups > SIZE_MAX / local) return clerr_report(l->log, CL_INVALID_GLOBAL_WORK_SIZE, "launch_kernel");
     const size_t global = (size_t)groups * local;
-    const bool chained = l->out_of_order && l->previous;
-    const cl_uint n_wait = chained ? 1 : l->started ? 0 : l->n_wait;
-    const cl_event *const wait = chained ? &l->previous : n_wait ? l->wait : NULL;
+    const cl_event *wait;
+    const cl_uint n_wait = wait_list(l, &wait);
     cl_event done = NULL;
     const bool want_event = l->event || l->out_of_order;
     TRY_CL(l->log, clEnqueueNDRangeKernel(l->queue, kernel, 1, NULL, &global, &local, n_wait, wait,
                                           want_event ? &done : NULL));
-    if (l->previous) clReleaseEvent(l->previous);
-    l->previous = done;
+    follow(l, done);
+    return CLMOE_OK;
+}
+
+enum clmoe_status launch_read(struct launch *l, const struct launch_rows *r, void *to) {
+    const size_t from[3] = {(size_t)r->offset, 0, 0}, at[3] = {0, 0, 0}, region[3] = {r->width, r->rows, 1};
+    const cl_event *wait;
+    const cl_uint n_wait = wait_list(l, &wait);
+    TRY_CL(l->log, clEnqueueReadBufferRect(l->queue, r->mem, CL_TRUE, from, at, region, r->pitch, 0, r->width,
+                                           0, to, n_wait, wait, NULL));
     l->started = true;
+    return CLMOE_OK;
+}
+
+enum clmoe_status launch_write(struct launch *l, cl_mem to, uint64_t offset, size_t size, const void *from) {
+    const cl_event *wait;
+    const cl_uint n_wait = wait_list(l, &wait);
+    TRY_CL(l->log,
+           clEnqueueWriteBuffer(l->queue, to, CL_TRUE, (size_t)offset, size, from, n_wait, wait, NULL));
+    l->started = true;
+    return CLMOE_OK;
+}
+
+enum clmoe_status launch_wait(struct launch *l, cl_uint n, const cl_event *events) {
+    assert(l->started);
+    cl_event done;
+    TRY_CL(l->log, clEnqueueMarkerWithWaitList(l->queue, n, events, &done));
+    if (l->out_of_order && l->previous) {
+        /* A marker waits for its list alone, and the next command for one event alone. */
+        const cl_event both[2] = {l->previous, done};
+        cl_event joined;
+        const cl_int err = clEnqueueMarkerWithWaitList(l->queue, 2, both, &joined);
+        clReleaseEvent(done);
+        if (err != CL_SUCCESS) return clerr_report(l->log, err, "clEnqueueMarkerWithWaitList");
+        done = joined;
+    }
+    follow(l, done);
+    return CLMOE_OK;
+}
+
+enum clmoe_status launch_mark(struct launch *l, cl_event *done) {
+    if (!l->previous) {
+        const cl_event *wait;
+        const cl_uint n_wait = wait_list(l, &wait);
+        cl_event marker;
+        TRY_CL(l->log, clEnqueueMarkerWithWaitList(l->queue, n_wait, wait, &marker));
+        follow(l, marker);
+    }
+    TRY_CL(l->log, clRetainEvent(l->previous));
+    *done = l->previous;
     return CLMOE_OK;
 }
 

@@ -236,6 +236,17 @@ static cl_int CL_API_CALL clEnqueueWriteBuffer_(cl_command_queue queue, cl_mem m
                     event, blocking);
 }
 
+static cl_int CL_API_CALL clEnqueueReadBufferRect_(cl_command_queue queue, cl_mem mem, cl_bool blocking,
+                                                   const size_t *origin, const size_t *host_origin,
+                                                   const size_t *region, size_t row, size_t slice,
+                                                   size_t host_row, size_t host_slice, void *to, cl_uint n,
+                                                   const cl_event *wait, cl_event *event) {
+    CAN_FAIL(clEnqueueReadBufferRect);
+    return enqueued(next->clEnqueueReadBufferRect(queue, mem, blocking, origin, host_origin, region, row,
+                                                  slice, host_row, host_slice, to, n, wait, event),
+                    event, blocking);
+}
+
 static void *CL_API_CALL clEnqueueMapBuffer_(cl_command_queue queue, cl_mem mem, cl_bool blocking,
                                              cl_map_flags flags, size_t offset, size_t size, cl_uint n,
                                              const cl_event *wait, cl_event *event, cl_int *err) {
@@ -243,6 +254,17 @@ static void *CL_API_CALL clEnqueueMapBuffer_(cl_command_queue queue, cl_mem mem,
     void *const at = next->clEnqueueMapBuffer(queue, mem, blocking, flags, offset, size, n, wait, event, err);
     enqueued(at ? CL_SUCCESS : CL_MAP_FAILURE, event, blocking);
     return at;
+}
+
+static cl_int CL_API_CALL clEnqueueUnmapMemObject_(cl_command_queue queue, cl_mem mem, void *at, cl_uint n,
+                                                   const cl_event *wait, cl_event *event) {
+    CAN_FAIL(clEnqueueUnmapMemObject);
+    return enqueued(next->clEnqueueUnmapMemObject(queue, mem, at, n, wait, event), event, 0);
+}
+
+static cl_int CL_API_CALL clFlush_(cl_command_queue queue) {
+    CAN_FAIL(clFlush);
+    return next->clFlush(queue);
 }
 
 static cl_int CL_API_CALL clFinish_(cl_command_queue queue) {
@@ -271,7 +293,9 @@ static void install(void) {
     PUT(clCreateKernel), PUT(clCreateUserEvent), PUT(clSetKernelArg);
     PUT(clEnqueueNDRangeKernel), PUT(clEnqueueMarkerWithWaitList), PUT(clEnqueueBarrierWithWaitList);
     PUT(clEnqueueFillBuffer), PUT(clEnqueueCopyBuffer), PUT(clEnqueueReadBuffer);
-    PUT(clEnqueueWriteBuffer), PUT(clEnqueueMapBuffer), PUT(clFinish), PUT(clWaitForEvents);
+    PUT(clEnqueueReadBufferRect), PUT(clEnqueueWriteBuffer);
+    PUT(clEnqueueMapBuffer), PUT(clEnqueueUnmapMemObject);
+    PUT(clFlush), PUT(clFinish), PUT(clWaitForEvents);
 #undef PUT
 }
 
