@@ -137,7 +137,7 @@ static enum clmoe_status bind_part(const struct run *run, const struct matmul_pa
     bind_i64(&b, c->y.stride[0]);
     bind_i64(&b, c->tokens * p->topk);
     bind_i32(&b, p->topk);
-    bind_i32(&b, p->experts);
+    bind_i32(&b, c->numbers);
     bind_i32(&b, part->first);
     bind_i32(&b, part->count);
     bind_i64(&b, p->in);
@@ -158,7 +158,7 @@ enum clmoe_status matmul_run_parts(const struct run *run,
                                    uint64_t (*groups_of)(const struct run *, const struct matmul_part *)) {
     const struct matmul_call *const c = run->call;
     if (c->tokens == 0) return CLMOE_OK;
-    int32_t first = 0;
+    int32_t first = c->first;
     for (int32_t i = 0; i < c->n_w; i++) {
         struct matmul_part part = matmul_part_at(run->problem, c->w, c->w_up, i, first);
         matmul_part_scales(run->problem, c, i, &part);

@@ -27,6 +27,9 @@ struct matmul_call {
     struct operand x, bias, bias_up, add, add_up, limits, gamma, expert_scale, ids, offsets, order, y;
     const struct clmoe_tensor *w, *w_up, *w_scale, *w_scale_up, *w_zero, *w_zero_up;
     int32_t n_w;
+    /* Ids are below `numbers`, and w holds those from `first` on: all of them, but for offloaded experts, of
+     * which a call computes those of one turn. Rows of pairs of other turns are left alone. */
+    int32_t first, numbers;
 };
 
 /* Weights of 4 bits, 8 in a word. */

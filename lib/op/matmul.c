@@ -157,21 +157,19 @@ enum clmoe_status clmoe_matmul_plan(clmoe_context *ctx, const struct clmoe_matmu
     return matmul_stage(ctx, params, false, plan);
 }
 
-enum clmoe_status matmul_check_parts(const clmoe_plan *plan, const struct clmoe_tensor *w, int32_t *n_w) {
-    const struct log *const log = &plan->ctx->log;
-    const struct matmul_problem *const p = plan->problem;
+enum clmoe_status matmul_check_parts(const struct log *log, int32_t experts, const struct clmoe_tensor *w,
+                                     int32_t *n_w) {
     REQUIRE(log, w != NULL, "w is NULL");
-    REQUIRE(log, *n_w >= 0 && *n_w <= p->experts, "n_w = %d, experts = %d", (int)*n_w, (int)p->experts);
+    REQUIRE(log, *n_w >= 0 && *n_w <= experts, "n_w = %d, experts = %d", (int)*n_w, (int)experts);
     if (*n_w == 0) *n_w = 1;
-    int64_t experts = 0;
+    int64_t sum = 0;
     for (int32_t i = 0; i < *n_w; i++) {
-        REQUIRE(log, w[i].shape[0] >= 1 && w[i].shape[0] <= p->experts - experts,
+        REQUIRE(log, w[i].shape[0] >= 1 && w[i].shape[0] <= experts - sum,
                 "w[%d] has %lld experts, those before it %lld, of %d", (int)i, (long long)w[i].shape[0],
-                (long long)experts, (int)p->experts);
-        experts += w[i].shape[0];
+                (long long)sum, (int)experts);
+        sum += w[i].shape[0];
     }
-    REQUIRE(log, experts == p->experts, "the parts of w have %lld experts of %d", (long long)experts,
-            (int)p->experts);
+    REQUIRE(log, sum == experts, "the parts of w have %lld experts of %d", (long long)sum, (int)experts);
     return CLMOE_OK;
 }
 
@@ -194,42 +192,52 @@ struct operand_rule matmul_w_rule(const struct matmul_problem *p, const char *na
     return rule;
 }
 
-/* Of an array of tensors [E_i, ., .] beside the weights. */
-static struct operand_rule part_rule(const char *name, const struct clmoe_tensor *tensor, struct operand *out,
-                                     enum clmoe_dtype dtype, int64_t rows, int64_t columns) {
-    return (struct operand_rule){name, tensor, out, USE_READ,
-                                 true, dtype,  3,   {tensor->shape[0], rows, columns}};
+bool matmul_has_array(const struct matmul_problem *p, enum matmul_array array) {
+    const bool apart = p->glu == CLMOE_GLU_APART && p->w_order != CLMOE_W_PACKED;
+    const bool up = array == MATMUL_W_UP || array == MATMUL_SCALE_UP || array == MATMUL_ZERO_UP;
+    const bool scale = array == MATMUL_SCALE || array == MATMUL_SCALE_UP;
+    const bool zero = array == MATMUL_ZERO || array == MATMUL_ZERO_UP;
+    return (!up || apart) && (!scale || dtype_is_scaled(p->w_dtype)) &&
+           (!zero || p->w_scale.zero != CLMOE_ZERO_EIGHT);
+}
+
+struct operand_rule matmul_array_rule(const struct matmul_problem *p, enum matmul_array array,
+                                      const char *name, const struct clmoe_tensor *tensor,
+                                      struct operand *out) {
+    const struct clmoe_w_scale *const s = &p->w_scale;
+    if (array == MATMUL_W || array == MATMUL_W_UP) return matmul_w_rule(p, name, tensor, out);
+    const bool words = matmul_in_words(p->w_order);
+    const int64_t rows = ceil_div(matmul_w_rows(p), s->rows), groups = ceil_div(p->in, s->columns);
+    struct operand_rule rule = {name, tensor, out, USE_READ, true, s->dtype, 3, {tensor->shape[0]}};
+    rule.shape[1] = words ? groups : rows;
+    rule.shape[2] = words ? rows : groups;
+    if (array == MATMUL_SCALE || array == MATMUL_SCALE_UP) return rule;
+    rule.dtype = CLMOE_I32;
+    rule.shape[2] = rows / MATMUL_IN_WORD;
+    return rule;
 }
 
 /* Part i against its rules, and against the outputs, which must not overlap it. */
 static enum clmoe_status check_part(const clmoe_plan *plan, const struct matmul_call *c, int32_t i,
                                     const struct written *written) {
-    const struct matmul_problem *const p = plan->problem;
-    const struct clmoe_w_scale *const s = &p->w_scale;
-    const bool words = matmul_in_words(p->w_order);
-    const int64_t rows = ceil_div(matmul_w_rows(p), s->rows), groups = ceil_div(p->in, s->columns);
     const struct {
         const char *name;
         const struct clmoe_tensor *tensors;
-    } arrays[] = {{"w", c->w},
-                  {"w_up", c->w_up},
-                  {"w_scale", c->w_scale},
-                  {"w_scale_up", c->w_scale_up},
-                  {"w_zero", c->w_zero},
-                  {"w_zero_up", c->w_zero_up}};
-    enum { N = sizeof arrays / sizeof *arrays };
-    struct operand out[N];
-    struct operand_rule rules[N];
-    char names[N][24];
+    } arrays[MATMUL_ARRAYS] = {[MATMUL_W] = {"w", c->w},
+                               [MATMUL_W_UP] = {"w_up", c->w_up},
+                               [MATMUL_SCALE] = {"w_scale", c->w_scale},
+                               [MATMUL_SCALE_UP] = {"w_scale_up", c->w_scale_up},
+                               [MATMUL_ZERO] = {"w_zero", c->w_zero},
+                               [MATMUL_ZERO_UP] = {"w_zero_up", c->w_zero_up}};
+    struct operand out[MATMUL_ARRAYS];
+    struct operand_rule rules[MATMUL_ARRAYS];
+    char names[MATMUL_ARRAYS][24];
     int n = 0;
-    for (int a = 0; a < N; a++) {
+    for (int a = 0; a < MATMUL_ARRAYS; a++) {
         if (!arrays[a].tensors) continue;
-        const struct clmoe_tensor *const t = &arrays[a].tensors[i];
         snprintf(names[n], sizeof names[n], "%s[%d]", arrays[a].name, (int)i);
         rules[n] =
-            a < 2   ? matmul_w_rule(p, names[n], t, &out[n])
-            : a < 4 ? part_rule(names[n], t, &out[n], s->dtype, words ? groups : rows, words ? rows : groups)
-                    : part_rule(names[n], t, &out[n], CLMOE_I32, groups, rows / MATMUL_IN_WORD);
+            matmul_array_rule(plan->problem, (enum matmul_array)a, names[n], &arrays[a].tensors[i], &out[n]);
         rules[n++].shape[0] = c->w[i].shape[0];
     }
     return operands_check_inputs(plan, rules, n, written);
@@ -237,7 +245,8 @@ static enum clmoe_status check_part(const clmoe_plan *plan, const struct matmul_
 
 /* Which arrays must be given, and each of their parts. */
 static enum clmoe_status check_weights(const clmoe_plan *plan, const struct clmoe_matmul_args *args,
-                                       const struct written *written, struct matmul_call *call) {
+                                       int32_t slots, const struct written *written,
+                                       struct matmul_call *call) {
     const struct log *const log = &plan->ctx->log;
     const struct matmul_problem *const p = plan->problem;
     call->w = args->w;
@@ -247,8 +256,8 @@ static enum clmoe_status check_weights(const clmoe_plan *plan, const struct clmo
     call->w_zero = args->w_zero;
     call->w_zero_up = args->w_zero_up;
     call->n_w = args->n_w;
-    TRY(matmul_check_parts(plan, args->w, &call->n_w));
-    const bool apart = p->glu == CLMOE_GLU_APART && p->w_order != CLMOE_W_PACKED;
+    TRY(matmul_check_parts(log, slots, args->w, &call->n_w));
+    const bool apart = matmul_has_array(p, MATMUL_W_UP);
     const bool scaled = dtype_is_scaled(p->w_dtype), zeros = p->w_scale.zero != CLMOE_ZERO_EIGHT;
     REQUIRE(log, !apart || args->w_up, "w_up is NULL with glu = APART");
     REQUIRE(log, apart || !args->w_up, "w_up is given, glu = %d, w_order = %d", (int)p->glu, (int)p->w_order);
@@ -268,23 +277,25 @@ static enum clmoe_status check_weights(const clmoe_plan *plan, const struct clmo
 enum clmoe_status matmul_check(const clmoe_plan *plan, const struct clmoe_matmul_args *args,
                                const struct written *written, struct matmul_call *call) {
     const struct matmul_problem *const p = plan->problem;
+    return matmul_check_turn(plan, args, p->experts, p->experts, written, call);
+}
+
+enum clmoe_status matmul_check_turn(const clmoe_plan *plan, const struct clmoe_matmul_args *args,
+                                    int32_t slots, int32_t numbers, const struct written *written,
+                                    struct matmul_call *call) {
+    const struct matmul_problem *const p = plan->problem;
     struct written outputs = written ? *written : (struct written){0};
     const bool apart = p->glu == CLMOE_GLU_APART;
     int64_t t;
     TRY(operand_rows(plan, p->dense ? "y" : "ids", p->dense ? &args->y : &args->ids, p->max_tokens, &t));
     call->tokens = t;
+    call->first = 0;
+    call->numbers = numbers;
     const int64_t pairs = t * p->topk, x_rows = p->x_rows == CLMOE_ROWS_TOKEN ? t : pairs;
     const struct operand_rule rules[] = {
         {"y", &args->y, &call->y, USE_WRITE, true, p->y_dtype, 2, {pairs, p->out}},
         {"x", &args->x, &call->x, USE_READ, true, p->x_dtype, 2, {x_rows, p->in}},
-        {"bias",
-         &args->bias,
-         &call->bias,
-         USE_READ,
-         p->bias,
-         p->bias_dtype,
-         2,
-         {p->experts, matmul_w_rows(p)}},
+        {"bias", &args->bias, &call->bias, USE_READ, p->bias, p->bias_dtype, 2, {slots, matmul_w_rows(p)}},
         {"bias_up",
          &args->bias_up,
          &call->bias_up,
@@ -292,7 +303,7 @@ enum clmoe_status matmul_check(const clmoe_plan *plan, const struct clmoe_matmul
          p->bias && apart,
          p->bias_dtype,
          2,
-         {p->experts, p->out}},
+         {slots, p->out}},
         {"add", &args->add, &call->add, USE_READ, p->add, CLMOE_F32, 2, {pairs, p->out}, .any_step = true},
         {"add_up",
          &args->add_up,
@@ -335,12 +346,12 @@ enum clmoe_status matmul_check(const clmoe_plan *plan, const struct clmoe_matmul
          p->sorted,
          CLMOE_I32,
          1,
-         {p->experts + 1},
+         {numbers + 1},
          .contiguous = true},
         {"order", &args->order, &call->order, USE_READ, p->sorted, CLMOE_I32, 1, {pairs}, .contiguous = true},
     };
     TRY(operands_check_outputs(plan, rules, sizeof rules / sizeof *rules, &outputs));
-    return check_weights(plan, args, &outputs, call);
+    return check_weights(plan, args, slots, &outputs, call);
 }
 
 enum clmoe_status clmoe_matmul_enqueue(clmoe_plan *plan, cl_command_queue queue,

@@ -50,7 +50,7 @@ static enum clmoe_status check(const clmoe_plan *plan, const struct clmoe_matmul
     const bool apart = p->glu == CLMOE_GLU_APART;
     REQUIRE(log, args->packed != NULL, "packed is NULL");
     REQUIRE(log, apart == (args->w_up != NULL), "w_up = %p, glu = %d", (const void *)args->w_up, (int)p->glu);
-    TRY(matmul_check_parts(plan, args->w, &call->n_w));
+    TRY(matmul_check_parts(log, p->experts, args->w, &call->n_w));
     for (int32_t i = 0; i < call->n_w; i++) {
         struct operand out[3];
         char names[3][24];
