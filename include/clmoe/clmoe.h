@@ -7,7 +7,7 @@
  *   tier 0  common.h context.h tensor.h plan.h      status codes, the device, views of buffers, plans
  *   tier 1  topk.h scatter.h quant.h                row operations, useful outside of experts as well
  *   tier 2  route.h permute.h matmul.h combine.h    the stages of an expert layer
- *   tier 3  moe.h lora.h                            whole layers, made of the tiers above
+ *   tier 3  moe.h offload.h lora.h                  whole layers, made of the tiers above
  *
  * Every operation X has the same shape:
  *
@@ -20,7 +20,8 @@
  * - Params and args structs are read during the call only. `{0}` gives the defaults.
  * - A destroy function takes the address of a handle, accepts a NULL handle and sets the handle to NULL.
  * - The library never prints, never exits, never waits for the device in an enqueue function, and never reads
- * a buffer back to decide something. What it has to say goes to the log callback of the context.
+ * a buffer back to decide something; all but layers with experts in host memory, see offload.h. What it has
+ * to say goes to the log callback of the context.
  * - Bad arguments are found before anything is enqueued; then no output byte has changed.
  */
 #ifndef CLMOE_CLMOE_H
@@ -37,6 +38,7 @@
 #include "permute.h"
 #include "matmul.h"
 #include "combine.h"
+#include "offload.h"
 #include "moe.h"
 #include "lora.h"
 

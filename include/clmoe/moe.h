@@ -40,6 +40,8 @@
  *
  * where w1 holds W experts. Tokens with an id < 0 or >= L have none. Virtual experts v that no pair uses cost
  * next to nothing.
+ *
+ * With `offload` the weights and biases of the experts (not of shared ones) stay in host memory: offload.h.
  */
 #ifndef CLMOE_MOE_H
 #define CLMOE_MOE_H
@@ -47,6 +49,7 @@
 #include "route.h"
 #include "matmul.h"
 #include "combine.h"
+#include "offload.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -112,6 +115,7 @@ struct clmoe_moe_params {
     float out_scale;      /* factor on the sum over experts; 0 means 1 */
     float sum_scale;      /* factor on that sum and shared together (Cohere2, Grok-2); 0 means 1. The product
                              of the two must be finite and not 0 */
+    int offload;          /* 1: args.offload is given; not with adapters, and for 1024 experts at most */
 };
 
 /* Strides and overlap as on the pages of the stages; y may be residual or shared, not x; out_ids
@@ -147,9 +151,10 @@ struct clmoe_moe_args {
     struct clmoe_tensor a2, b2;           /* [L*W, r, I], [L*W, Z, r] */
     struct clmoe_tensor residual, shared; /* [T, H] x_dtype */
     struct clmoe_tensor out_ids,
-        out_gamma;         /* optional, [T, k]: where the routing goes, and is read from by the layer (so
+        out_gamma;          /* optional, [T, k]: where the routing goes, and is read from by the layer (so
                               not CL_MEM_WRITE_ONLY): sources ROUTER and LOGITS */
-    struct clmoe_tensor y; /* [T, H] x_dtype, unreduced [T*k, H] */
+    struct clmoe_tensor y;  /* [T, H] x_dtype, unreduced [T*k, H] */
+    clmoe_offload *offload; /* of the plan's experts; then w1 and its relatives, n_w, bias1 and bias2 are 0 */
 };
 
 /* Errors: as for the stages; also sizes beyond 2^61 for max_tokens * k * (Z + I), 2^58 for

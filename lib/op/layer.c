@@ -3,6 +3,8 @@
 
 #include "operands.h"
 
+#include <stdlib.h>
+
 bool layer_route_sizes_unset(const struct clmoe_route_params *r) {
     return !r->plan.kernel && !r->plan.external_workspace && r->max_tokens == 0 && r->experts == 0 &&
            r->topk == 0 && r->logits_dtype == CLMOE_F32 && r->permute_experts == 0;
@@ -26,6 +28,9 @@ static enum clmoe_status check_sizes(const struct log *log, const struct layer_p
     REQUIRE(log, dtype_is_float(p->x_dtype), "x_dtype = %d", (int)p->x_dtype);
     REQUIRE(log, dtype_is_float(p->mid_dtype), "mid_dtype = %d", (int)p->mid_dtype);
     REQUIRE(log, (unsigned)p->source <= CLMOE_MOE_IDS, "source = %d", (int)p->source);
+    REQUIRE(log, !p->offload || p->experts <= 1024, "offload with experts = %d > 1024", (int)p->experts);
+    REQUIRE(log, !p->offload || !p->adapters.count, "offload with adapters.count = %d",
+            (int)p->adapters.count);
     return CLMOE_OK;
 }
 
@@ -62,9 +67,13 @@ enum clmoe_status layer_plan(clmoe_context *ctx, const struct layer_params *para
     const struct layer_problem l = {.p = *params, .parts = layer_lay_out(params)};
     clmoe_plan *plan = NULL;
     TRY(plan_make_layer(ctx, params->op, &l, sizeof l, &params->plan, &plan));
-    const enum clmoe_status status = layer_add_stages(plan);
+    enum clmoe_status status = layer_add_stages(plan);
     ((struct layer_problem *)plan->problem)->p.plan.kernel =
         NULL; /* the caller's string lives only for the call */
+    if (status == CLMOE_OK && params->offload) {
+        plan->host = malloc(2 * sizeof(int32_t) * (size_t)(params->max_tokens * params->topk + 1));
+        if (!plan->host) status = CLMOE_E_NO_MEMORY;
+    }
     if (status != CLMOE_OK) clmoe_plan_destroy(&plan);
     *out = plan;
     return status;
@@ -96,7 +105,8 @@ static enum clmoe_status check_rows(const clmoe_plan *plan, const struct layer_a
     const bool router = p->source == CLMOE_MOE_ROUTER, logits = p->source == CLMOE_MOE_LOGITS;
     const bool ids = p->source == CLMOE_MOE_IDS, gamma = ids && p->gamma != CLMOE_GAMMA_NONE;
     const bool given = !ids && p->route.select == CLMOE_SELECT_GIVEN;
-    const bool bias1_up = p->bias1 && p->glu == CLMOE_GLU_APART;
+    const bool bias1 = p->bias1 && !p->offload, bias2 = p->bias2 && !p->offload;
+    const bool bias1_up = bias1 && p->glu == CLMOE_GLU_APART;
     const int64_t e = p->experts, k = p->topk, z = layer_expert_out(p), r = layer_logits(p);
     const enum clmoe_dtype x_t = p->x_dtype, b_t = p->bias_dtype;
     struct operand u;
@@ -109,9 +119,9 @@ static enum clmoe_status check_rows(const clmoe_plan *plan, const struct layer_a
     y.may_be[0] = "residual";
     y.may_be[1] = "shared";
     const struct operand_rule rules[] = {
-        input(&u, "bias1", &a->bias1, p->bias1, b_t, 2, e, glu_rows(p->glu, p->mid)),
+        input(&u, "bias1", &a->bias1, bias1, b_t, 2, e, glu_rows(p->glu, p->mid)),
         input(&u, "bias1_up", &a->bias1_up, bias1_up, b_t, 2, e, p->mid),
-        input(&u, "bias2", &a->bias2, p->bias2, b_t, 2, e, z),
+        input(&u, "bias2", &a->bias2, bias2, b_t, 2, e, z),
         input(&u, "expert_scale", &a->expert_scale, p->expert_scale, CLMOE_F32, 1, e, 0),
         input(&u, "limits", &a->limits, p->limits, CLMOE_I32, 1, e, 0),
         input(&u, "x", &a->x, true, x_t, 2, t, p->in),
@@ -188,6 +198,23 @@ static enum clmoe_status check_weights(const clmoe_plan *plan, const struct laye
     return operands_check_inputs(plan, rules, sizeof rules / sizeof *rules, written);
 }
 
+/* Either the arguments or an object of the same context has the experts' weights. */
+static enum clmoe_status check_offload(const clmoe_plan *plan, const struct layer_args *a) {
+    const struct log *const log = &plan->ctx->log;
+    const struct layer_params *const p = &((const struct layer_problem *)plan->problem)->p;
+    REQUIRE(log, p->offload == (a->offload != NULL), "offload = %p, the plan was made %s it",
+            (const void *)a->offload, p->offload ? "for" : "without");
+    if (!p->offload) return CLMOE_OK;
+    REQUIRE(log,
+            !a->w1 && !a->w1_up && !a->w2 && !a->w1_scale && !a->w1_scale_up && !a->w2_scale && !a->w1_zero &&
+                !a->w1_zero_up && !a->w2_zero && a->n_w == 0,
+            "weights of experts are given, and offload");
+    REQUIRE(log, a->offload->ctx == plan->ctx, "offload belongs to another context");
+    REQUIRE(log, a->offload->slots.experts == p->experts, "offload has %d experts, the plan %d",
+            (int)a->offload->slots.experts, (int)p->experts);
+    return CLMOE_OK;
+}
+
 enum clmoe_status layer_enqueue(const clmoe_plan *plan, const struct layer_args *args, cl_command_queue queue,
                                 cl_uint n_wait, const cl_event *wait, cl_event *event) {
     TRY(plan_check_enqueue(plan, plan->op, queue, args, n_wait, wait, event));
@@ -195,6 +222,7 @@ enum clmoe_status layer_enqueue(const clmoe_plan *plan, const struct layer_args 
     int64_t t;
     struct written written = {0};
     TRY(operand_rows(plan, "x", &args->x, l->p.max_tokens, &t));
+    TRY(check_offload(plan, args));
     TRY(check_rows(plan, args, t, &written));
     TRY(check_route(plan, args, t, &written));
     TRY(check_weights(plan, args, t, &written));
@@ -203,5 +231,5 @@ enum clmoe_status layer_enqueue(const clmoe_plan *plan, const struct layer_args 
     struct launch launch;
     if (t > 0) TRY(layer_check_stages(plan, args, t, path, &written, &calls));
     TRY(launch_begin(&launch, &plan->ctx->log, queue, n_wait, wait, event));
-    return launch_end(&launch, t > 0 ? layer_launch(l, path, &calls, &launch) : CLMOE_OK);
+    return launch_end(&launch, t > 0 ? layer_launch(plan, path, &calls, &launch) : CLMOE_OK);
 }

@@ -32,6 +32,7 @@ struct layer_params {
     bool bias1, bias2, router_bias, expert_scale, residual, shared, identity, unreduced;
     bool base;                  /* a dense product of x beside the experts: base_w */
     bool limits;                /* expert e has limits[e] columns of h */
+    bool offload;               /* args.offload has the experts' weights and biases */
     float out_scale, sum_scale; /* 1 by default */
 };
 
@@ -45,6 +46,7 @@ struct layer_args {
     struct clmoe_tensor bias1, bias1_up, bias2, expert_scale, limits, residual, shared, out_ids, out_gamma, y;
     struct clmoe_tensor down, up, shared_w1, shared_w1_up, shared_w2, shared_gate, base_w;
     struct clmoe_tensor adapter_ids, adapter_scale, a1, a1_up, b1, b1_up, a2, b2;
+    clmoe_offload *offload;
 };
 
 /* What the layer fills in itself. */

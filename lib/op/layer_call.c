@@ -79,19 +79,20 @@ static enum clmoe_status check_routing(const clmoe_plan *plan, struct layer_args
 
 /* ---- the experts ---- */
 
-static enum clmoe_status check_permute(const clmoe_plan *plan, const struct layer_args *a, int64_t t,
-                                       struct clmoe_matmul_args *args, struct stage_calls *calls) {
+static enum clmoe_status check_permute(const clmoe_plan *plan, int64_t t, struct clmoe_matmul_args *args,
+                                       struct stage_calls *calls) {
     const struct layer_problem *const l = plan->problem;
-    args->offsets = layer_own_1d(plan, l->parts.offsets, CLMOE_I32, l->p.experts + 1);
+    const int32_t numbers = layer_numbers(&l->p);
+    args->offsets = layer_own_1d(plan, l->parts.offsets, CLMOE_I32, numbers + 1);
     args->order = layer_own_1d(plan, l->parts.order, CLMOE_I32, t * l->p.topk);
     const struct clmoe_permute_args permute = {
-        .ids = a->ids,
-        .counts = layer_own_1d(plan, l->parts.counts, CLMOE_I32, l->p.experts),
+        .ids = args->ids,
+        .counts = layer_own_1d(plan, l->parts.counts, CLMOE_I32, numbers),
         .offsets = args->offsets,
         .order = args->order,
     };
     TRY(permute_check(l->permute, &permute, &calls->permute));
-    if (!l->route) return CLMOE_OK;
+    if (!l->route || l->p.offload) return CLMOE_OK;
     calls->route.sorted = calls->permute;
     calls->route.sort_here =
         route_sorts(&plan->ctx->dev, l->route->row, l->route->problem, calls->permute.pairs);
@@ -107,7 +108,8 @@ static enum clmoe_status check_experts(const clmoe_plan *plan, const struct laye
     const struct layer_params *const p = &l->p;
     const struct clmoe_tensor none = {0};
     struct clmoe_matmul_args first = {.ids = a->ids, .limits = a->limits, .n_w = a->n_w};
-    if (path == &l->many) TRY(check_permute(plan, a, t, &first, calls));
+    if (p->offload) first.ids = calls->numbers = layer_own(plan, l->parts.numbers, CLMOE_I32, t, p->topk);
+    if (path == &l->many) TRY(check_permute(plan, t, &first, calls));
     struct clmoe_matmul_args second = first;
     first.x = *x;
     first.w = a->w1;
@@ -132,8 +134,10 @@ static enum clmoe_status check_experts(const clmoe_plan *plan, const struct laye
         layer_adapters_addends(plan, t, &first, &second);
         TRY(layer_adapters_check(plan, a, t, path, &first, written, calls));
     }
-    TRY(matmul_check(path->first, &first, written, &calls->first));
-    return matmul_check(path->second, &second, written, &calls->second);
+    const int32_t slots = p->offload ? a->offload->slots.slots : p->experts;
+    if (p->offload) offload_operands(a->offload, &first, &second);
+    TRY(matmul_check_turn(path->first, &first, slots, layer_numbers(p), written, &calls->first));
+    return matmul_check_turn(path->second, &second, slots, layer_numbers(p), written, &calls->second);
 }
 
 static enum clmoe_status check_shared(const clmoe_plan *plan, const struct layer_args *a, int64_t t,
@@ -232,18 +236,24 @@ static enum clmoe_status launch_experts(const struct layer_problem *l, const str
     return run(path->second, &c->second, launch);
 }
 
-enum clmoe_status layer_launch(const struct layer_problem *l, const struct path *path,
-                               const struct stage_calls *c, struct launch *launch) {
+static enum clmoe_status launch_sorted(const struct layer_problem *l, const struct path *path,
+                                       const struct stage_calls *c, struct launch *launch) {
     const bool sorted = path == &l->many;
-    TRY(run(l->router, &c->router, launch));
-    TRY(run(l->route, &c->route, launch));
-    TRY(run(l->kept, &c->kept, launch));
-    TRY(run(l->down, &c->down, launch));
     const bool sort = sorted && !(l->route && c->route.sort_here);
     TRY(run(sort ? l->permute : NULL, &c->permute, launch));
     TRY(run(l->adapter, &c->adapter, launch));
     TRY(run(sorted ? l->adapter_permute : NULL, &c->adapter_permute, launch));
-    TRY(launch_experts(l, path, c, launch));
+    return launch_experts(l, path, c, launch);
+}
+
+enum clmoe_status layer_launch(const clmoe_plan *plan, const struct path *path, const struct stage_calls *c,
+                               struct launch *launch) {
+    const struct layer_problem *const l = plan->problem;
+    TRY(run(l->router, &c->router, launch));
+    TRY(run(l->route, &c->route, launch));
+    TRY(run(l->kept, &c->kept, launch));
+    TRY(run(l->down, &c->down, launch));
+    TRY(l->p.offload ? layer_offload_launch(plan, path, c, launch) : launch_sorted(l, path, c, launch));
     TRY(run(l->shared_gate, &c->shared_gate, launch));
     TRY(run(l->shared_first, &c->shared_first, launch));
     TRY(run(l->shared_second, &c->shared_second, launch));

@@ -25,8 +25,9 @@ static void lay_out_routing(const struct layer_params *p, struct parts *parts) {
         parts->kept_ids = part(parts, CLMOE_I32, pairs);
         parts->chosen_gamma = part(parts, CLMOE_F32, pairs);
     }
-    parts->counts = part(parts, CLMOE_I32, p->experts);
-    parts->offsets = part(parts, CLMOE_I32, p->experts + 1);
+    if (p->offload) parts->numbers = part(parts, CLMOE_I32, pairs);
+    parts->counts = part(parts, CLMOE_I32, layer_numbers(p));
+    parts->offsets = part(parts, CLMOE_I32, layer_numbers(p) + 1);
     parts->order = part(parts, CLMOE_I32, pairs);
 }
 
@@ -239,7 +240,7 @@ static enum clmoe_status add_paths(clmoe_plan *layer, struct layer_problem *l) {
     if (p->adapters.count) TRY(layer_adapters_add(layer));
     if (l->few_tokens > 0) TRY(add_path(layer, l->few_tokens, CLMOE_ROUTING_IDS, &l->few));
     if (l->few_tokens == p->max_tokens) return CLMOE_OK;
-    TRY(layer_add_permute(layer, p->experts, &l->permute));
+    TRY(layer_add_permute(layer, layer_numbers(p), &l->permute));
     if (p->adapters.count) TRY(layer_add_permute(layer, p->adapters.count * p->experts, &l->adapter_permute));
     return add_path(layer, p->max_tokens, CLMOE_ROUTING_SORTED, &l->many);
 }

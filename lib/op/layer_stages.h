@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  * Inside of the layer: its stages, its workspace, and one call's way through them. layer_plan.c makes the
  * stages, layer_call.c fills in what they get in one call and launches them, layer_adapters.c does both for
- * adapters on experts. */
+ * adapters on experts, layer_offload.c launches experts that take turns. */
 #ifndef CLMOE_OP_LAYER_STAGES_H
 #define CLMOE_OP_LAYER_STAGES_H
 
@@ -9,6 +9,7 @@
 #include "combine.h"
 #include "layer.h"
 #include "matmul.h"
+#include "offload.h"
 #include "permute.h"
 #include "route.h"
 
@@ -22,6 +23,7 @@ struct path {
 /* Offsets of the layer's own buffers in the workspace, in bytes. */
 struct parts {
     uint64_t logits, ids, gamma, identity, kept_ids, chosen_gamma; /* routing */
+    uint64_t numbers;                                              /* offload: what products take for ids */
     uint64_t counts, offsets, order, h, o;
     uint64_t narrow, narrow_sum, wide;      /* latent: [T, Z] before and after the experts, [T, out] */
     uint64_t shared_h, shared_gate, shared; /* [T, S], [T, 1], [T, out]: the last also of the base */
@@ -46,6 +48,7 @@ struct layer_problem {
  * the launches: `args` is the caller's, with the routing filled in, and `w_` are those that are made here. */
 struct stage_calls {
     struct layer_args args;
+    struct clmoe_tensor numbers; /* offload */
     struct clmoe_tensor w_router, w_down, w_up, w_shared_gate, w_shared_first, w_shared_up, w_shared_second,
         w_base;
     struct matmul_call router, down, up, shared_gate, shared_first, shared_second, base, first, second;
@@ -59,6 +62,11 @@ struct stage_calls {
 /* Columns of the logits: zero experts have some, but no weights. */
 static inline int32_t layer_logits(const struct layer_params *p) {
     return p->route.experts + p->route.zero_experts;
+}
+
+/* Ids that products and the sort see are below that. */
+static inline int32_t layer_numbers(const struct layer_params *p) {
+    return p->offload ? SLOTS_NUMBERS(p->experts) : p->experts;
 }
 
 /* What the experts work on, and what they make. */
@@ -92,8 +100,12 @@ struct parts layer_lay_out(const struct layer_params *p);
 enum clmoe_status layer_check_stages(const clmoe_plan *plan, const struct layer_args *args, int64_t t,
                                      const struct path *path, const struct written *written,
                                      struct stage_calls *calls);
-enum clmoe_status layer_launch(const struct layer_problem *l, const struct path *path,
+enum clmoe_status layer_launch(const clmoe_plan *plan, const struct path *path,
                                const struct stage_calls *calls, struct launch *launch);
+
+/* The sort and the products of offloaded experts, in turns. */
+enum clmoe_status layer_offload_launch(const clmoe_plan *plan, const struct path *path,
+                                       const struct stage_calls *calls, struct launch *launch);
 
 /* ---- adapters on experts: layer_adapters.c ---- */
 

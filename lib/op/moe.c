@@ -83,6 +83,7 @@ enum clmoe_status clmoe_moe_plan(clmoe_context *ctx, const struct clmoe_moe_para
         .shared = p->shared,
         .identity = p->identity,
         .unreduced = p->unreduced,
+        .offload = p->offload,
         .out_scale = p->out_scale == 0.0f ? 1.0f : p->out_scale,
         .sum_scale = p->sum_scale == 0.0f ? 1.0f : p->sum_scale,
     };
@@ -141,6 +142,7 @@ enum clmoe_status clmoe_moe_enqueue(clmoe_plan *plan, cl_command_queue queue, co
         .out_ids = a->out_ids,
         .out_gamma = a->out_gamma,
         .y = a->y,
+        .offload = a->offload,
     };
     return layer_enqueue(plan, &layer, queue, n_wait, wait, event);
 }

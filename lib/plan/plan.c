@@ -23,6 +23,7 @@ void clmoe_plan_destroy(clmoe_plan **handle) {
     str_free(&plan->description);
     context_release(plan->ctx);
     free(plan->problem);
+    free(plan->host);
     free(plan);
     *handle = NULL;
 }

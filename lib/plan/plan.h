@@ -31,6 +31,8 @@ struct clmoe_plan {
     cl_mem workspace; /* owned unless external */
     uint64_t workspace_offset;
 
+    void *host; /* owned: of a layer that works on the host, too */
+
     uint64_t counters_size;
     cl_mem counters; /* owned; zero at first */
 };

@@ -5,6 +5,7 @@
  * results. Nothing may leak either way. A walk ends with the first run in which nothing was left to fail. */
 #include "walk.h"
 
+#include "check/offload_case.h"
 #include "unit/kit.h"
 #include "unit/sample.h"
 
@@ -25,6 +26,7 @@ struct subject {
         *warm; /* plans are made in this context, which has all programs; NULL: in a new one each time */
     const struct clmoe_cache *cache;
     bool keep_cache; /* false: emptied before every step */
+    struct offload_case *offload;
 };
 
 /* One step makes call n fail inside of the function under test, cleans up, and returns what was made to fail.
@@ -247,6 +249,89 @@ START_TEST(calls) {
 }
 END_TEST
 
+/* ---- experts in host memory: an object stays good, too ---- */
+
+static const int32_t ahead[] = {3, 0};
+
+static const char *step_offload(const struct subject *s, uint64_t n, int flavour) {
+    const struct clmoe_offload_params params = offload_case_params(s->offload, 2 * s->offload->expert_bytes);
+    clmoe_offload *offload = (clmoe_offload *)&book;
+    fault->arm(n, flavour);
+    const enum clmoe_status status = clmoe_offload_create(s->plan, &params, &offload);
+    const char *const hit = judge(status, offload);
+    clmoe_offload_destroy(&offload);
+    return hit;
+}
+
+/* A call that must give the right bits, whatever has failed before. */
+static void require_right_bits(const struct subject *s, clmoe_offload *offload) {
+    const struct clmoe_moe_args args = offload_case_args(s->offload, offload);
+    case_ok(clmoe_moe_enqueue(s->plan, s->queue, &args, 0, NULL, NULL));
+    clFinish(s->queue);
+    offload_case_compare(s->offload);
+}
+
+static const char *step_prefetch(const struct subject *s, uint64_t n, int flavour) {
+    clmoe_offload *offload = offload_case_create(s->offload, s->plan, 2 * s->offload->expert_bytes);
+    fault->arm(n, flavour);
+    const enum clmoe_status status = clmoe_offload_prefetch(offload, 2, ahead);
+    const char *const hit = judge(status, status == CLMOE_OK ? offload : NULL);
+    require_right_bits(s, offload);
+    clmoe_offload_destroy(&offload);
+    return hit;
+}
+
+static const char *step_offloaded(const struct subject *s, uint64_t n, int flavour) {
+    clmoe_offload *offload = offload_case_create(s->offload, s->plan, 2 * s->offload->expert_bytes);
+    const struct clmoe_moe_args args = offload_case_args(s->offload, offload);
+    cl_event event = (cl_event)&book;
+    case_ok(clmoe_offload_prefetch(offload, 2, ahead));
+    fault->arm(n, flavour);
+    const enum clmoe_status status = clmoe_moe_enqueue(s->plan, s->queue, &args, 0, NULL, &event);
+    const char *const hit = judge(status, event);
+    if (event) {
+        clWaitForEvents(1, &event);
+        clReleaseEvent(event);
+        clFinish(s->queue);
+        offload_case_compare(s->offload);
+    }
+    require_right_bits(s, offload);
+    clmoe_offload_destroy(&offload);
+    return hit;
+}
+
+START_TEST(offloads) {
+    const struct clmoe_moe_params params = {.plan.kernel = "matmul_ref",
+                                            .max_tokens = 3,
+                                            .experts = 4,
+                                            .topk = 2,
+                                            .hidden = 16,
+                                            .inter = 8,
+                                            .glu = CLMOE_GLU_GATE_UP,
+                                            .bias1 = 1,
+                                            .source = CLMOE_MOE_IDS};
+    struct rng rng = rng_for(1);
+    clmoe_context *ctx = logged_context(&book, NULL, plain_caps); /* copies in pieces */
+    struct subject s = {.queue = _i ? tester()->ooo_queue : tester()->queue,
+                        .offload = offload_case_make(&rng, &params, 3)};
+    clmoe_plan *resident = offload_case_plan(s.offload, ctx, false);
+    for (int i = 0; i < 6; i++)
+        s.offload->routing[i] = i % 4; /* all experts, in two turns and more */
+    offload_case_put_ids(&rng, s.offload);
+    offload_case_solve(s.offload, resident);
+    s.plan = offload_case_plan(s.offload, ctx, true);
+    if (!_i) walk("offload", &s, step_offload);
+    if (!_i) walk("prefetch", &s, step_prefetch);
+    const int before = positions;
+    walk(_i ? "offloaded call on an out-of-order queue" : "offloaded call", &s, step_offloaded);
+    printf("  %-8s call: %d failures\n", "offload", positions - before);
+    clmoe_plan_destroy(&s.plan);
+    clmoe_plan_destroy(&resident);
+    offload_case_free(s.offload);
+    clmoe_context_destroy(&ctx);
+}
+END_TEST
+
 START_TEST(something_failed) {
     printf("%d calls were made to fail\n", positions);
     case_require(positions > 0, "no call was made to fail");
@@ -265,6 +350,7 @@ static void add_tests(TCase *cases) {
     tcase_add_loop_test(cases, plans_that_load, 0, 2);
     tcase_add_loop_test(cases, directories, 0, 1);
     tcase_add_loop_test(cases, calls, 0, 2 * n);
+    tcase_add_loop_test(cases, offloads, 0, 2);
     tcase_add_test(cases, something_failed);
 }
 
