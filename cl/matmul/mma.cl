@@ -92,7 +92,7 @@ static inline uint b_place(uint wave_n, uint lane, uint step) {
     }
 
 // What a work-item copies for a stage, from step d of K on: its chunk of rows of x, and of columns of w (and v) that are
-// `w_step` apart in memory; bit i of `exists` says whether there is column i. There are `inside` elements left of a row.
+// `w_step` apart in memory, as far as `exists`. There are `inside` elements left of a row.
 static inline void fetch(struct copies *c, local uint4 *to, const global ushort *const x_from[COPIES_X],
                          const global ushort *w, long w_step, const global ushort *v, long v_step, uint exists, int d,
                          int inside) {
@@ -121,33 +121,36 @@ static inline void stage_sums(local float *to, const d_fragment sums[FRAGMENTS_N
     }
 }
 
+// 4 neighbours in a row of y
+#define STORE_WHOLE CAT(store_whole_, Y_T)
 static inline void store_whole_f32(global float *to, float4 v) {
     *(global float4 *)to = v;
 }
 static inline void store_whole_f16(global ushort *to, float4 v) {
-    *(global uint2 *)to =
-        as_uint2((ushort4)(round_f16(v.s0), round_f16(v.s1), round_f16(v.s2), round_f16(v.s3)));
+    *(global uint2 *)to = (uint2)(PAIR_OF_f16(v.s0, v.s1), PAIR_OF_f16(v.s2, v.s3));
 }
 static inline void store_whole_bf16(global ushort *to, float4 v) {
-    *(global uint2 *)to =
-        as_uint2((ushort4)(round_bf16(v.s0), round_bf16(v.s1), round_bf16(v.s2), round_bf16(v.s3)));
+    *(global uint2 *)to = (uint2)(PAIR_OF_bf16(v.s0, v.s1), PAIR_OF_bf16(v.s2, v.s3));
 }
 
-// 4 neighbours in a row of y; the first `inside` of them
-static inline void store_run(global ELEM(Y_T) *to, float4 v, long inside) {
-    const bool whole = inside >= 4 && ((ulong)to & (4 * sizeof(*to) - 1)) == 0;
-    if (whole) CAT(store_whole_, Y_T)(to, v);
-    if (!whole && inside > 0) STORE(Y_T, to, 0, v.s0);
-    if (!whole && inside > 1) STORE(Y_T, to, 1, v.s1);
-    if (!whole && inside > 2) STORE(Y_T, to, 2, v.s2);
-    if (!whole && inside > 3) STORE(Y_T, to, 3, v.s3);
+static inline void store_part(global ELEM(Y_T) *to, float4 v, long inside) {
+    STORE(Y_T, to, 0, v.s0);
+    if (inside > 1) STORE(Y_T, to, 1, v.s1);
+    if (inside > 2) STORE(Y_T, to, 2, v.s2);
+    if (inside > 3) STORE(Y_T, to, 3, v.s3);
 }
 
-// What is added to the sums of columns n .. n + 3; past the end that of the last one
-#define OF_COLUMN(bias_at, add_at, column) (bias_at(e, column) + add_at(p, column))
-#define OF_4_COLUMNS(bias_at, add_at)                                                                                  \
-    (float4)(OF_COLUMN(bias_at, add_at, n), OF_COLUMN(bias_at, add_at, min(n + 1, columns - 1)),                       \
-             OF_COLUMN(bias_at, add_at, min(n + 2, columns - 1)), OF_COLUMN(bias_at, add_at, min(n + 3, columns - 1)))
+// What macros of epilogue.cl give for columns n .. n + 3; past the end that of the last one
+#define OF_COLUMN(at, of, n) at(of, min(n, columns - 1))
+#define OF_4(at, of)                                                                                                   \
+    (float4)(OF_COLUMN(at, of, n), OF_COLUMN(at, of, n + 1), OF_COLUMN(at, of, n + 2), OF_COLUMN(at, of, n + 3))
+
+// Bit i: whether there is column n + i * ROWS
+static inline uint existing(long n, long columns) {
+    uint bits = 0;
+    UNROLL for (uint i = 0; i < TN / ROWS; i++) bits |= (n + i * ROWS < columns ? 1u : 0u) << i;
+    return bits;
+}
 
 kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) void matmul_mma(MATMUL_ARGS) {
     local uint4 ring[STAGES * STAGE];
@@ -163,11 +166,11 @@ kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) void matmul_mma(M
     const long slot = own_slot(columns, &n0);
 
     find_tile(found, slot, offsets + offsets_skip, pairs, experts, first, count, flags);
-    const int expert = found[TILE_EXPERT], rows = found[TILE_ROWS];
+    const int expert = found[TILE_EXPERT], rows = found[TILE_ROWS], e = first + expert;
     if (!EMULATED && rows <= 0) return; // not before a barrier on PoCL
     const long begin = found[TILE_BEGIN];
     const bool computes = expert < count && rows > 0;
-    const int steps = !computes ? 0 : (int)steps_at(limits + limits_skip, first + expert, n0, depth, flags);
+    const int steps = !computes ? 0 : (int)steps_at(limits + limits_skip, e, n0, depth, flags);
     for (uint m = lid; m < TM; m += LOCAL_SIZE)
         pair_of[m] = rows > 0 ? (int)pair_at(begin + min((int)m, rows - 1), order + order_skip, flags) : 0;
     barrier(CLK_LOCAL_MEM_FENCE);
@@ -181,8 +184,7 @@ kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) void matmul_mma(M
     }
     const global ushort *const w_from = w + w_skip + expert * w_expert + (n0 + row) * w_column + chunk * 8;
     const global ushort *const v_from = v + v_skip + expert * v_expert + (n0 + row) * v_column + chunk * 8;
-    uint exists = 0;
-    UNROLL for (uint i = 0; i < TN / ROWS; i++) exists |= (n0 + row + i * ROWS < columns ? 1u : 0u) << i;
+    const uint exists = existing(n0 + row, columns);
 
     struct copies copies = {0};
     const int last = (steps + TK - 1) / TK, left = steps - (int)chunk * 8;
@@ -219,32 +221,33 @@ kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) void matmul_mma(M
         filled = stage;
         stage = after;
     }
-    wait_groups(&copies, 0);
     barrier(CLK_LOCAL_MEM_FENCE);
 
-    const int e = first + expert; // only meant where computes
+    const long n = n0 + wave_n + lane % RUNS * 4;
+    const bool wide = ((ulong)(y + y_skip) & (4 * sizeof(*y) - 1)) == 0 && (y_stride & 3) == 0 && n + 4 <= columns;
     const float scale = computes ? PAIR_SCALE(e) : 0.0f;
+    float4 more = 0.0f, more_up = 0.0f;
+    if (computes && flags & HAS_BIAS) more = OF_4(BIAS_AT, e), more_up = OF_4(BIAS_UP_AT, e);
     local float *const mine = (local float *)ring + wave * (16 * SUM_STRIDE);
     ROLL for (int i = 0; i < FRAGMENTS_M; i++) {
         UNROLL for (int f = 0; f < FRAGMENTS_M; f++) if (f == i) // or the sums are no registers
             stage_sums(mine, sums[f], lane);
         WAVE_BARRIER();
-        ROLL for (uint run = lane; run < 16 * RUNS; run += 32) {
-            const int m = (int)(wave_m + run / RUNS) + i * 16;
-            const long n = n0 + wave_n + run % RUNS * 4, inside = columns - n;
-            if (m >= rows || inside <= 0) continue;
-            const local float4 *const sum = (const local float4 *)(mine + run / RUNS * SUM_STRIDE) + run % RUNS;
+        UNROLL_BY_2 for (uint r = lane / RUNS; r < 16; r += 32 / RUNS) {
+            const int m = (int)(wave_m + r) + i * 16;
+            const local float4 *const sum = (const local float4 *)(mine + r * SUM_STRIDE) + lane % RUNS;
             const long p = pair_of[m];
             const float weight = weight_of[m];
-            float4 value = 0.0f, more = 0.0f, more_up = 0.0f;
-            if (computes && flags & (HAS_BIAS | HAS_ADD)) {
-                more = OF_4_COLUMNS(BIAS_AT, ADD_AT);
-                if (GLU) more_up = OF_4_COLUMNS(BIAS_UP_AT, ADD_UP_AT);
-            }
+            float4 value = 0.0f, bias_4 = more, bias_up_4 = more_up;
+            if (computes && flags & HAS_ADD) bias_4 += OF_4(ADD_AT, p), bias_up_4 += OF_4(ADD_UP_AT, p);
             if (computes)
-                value = finish(sum[0], sum[GLU * RUNS], more, more_up, GAMMA_IN(weight), scale, GAMMA_OUT(weight),
+                value = finish(sum[0], sum[GLU * RUNS], bias_4, bias_up_4, GAMMA_IN(weight), scale, GAMMA_OUT(weight),
                                ACT_ARGS);
-            store_run(y + y_skip + y_row(begin + m, p, flags) * y_stride + n, value, inside);
+            global ELEM(Y_T) *const to_y = y + y_skip + y_row(begin + m, p, flags) * y_stride + n;
+            if (m < rows && wide)
+                STORE_WHOLE(to_y, value);
+            else if (m < rows && n < columns)
+                store_part(to_y, value, columns - n);
         }
         WAVE_BARRIER();
     }

@@ -9,6 +9,7 @@
 //   READ_MATRICES lane l names row l % 8 of matrix l / 8, 8 elements at ring[at]; it gets of each of the four matrices
 //                 the elements 2 * (l % 4) and the next of row l / 4
 //   WAVE_BARRIER  for a wave; every work-item of the work-group comes by
+//   PAIR_OF_f16, PAIR_OF_bf16   two floats, rounded, the first in the lower half
 //
 // Every work-item of the work-group makes every call, since there may be barriers in them.
 #ifndef COPIES
@@ -64,6 +65,9 @@ static inline uint4 read_matrices(const local uint4 *ring, uint at, local uint *
 }
 
 #define WAVE_BARRIER() barrier(CLK_LOCAL_MEM_FENCE)
+#define PAIR_OF_f16(low, high) ((uint)round_f16(low) | (uint)round_f16(high) << 16)
+#define PAIR_OF_bf16(low, high) ((uint)round_bf16(low) | (uint)round_bf16(high) << 16)
+#define UNROLL_BY_2
 
 #else
 
@@ -97,4 +101,16 @@ static inline uint4 read_matrices(const local uint4 *ring, uint at) {
 }
 
 #define WAVE_BARRIER() asm volatile("bar.warp.sync 0xffffffff;" : : : "memory")
+
+#define PAIR_OF(type)                                                                                                  \
+    static inline uint CAT(pair_of_, type)(float low, float high) {                                                    \
+        uint r;                                                                                                        \
+        asm("cvt.rn." #type "x2.f32 %0, %1, %2;" : "=r"(r) : "f"(high), "f"(low));                                     \
+        return r;                                                                                                      \
+    }
+PAIR_OF(f16)
+PAIR_OF(bf16)
+#define PAIR_OF_f16 pair_of_f16
+#define PAIR_OF_bf16 pair_of_bf16
+#define UNROLL_BY_2 _Pragma("unroll 2")
 #endif
