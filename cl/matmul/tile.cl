@@ -1,127 +1,169 @@
 // SPDX-License-Identifier: MIT
 // For many rows: a work-group computes TM rows of one expert times TN columns, TK steps of K at a time through local
-// memory; a work-item WM x WN elements, rows TM / WM and columns TN / WN apart.
+// memory; a work-item WM x WN elements in registers. With GLU half of the columns are gate columns, the others the up
+// columns that belong to them: the sums are the same, and only the end tells them apart.
 //
 //   group = slot * column groups + column group        slot -> expert and rows: slot.cl
 //
-//   xs [TK][TM + 1]   ws, vs [TK][TN + 1]   one more, against bank conflicts of the transposing stores
+//   xs [TK][TM + 4]   ws [TK][TN + 4]   BUFFERS times; 4 more, against bank conflicts of the transposing stores
+//   quad q of a work-item: 4 rows from (q * ITEMS_M + item_m) * 4 on, or columns likewise, read as a float4
 //
-// Rows and columns past the end compute the last ones again and are not stored; K is filled up with zeros.
+// While one stretch of K is multiplied the next one is on its way into registers. Every sum is one chain of fma in the
+// order of K, whatever the tile. Rows past the end compute the last one again, columns past the end 0 or the last one
+// again, and neither is stored; K is filled up with zeros.
 #include "matmul/pair.cl"
+#include "matmul/piece.cl"
 
-#define VALUE float
+#define VALUE float4
 #include "matmul/epilogue.cl"
 
-#if !defined(TN) || !defined(TK)
-#error "TN, TK: columns of a tile and steps of K; powers of two"
-#endif
-#if IN_RUNS && TK != 16
-#error "TK: 16 for weights with scales, of which a work-item decodes runs of 16 steps"
+#if !defined(TM) || !defined(TN) || !defined(TK)
+#error "TM, TN, TK: rows and columns of a tile and steps of K; powers of two, TK 16 or more for weights in runs"
 #endif
 #if !defined(WM) || !defined(WN)
-#error "WM, WN: rows and columns of a work-item; (TM / WM) * (TN / WN) == LOCAL_SIZE"
+#error "WM, WN: rows and columns of a work-item, multiples of 4, WN of 8 with GLU; (TM / WM) * (TN / WN) == LOCAL_SIZE"
+#endif
+#ifndef BUFFERS
+#error "BUFFERS: 2 to store a stretch of K while the one before is read, 1 for half of the local memory"
 #endif
 #include "matmul/slot.cl"
 
+#define UNROLL _Pragma("unroll")
+#define UNROLL_8 _Pragma("unroll 8")
+#define ROLL _Pragma("unroll 1")
+
 #define ITEMS_M (TM / WM)
 #define ITEMS_N (TN / WN)
+#define W_QUADS (WN / 4)
+#define Y_QUADS (GLU ? W_QUADS / 2 : W_QUADS)
+#define X_PITCH (TM + 4)
+#define W_PITCH (TN + 4)
+#define X_SIZE (TK * X_PITCH)
+#define W_SIZE (TK * W_PITCH)
+#define X_FETCHES (TM * TK / 4 / LOCAL_SIZE)
 
-// TK steps from d0 on of the tile's columns of w or v, for work-item `id`: whole runs with one scale, if they are not cut
-// short by the end of the row, or elements.
-#if IN_RUNS
-#define LOAD_COLUMNS(tile, id, w)                                                                                      \
-    for (int n = id; n < TN; n += LOCAL_SIZE) {                                                                        \
-        const long column = min(n0 + n, columns - 1);                                                                  \
-        const global ELEM(S_T) *const scales = SCALE_ROW(w, expert, column);                                           \
-        const ulong row = expert * w##_expert + column * w##_column;                                                   \
-        float values[TK];                                                                                              \
-        if (d0 + TK <= depth)                                                                                          \
-            vstore16(LOAD16(W_T, ROW_AT(W_T, w + w##_skip, row), d0) * SCALE(w, scales, d0), 0, values);               \
-        else                                                                                                           \
-            for (int d = 0; d < TK; d++)                                                                               \
-                values[d] = d0 + d < steps ? WEIGHT(w, expert, column, row, scales, d0 + d) : 0.0f;                    \
-        for (int d = 0; d < TK; d++)                                                                                   \
-            tile[d * (TN + 1) + n] = d0 + d < steps ? values[d] : 0.0f;                                                \
+// Lanes of hardware that run together stand 4 x 8, where that goes: they read few different quads.
+#define BY (ITEMS_N < 8 ? ITEMS_N : 8)
+#define ITEM_N(lid) (((lid) & (BY - 1)) + ((lid) / (4 * BY) & (ITEMS_N / BY - 1)) * BY)
+#define ITEM_M(lid) (((lid) / BY & 3) + (lid) / (4 * ITEMS_N) * 4)
+
+#include "matmul/tile_fetch.cl"
+
+static inline void store_x(local float *xs, const PIECE(X_T) *fetched, int lid) {
+    UNROLL for (int f = 0; f < X_FETCHES; f++) {
+        const int at = lid + f * LOCAL_SIZE, m = at / (TK / 4), d = (at & (TK / 4 - 1)) * 4;
+        float v[4];
+        vstore4(FLOATS4(X_T, fetched[f]), 0, v);
+        UNROLL for (int j = 0; j < 4; j++) xs[(d + j) * X_PITCH + m] = v[j];
     }
-#else
-#define LOAD_COLUMNS(tile, id, w)                                                                                      \
-    for (int at = id; at < TN * TK; at += LOCAL_SIZE) {                                                                \
-        const int n = flags & K_FASTEST ? at / TK : at & (TN - 1);                                                     \
-        const int d = flags & K_FASTEST ? at & (TK - 1) : at / TN;                                                     \
-        const long column = min(n0 + n, columns - 1);                                                                  \
-        const global ELEM(S_T) *const scales = SCALE_ROW(w, expert, column);                                           \
-        const ulong row = expert * w##_expert + column_at(column, w##_column, panel);                                  \
-        tile[d * (TN + 1) + n] = d0 + d < steps ? WEIGHT(w, expert, column, row, scales, d0 + d) : 0.0f;               \
+}
+
+// A stretch of K, from the first quads of the work-item
+static inline void multiply(const local float4 *xs, const local float4 *ws, float4 sums[WM][W_QUADS]) {
+    UNROLL_8 for (int d = 0; d < TK; d++) {
+        float xd[WM];
+        float4 wd[W_QUADS];
+        UNROLL for (int q = 0; q < WM / 4; q++) vstore4(xs[d * (X_PITCH / 4) + q * ITEMS_M], q, xd);
+        UNROLL for (int q = 0; q < W_QUADS; q++) wd[q] = ws[d * (W_PITCH / 4) + q * ITEMS_N];
+        UNROLL for (int a = 0; a < WM; a++)
+            UNROLL for (int q = 0; q < W_QUADS; q++) sums[a][q] = fma((float4)(xd[a]), wd[q], sums[a][q]);
     }
-#endif
+}
+
+// sums[a]: registers cannot be indexed.
+static inline void take_row(const float4 sums[WM][W_QUADS], int a, float4 *row) {
+    UNROLL for (int b = 0; b < WM; b++)
+        UNROLL for (int q = 0; q < W_QUADS; q++) row[q] = b == 0 || b == a ? sums[b][q] : row[q];
+}
 
 kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) void matmul_tile(MATMUL_ARGS) {
-    local float xs[TK * (TM + 1)], ws[TK * (TN + 1)], vs[GLU ? TK * (TN + 1) : 1];
-    local ulong x_at[TM];
+    local float4 xs[BUFFERS * X_SIZE / 4], ws[BUFFERS * W_SIZE / 4];
     local long found[3];
-    const int lid = get_local_id(0), item_m = lid / ITEMS_N, item_n = lid & (ITEMS_N - 1);
-    const long column_groups = (columns + TN - 1) / TN;
+    const int lid = get_local_id(0), item_m = ITEM_M(lid), item_n = ITEM_N(lid);
+    const long column_groups = (columns + SIDE - 1) / SIDE;
     const long slot = (long)get_group_id(0) / column_groups;
-    const long n0 = ((long)get_group_id(0) - slot * column_groups) * TN;
+    const long n0 = ((long)get_group_id(0) - slot * column_groups) * SIDE;
 
     find_tile(found, slot, offsets + offsets_skip, pairs, experts, first, count, flags);
     const int expert = found[TILE_EXPERT], rows = found[TILE_ROWS];
     const long begin = found[TILE_BEGIN];
-    const long steps =
-        expert < count && rows > 0 ? steps_at(limits + limits_skip, first + expert, n0, depth, flags) : 0;
-    for (int m = lid; rows > 0 && m < TM; m += LOCAL_SIZE) {
-        const long i = begin + min(m, rows - 1), p = pair_at(i, order + order_skip, flags);
-        x_at[m] = x_skip + x_row(i, p, p / k, flags) * x_stride;
-    }
-    barrier(CLK_LOCAL_MEM_FENCE);
+    const uint steps =
+        expert < count && rows > 0 ? (uint)steps_at(limits + limits_skip, first + expert, n0, depth, flags) : 0;
 
-    float gate[WM][WN], up[WM][WN];
-    for (int a = 0; a < WM; a++)
-        for (int b = 0; b < WN; b++)
-            gate[a][b] = up[a][b] = 0.0f;
-    for (long d0 = 0; d0 < steps; d0 += TK) {
-        for (int at = lid; at < TM * TK; at += LOCAL_SIZE) {
-            const int m = at / TK, d = at & (TK - 1);
-            xs[d * (TM + 1) + m] = d0 + d < steps ? LOAD(X_T, x, x_at[m] + d0 + d) : 0.0f;
-        }
-        LOAD_COLUMNS(ws, lid, w)
-        if (GLU) {
-            LOAD_COLUMNS(vs, (lid + TN) & (LOCAL_SIZE - 1), v)
-        }
-        barrier(CLK_LOCAL_MEM_FENCE);
-        for (int d = 0; d < TK; d++) {
-            float xd[WM], wd[WN], vd[WN];
-            for (int a = 0; a < WM; a++)
-                xd[a] = xs[d * (TM + 1) + item_m + a * ITEMS_M];
-            for (int b = 0; b < WN; b++) {
-                wd[b] = ws[d * (TN + 1) + item_n + b * ITEMS_N];
-                vd[b] = GLU ? vs[d * (TN + 1) + item_n + b * ITEMS_N] : 0.0f;
+    const global ELEM(X_T) *x_from[X_FETCHES];
+    UNROLL for (int f = 0; f < X_FETCHES; f++) {
+        const int at = lid + f * LOCAL_SIZE;
+        const long i = begin + min(at / (TK / 4), rows - 1);
+        const long p = steps > 0 ? pair_at(i, order + order_skip, flags) : 0;
+        x_from[f] = x + x_skip + x_row(i, p, p / k, flags) * x_stride + (at & (TK / 4 - 1)) * 4;
+    }
+    const int wide_x = ALIGNED4(X_T, x + x_skip, x_stride), by_k = (flags & K_FASTEST) != 0;
+#ifdef FROM_W
+    const global ELEM(W_T) *w_from[W_FETCHES];
+    UNROLL for (int f = 0; f < W_FETCHES; f++) {
+        const int at = lid + f * LOCAL_SIZE, t = PLACE_T(at), d = PLACE_D(at);
+        w_from[f] = IS_UP(t) ? FROM_W(v, t, d) : FROM_W(w, t, d);
+    }
+    const long w_step = by_k ? w_depth : panel ? 1 : w_column;
+    int wide_w = w_step == 1 && ALIGNED4(W_T, w + w_skip, W_STRIDES(w));
+    if (GLU) wide_w = wide_w && ALIGNED4(W_T, v + v_skip, W_STRIDES(v));
+#endif
+
+    float4 sums[WM][W_QUADS];
+    UNROLL for (int a = 0; a < WM; a++)
+        UNROLL for (int q = 0; q < W_QUADS; q++) sums[a][q] = (float4)(0.0f);
+    PIECE(X_T) x_fetched[X_FETCHES];
+    fetched_w w_fetched[W_FETCHES];
+    int buffer = 0;
+    for (uint next = 0; next < steps + TK; next += TK) { // the first round only fetches
+        if (next < steps) {
+            UNROLL for (int f = 0; f < X_FETCHES; f++) {
+                const int d = ((lid + f * LOCAL_SIZE) & (TK / 4 - 1)) * 4;
+                x_fetched[f] = FETCH4(X_T, x_from[f] + next, 1, (int)(steps - next) - d, wide_x);
             }
-            for (int a = 0; a < WM; a++)
-                for (int b = 0; b < WN; b++) {
-                    gate[a][b] += xd[a] * wd[b];
-                    if (GLU) up[a][b] += xd[a] * vd[b];
-                }
+            UNROLL for (int f = 0; f < W_FETCHES; f++) FETCH_W(w_fetched[f], f, next)
+        }
+        if (next > 0) {
+            multiply(xs + buffer * (X_SIZE / 4) + item_m, ws + buffer * (W_SIZE / 4) + item_n, sums);
+            if (BUFFERS == 1) barrier(CLK_LOCAL_MEM_FENCE);
+            buffer ^= BUFFERS - 1;
+        }
+        if (next < steps) {
+            store_x((local float *)(xs + buffer * (X_SIZE / 4)), x_fetched, lid);
+            store_w((local float *)(ws + buffer * (W_SIZE / 4)), w_fetched, lid, by_k);
         }
         barrier(CLK_LOCAL_MEM_FENCE);
     }
 
     const int e = first + expert; // only meant where expert < count
-    for (int a = 0; a < WM; a++) {
-        const int m = item_m + a * ITEMS_M;
+    const int wide_y = ALIGNED4(Y_T, y + y_skip, y_stride);
+    ROLL for (int a = 0; a < WM; a++) {
+        const int m = (a / 4 * ITEMS_M + item_m) * 4 + (a & 3);
         if (m >= rows) continue;
         const long i = begin + m, p = pair_at(i, order + order_skip, flags);
         const ulong out = y_skip + y_row(i, p, flags) * y_stride;
         const float weight = expert < count ? PAIR_GAMMA(p, p / k) : 0.0f;
         const float scale = expert < count ? PAIR_SCALE(e) : 0.0f;
-        for (int b = 0; b < WN; b++) {
-            const long n = n0 + item_n + b * ITEMS_N;
-            if (n >= columns) continue;
-            float value = 0.0f;
+        float4 row[W_QUADS];
+        take_row(sums, a, row);
+        UNROLL for (int q = 0; q < Y_QUADS; q++) {
+            const long n = n0 + (q * ITEMS_N + item_n) * 4, left = columns - n;
+            float values[4], bias_of[4], bias_up_of[4];
+            UNROLL for (int j = 0; j < 4; j++) {
+                const int known = expert < count && j < left;
+                bias_of[j] = known ? BIAS_AT(e, n + j) + ADD_AT(p, n + j) : 0.0f;
+                bias_up_of[j] = known ? BIAS_UP_AT(e, n + j) + ADD_UP_AT(p, n + j) : 0.0f;
+            }
+            float4 value = (float4)(0.0f);
             if (expert < count)
-                value = finish(gate[a][b], up[a][b], BIAS_AT(e, n) + ADD_AT(p, n), BIAS_UP_AT(e, n) + ADD_UP_AT(p, n),
+                value = finish(row[q], row[GLU ? q + Y_QUADS : 0], vload4(0, bias_of), vload4(0, bias_up_of),
                                GAMMA_IN(weight), scale, GAMMA_OUT(weight), ACT_ARGS);
-            STORE(Y_T, y, out + n, value);
+            vstore4(value, 0, values);
+            if (wide_y && left >= 4)
+                STORE4(Y_T, y, out + n, value);
+            else
+                UNROLL for (int j = 0; j < 4; j++)
+                    if (j < left) STORE(Y_T, y, out + n + j, values[j]);
         }
     }
 }

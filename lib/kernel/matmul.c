@@ -6,6 +6,7 @@
 #include "matmul_mma.h"
 #include "matmul_parts.h"
 #include "matmul_rows.h"
+#include "matmul_tile.h"
 
 /* Bits of `flags`; the same list is in cl/matmul/pair.cl. */
 enum {
@@ -102,12 +103,12 @@ static void bind_rows(struct bind *b, const struct operand *o) {
 }
 
 /* MATMUL_ARGS of cl/matmul/pair.cl, in its order. */
-static enum clmoe_status bind_part(const struct run *run, const struct matmul_part *part) {
+struct bind matmul_bind_part(const struct run *run, int kernel, const struct matmul_part *part) {
     const struct matmul_problem *const p = run->problem;
     const struct matmul_call *const c = run->call;
     struct columns bias, bias_up;
     matmul_bias_columns(p, c, &bias, &bias_up);
-    struct bind b = bind_begin(run->kernels[0], c->y.mem);
+    struct bind b = bind_begin(run->kernels[kernel], c->y.mem);
     bind_view(&b, c->x.mem, c->x.offset);
     bind_i64(&b, c->x.stride[0]);
     bind_columns(&b, &part->gate);
@@ -151,22 +152,42 @@ static enum clmoe_status bind_part(const struct run *run, const struct matmul_pa
     bind_f32(&b, p->act.gate_tanh);
     bind_f32(&b, p->act.up_tanh);
     bind_i32(&b, flags_of(p));
-    return bind_end(&b, run->launch->log);
+    return b;
 }
 
-enum clmoe_status matmul_run_parts(const struct run *run,
-                                   uint64_t (*groups_of)(const struct run *, const struct matmul_part *)) {
+enum clmoe_status matmul_launch_part(const struct run *run, int kernel, const struct matmul_part *part,
+                                     uint64_t groups) {
+    struct bind b = matmul_bind_part(run, kernel, part);
+    TRY(bind_end(&b, run->launch->log));
+    return launch_kernel(run->launch, run->kernels[kernel], groups, run->local[kernel]);
+}
+
+typedef enum clmoe_status (*part_runner)(const struct run *run, const struct matmul_part *part);
+typedef uint64_t (*part_groups)(const struct run *run, const struct matmul_part *part);
+
+/* By `part_run`, or else by the recipe's only kernel. */
+static enum clmoe_status each_part(const struct run *run, part_runner part_run, part_groups groups_of) {
     const struct matmul_call *const c = run->call;
     if (c->tokens == 0) return CLMOE_OK;
     int32_t first = c->first;
     for (int32_t i = 0; i < c->n_w; i++) {
         struct matmul_part part = matmul_part_at(run->problem, c->w, c->w_up, i, first);
         matmul_part_scales(run->problem, c, i, &part);
-        TRY(bind_part(run, &part));
-        TRY(launch_kernel(run->launch, run->kernels[0], groups_of(run, &part), run->local[0]));
+        TRY(part_run ? part_run(run, &part) : matmul_launch_part(run, 0, &part, groups_of(run, &part)));
         first += part.count;
     }
     return CLMOE_OK;
+}
+
+enum clmoe_status matmul_each_part(const struct run *run,
+                                   enum clmoe_status (*part_run)(const struct run *,
+                                                                 const struct matmul_part *)) {
+    return each_part(run, part_run, NULL);
+}
+
+enum clmoe_status matmul_run_parts(const struct run *run,
+                                   uint64_t (*groups_of)(const struct run *, const struct matmul_part *)) {
+    return each_part(run, NULL, groups_of);
 }
 
 uint64_t matmul_pairs_times_columns(const struct run *run, int64_t width) {
@@ -229,70 +250,6 @@ static enum clmoe_status few_run(const struct run *run) {
     return matmul_run_parts(run, few_groups);
 }
 
-/* ---- matmul_tile_* ---- */
-
-enum { TILE_K = 16, TILE_ITEM = 4 };
-
-/* Square tiles of `edge`, 4 x 4 elements a work-item. */
-static bool tile_fits(const struct device *dev, const struct matmul_problem *p, int edge,
-                      struct reason *why) {
-    const int items = edge / TILE_ITEM * (edge / TILE_ITEM);
-    const int tiles = p->glu == CLMOE_GLU_NONE ? 2 : 3;
-    const uint64_t local = (uint64_t)(tiles * TILE_K * (edge + 1) * 4 + edge * 8 + 64);
-    if (!p->sorted && !p->dense) return refuse(why, "needs sorted routing");
-    if (dev->caps.max_work_group < (size_t)items)
-        return refuse(why, "needs work-groups of %d, the device has %zu", items, dev->caps.max_work_group);
-    if (dev->caps.local_mem < local)
-        return refuse(why, "needs %llu bytes of local memory of %llu", (unsigned long long)local,
-                      (unsigned long long)dev->caps.local_mem);
-    return true;
-}
-
-static void tile_prepare(const void *problem, int edge, struct recipe *recipe) {
-    const int items = edge / TILE_ITEM * (edge / TILE_ITEM);
-    struct kernel_spec *const spec =
-        matmul_add_kernel(problem, recipe, "matmul/tile.cl", "matmul_tile", items);
-    spec_define(spec, "TM", "%d", edge);
-    spec_define(spec, "TN", "%d", edge);
-    spec_define(spec, "TK", "%d", TILE_K);
-    spec_define(spec, "WM", "%d", TILE_ITEM);
-    spec_define(spec, "WN", "%d", TILE_ITEM);
-}
-
-static bool tile64_fits(const struct device *dev, const void *problem, struct reason *why) {
-    return tile_fits(dev, problem, 64, why);
-}
-
-static void tile64_prepare(const struct device *dev, const void *problem, struct recipe *recipe) {
-    (void)dev;
-    tile_prepare(problem, 64, recipe);
-}
-
-static uint64_t tile64_groups(const struct run *run, const struct matmul_part *part) {
-    return matmul_slots_times_columns(run, part, 64, 64);
-}
-
-static enum clmoe_status tile64_run(const struct run *run) {
-    return matmul_run_parts(run, tile64_groups);
-}
-
-static bool tile32_fits(const struct device *dev, const void *problem, struct reason *why) {
-    return tile_fits(dev, problem, 32, why);
-}
-
-static void tile32_prepare(const struct device *dev, const void *problem, struct recipe *recipe) {
-    (void)dev;
-    tile_prepare(problem, 32, recipe);
-}
-
-static uint64_t tile32_groups(const struct run *run, const struct matmul_part *part) {
-    return matmul_slots_times_columns(run, part, 32, 32);
-}
-
-static enum clmoe_status tile32_run(const struct run *run) {
-    return matmul_run_parts(run, tile32_groups);
-}
-
 /* ---- matmul_ref ---- */
 
 static bool ref_fits(const struct device *dev, const void *problem, struct reason *why) {
@@ -332,8 +289,9 @@ static const struct kernel_row rows[] = {
     {"matmul_mma_async", matmul_mma_async_fits, matmul_mma_async_prepare, matmul_mma_async_run,
      .needs = CLMOE_FEATURE_NV_MMA},
     {"matmul_mma", matmul_mma_fits, matmul_mma_prepare, matmul_mma_run, .needs = CLMOE_FEATURE_NV_MMA},
-    {"matmul_tile_64x64x16", tile64_fits, tile64_prepare, tile64_run},
-    {"matmul_tile_32x32x16", tile32_fits, tile32_prepare, tile32_run},
+    {"matmul_tile_128x128", matmul_tile_128_fits, matmul_tile_128_prepare, matmul_tile_128_run},
+    {"matmul_tile_64x64", matmul_tile_64_fits, matmul_tile_64_prepare, matmul_tile_64_run},
+    {"matmul_tile_32x32", matmul_tile_32_fits, matmul_tile_32_prepare, matmul_tile_32_run},
     {"matmul_ref", ref_fits, ref_prepare, ref_run},
 };
 

@@ -74,7 +74,7 @@ struct run {
 };
 
 struct kernel_row {
-    const char *name; /* op, algorithm and tile, as in "matmul_tile_64x64x16"; unique over all tables */
+    const char *name; /* op, algorithm and tile, as in "matmul_tile_64x64"; unique over all tables */
     bool (*fits)(const struct device *dev, const void *problem, struct reason *why);
     void (*prepare)(const struct device *dev, const void *problem, struct recipe *recipe);
     enum clmoe_status (*run)(const struct run *run);

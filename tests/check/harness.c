@@ -86,6 +86,7 @@ clmoe_context *tester_context(enum forced_caps caps) {
     case CAPS_PLAIN: params.caps.features_off = plain_off; break;
     case CAPS_EMULATED_SMALL: params.caps.local_mem = 32768; /* fall through */
     case CAPS_EMULATED: params.caps.emulate = CLMOE_FEATURES_MATRIX; break;
+    case CAPS_ONE_UNIT: params.caps.compute_units = 1; break;
     default: break;
     }
     const char *const plain = getenv("CLMOE_TEST_PLAIN");
@@ -96,8 +97,8 @@ clmoe_context *tester_context(enum forced_caps caps) {
 }
 
 const char *caps_name(enum forced_caps caps) {
-    static const char *const names[CAPS_END] = {"own",   "group64",  "local16k",
-                                                "plain", "emulated", "emulated32k"};
+    static const char *const names[CAPS_END] = {"own",      "group64",     "local16k", "plain",
+                                                "emulated", "emulated32k", "one_unit"};
     return names[caps];
 }
 

@@ -1,0 +1,153 @@
+/* SPDX-License-Identifier: MIT
+ * matmul's tiles: sizes on both sides of their edges, wide and narrow loads in every order of the weights, and
+ * that a sum has the same bits in every tile. */
+#include "matmul_case.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* What decides which programs are compiled; tests/check/matmul.c has them too. */
+static const struct {
+    enum clmoe_dtype x, w, y;
+    bool gated;
+} variants[] = {
+    {CLMOE_F32, CLMOE_F32, CLMOE_F32, true},     {CLMOE_F32, CLMOE_F32, CLMOE_F32, false},
+    {CLMOE_BF16, CLMOE_BF16, CLMOE_BF16, false}, {CLMOE_F16, CLMOE_F16, CLMOE_F16, true},
+    {CLMOE_F32, CLMOE_Q8_0, CLMOE_F32, true},
+};
+enum { N_VARIANTS = sizeof variants / sizeof *variants, N_CASES = 90, N_SMALL = 6, MAX_ROWS = 32 };
+
+static const int64_t pair_counts[] = {31, 32, 33, 63, 64, 65, 127, 128, 129, 257, 300};
+static const int64_t widths[] = {1, 3, 4, 31, 32, 63, 64, 65, 127, 128, 129, 136};
+static const int64_t depths[] = {1, 3, 4, 7, 8, 9, 15, 16, 17, 24, 31, 33, 64, 70};
+
+static int ran[MAX_ROWS];
+
+#define PICK(rng, array) (array)[rng_below(rng, sizeof(array) / sizeof *(array))]
+
+static bool is_tile(const char *name) {
+    return strncmp(name, "matmul_tile", 11) == 0;
+}
+
+static struct clmoe_matmul_params pick_params(struct rng *rng, int i, int64_t *tokens) {
+    const int v = i % N_VARIANTS;
+    const bool blocks = variants[v].w == CLMOE_Q8_0;
+    struct clmoe_matmul_params p = {
+        .topk = 1,
+        .experts = 1 + (int32_t)rng_below(rng, 3),
+        .in = blocks ? 32 * (1 + rng_below(rng, 3)) : PICK(rng, depths),
+        .out = PICK(rng, widths),
+        .x_dtype = variants[v].x,
+        .w_dtype = variants[v].w,
+        .y_dtype = variants[v].y,
+        .bias_dtype = variants[v].x,
+        .w_order = blocks ? CLMOE_W_ENK : (enum clmoe_w_order)(i / N_VARIANTS % 3),
+        .glu = variants[v].gated ? (enum clmoe_glu)(1 + i / N_VARIANTS % 4) : CLMOE_GLU_NONE,
+        .act = {variants[v].gated ? CLMOE_ACT_SILU : CLMOE_ACT_NONE},
+        .routing = CLMOE_ROUTING_SORTED,
+        .gamma = CLMOE_GAMMA_OUTPUT,
+        .bias = (int)rng_below(rng, 2),
+    };
+    *tokens = PICK(rng, pair_counts);
+    if (tester()->small)
+        *tokens = 1 + *tokens % 40, p.in = blocks ? 32 : 1 + p.in % 20, p.out = 1 + p.out % 9;
+    p.max_tokens = *tokens + rng_below(rng, 2) * 300;
+    return p;
+}
+
+/* The rows of the table that are tiles; their results are the same bits. */
+static void run_tiles(struct rng *rng, struct matmul_sample *s) {
+    const size_t bytes = (size_t)(s->pairs * s->params.out) * sizeof *s->got;
+    float *const first = matmul_room(s->pairs * s->params.out, sizeof *first);
+    bool known = false;
+    const char *name;
+    for (int row = 0; (name = clmoe_kernel_name("matmul", row)); row++) {
+        if (!is_tile(name) || !matmul_run_row(rng, s, CAPS_ONE_UNIT, row)) continue;
+        ran[row]++;
+        if (!known) memcpy(first, s->got, bytes);
+        known = true;
+        case_require(memcmp(first, s->got, bytes) == 0, "other bits than from a larger tile");
+    }
+    free(first);
+}
+
+START_TEST(edges) {
+    struct rng structure = {(uint64_t)_i * 0x9e3779b97f4a7c15u}, rng = rng_for((uint64_t)_i);
+    int64_t tokens;
+    const struct clmoe_matmul_params params = pick_params(&structure, _i, &tokens);
+    const enum routing_fill fill = (enum routing_fill)rng_below(&structure, ROUTING_COUNT);
+    struct matmul_sample s = matmul_sample_make(&rng, &params, tokens, fill, 1);
+    matmul_sample_solve(&s);
+    guarded_align(_i % 4 != 3);
+    run_tiles(&rng, &s);
+    guarded_align(false);
+    matmul_sample_free(&s);
+}
+END_TEST
+
+/* Which of its two kernels a call gets is a matter of its size: not of what it computes. */
+START_TEST(calls_of_all_sizes) {
+    struct clmoe_matmul_params params = {
+        .max_tokens = 300,
+        .topk = 1,
+        .experts = 2,
+        .in = 33,
+        .out = 70,
+        .routing = CLMOE_ROUTING_SORTED,
+    };
+    for (int64_t tokens = 1; tokens <= params.max_tokens; tokens += tokens / 2 + 1) {
+        struct rng rng = rng_for((uint64_t)tokens);
+        struct matmul_sample s = matmul_sample_make(&rng, &params, tokens, ROUTING_RANDOM, 1);
+        matmul_sample_solve(&s);
+        run_tiles(&rng, &s);
+        matmul_sample_free(&s);
+    }
+}
+END_TEST
+
+START_TEST(out_of_order_queue) {
+    struct rng rng = rng_for(7);
+    const struct clmoe_matmul_params params = {
+        .max_tokens = 130, .topk = 1, .experts = 1, .in = 40, .out = 33, .routing = CLMOE_ROUTING_SORTED};
+    struct matmul_sample s = matmul_sample_make(&rng, &params, 130, ROUTING_RANDOM, 1);
+    matmul_sample_solve(&s);
+    const char *name;
+    for (int row = 0; (name = clmoe_kernel_name("matmul", row)); row++) {
+        if (!is_tile(name)) continue;
+        clmoe_plan *plan;
+        s.params.plan.kernel = name;
+        case_begin("out of order: %s", name);
+        if (!row_fits("matmul", row, clmoe_matmul_plan(tester_context(CAPS_ONE_UNIT), &s.params, &plan)))
+            continue;
+        matmul_run_out_of_order(&rng, &s, plan);
+        ran[row]++;
+        clmoe_plan_destroy(&plan);
+    }
+    matmul_sample_free(&s);
+}
+END_TEST
+
+START_TEST(every_row_ran) {
+    struct clmoe_device_info info;
+    case_ok(clmoe_context_device_info(tester_context(CAPS_OWN), &info));
+    const char *name;
+    for (int row = 0; (name = clmoe_kernel_name("matmul", row)); row++) {
+        if (!is_tile(name)) continue;
+        printf("  %-28s ran %d times\n", name, ran[row]);
+        const bool fits = info.caps.max_work_group >= 256 || strstr(name, "32x32");
+        case_require(ran[row] > 0 || !fits || getenv("CLMOE_TEST_SLICE"), "%s never ran", name);
+    }
+}
+END_TEST
+
+static void add_tests(TCase *cases) {
+    tcase_add_loop_test(cases, edges, 0, tester()->small ? N_SMALL : N_CASES);
+    if (!tester()->small) tcase_add_test(cases, calls_of_all_sizes);
+    tcase_add_test(cases, out_of_order_queue);
+    tcase_add_test(cases, every_row_ran);
+}
+
+int main(void) {
+    return harness_main("matmul_tile", "", add_tests);
+}
