@@ -134,7 +134,7 @@ int problem_matmul(struct bench *b, const struct settings *s, result_sink sink, 
         {"matmul2", inter, h, CLMOE_GLU_NONE, CLMOE_ROWS_SORTED, CLMOE_ROWS_PAIR, CLMOE_GAMMA_OUTPUT,
          W2_SEED},
     };
-    int code = -1;
+    int code = pairs_check(b, s);
     for (size_t i = 0; i < sizeof products / sizeof *products && code < 0; i++) {
         const struct product *const p = &products[i];
         const struct clmoe_matmul_params params = product_params(s, p, false);
@@ -214,7 +214,8 @@ int problem_moe(struct bench *b, const struct settings *s, result_sink sink, voi
     const struct clmoe_matmul_params params1 = product_params(s, &first, false),
                                      params2 = product_params(s, &second, false);
     struct experts w1 = {0}, w2 = {0};
-    int code = experts_make(b, &params1, W1_SEED, &w1);
+    int code = pairs_check(b, s);
+    if (code < 0) code = experts_make(b, &params1, W1_SEED, &w1);
     if (code < 0) code = experts_make(b, &params2, W2_SEED, &w2);
     if (code < 0 && w1.parts != w2.parts)
         code =

@@ -63,9 +63,23 @@ static int read_logits(struct bench *b, const struct settings *s, struct array *
     if (logits->dtype == ARRAY_F32 && logits->ndim == 2 && logits->shape[0] == s->tokens &&
         logits->shape[1] == s->shape.experts)
         return -1;
-    return command_fail(b->s->usage, EXIT_USAGE, "%s: expected f32 of shape (%lld, %d), got %s of shape %s",
-                        path, (long long)s->tokens, (int)s->shape.experts, array_dtype_name(logits->dtype),
-                        array_shape_text(logits->ndim, logits->shape).text);
+    command_fail(b->s->usage, EXIT_USAGE, "%s: expected f32 of shape (%lld, %d), got %s of shape %s", path,
+                 (long long)s->tokens, (int)s->shape.experts, array_dtype_name(logits->dtype),
+                 array_shape_text(logits->ndim, logits->shape).text);
+    array_free(logits);
+    return EXIT_USAGE;
+}
+
+int pairs_check(struct bench *b, const struct settings *s) {
+    int code = -1;
+    for (int i = 0; s->logits && i < s->n_token_counts && code < 0; i++) {
+        struct settings one = *s;
+        struct array logits = {0};
+        one.tokens = s->token_counts[i];
+        code = read_logits(b, &one, &logits);
+        array_free(&logits);
+    }
+    return code;
 }
 
 /* p->logits in `dtype`, and the same numbers in f32. */

@@ -22,6 +22,10 @@ struct pairs {
 int pairs_make(struct bench *b, const struct settings *s, enum clmoe_dtype dtype, struct pairs *p);
 void pairs_free(struct pairs *p);
 
+/* Whether the folder of `s`, if it has one, holds the logits of all its numbers of tokens: before weights are
+ * made, which may take long. Returns -1 or an exit code. */
+int pairs_check(struct bench *b, const struct settings *s);
+
 /* Fills counts, offsets and order for n pairs; ids are below `experts`. */
 void pairs_sort(const int32_t *ids, int64_t n, int32_t experts, int32_t *counts, int32_t *offsets,
                 int32_t *order);
