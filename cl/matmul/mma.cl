@@ -92,19 +92,27 @@ static inline uint b_place(uint wave_n, uint lane, uint step) {
     }
 
 // What a work-item copies for a stage, from step d of K on: its chunk of rows of x, and of columns of w (and v) that are
-// `w_step` apart in memory, as far as `exists`. There are `inside` elements left of a row.
+// `w_step` apart in memory, as far as `exists`. Of a row there are `left` elements.
 static inline void fetch(struct copies *c, local uint4 *to, const global ushort *const x_from[COPIES_X],
                          const global ushort *w, long w_step, const global ushort *v, long v_step, uint exists, int d,
-                         int inside) {
-    UNROLL for (int i = 0; i < COPIES_X; i++) copy_chunk(c, to + i * ROWS * CHUNKS, x_from[i] + d, inside - d);
+                         int left) {
+    UNROLL for (int i = 0; i < COPIES_X; i++) copy_chunk(c, to + i * ROWS * CHUNKS, x_from[i] + d, d < left);
+    w += d, v += d;
     UNROLL for (int i = 0; i < COPIES_W; i++) {
         const int column = i % (TN / ROWS);
-        const global ushort *const from = i < TN / ROWS ? w + column * w_step : v + column * v_step;
-        copy_chunk(c, to + (TM + i * ROWS) * CHUNKS, from + d, exists >> column & 1 ? inside - d : 0);
+        copy_chunk(c, to + (TM + i * ROWS) * CHUNKS, i < TN / ROWS ? w : v, d < left && exists >> column & 1);
+        if (i < TN / ROWS) w += w_step;
+        else v += v_step;
     }
 }
 #define FETCH(stage)                                                                                                   \
     fetch(&copies, ring + (stage)*STAGE + to, x_from, w_from, ROWS *w_column, v_from, ROWS *v_column, exists, d, left)
+
+// A barrier that products with `a` stay behind: they are to cover the reads that follow it.
+static inline void barrier_before(uint4 a[FRAGMENTS_M]) {
+    const uint zero = zero_behind_barrier();
+    UNROLL for (int i = 0; i < FRAGMENTS_M; i++) a[i].x ^= zero;
+}
 
 // sums += what 16 steps of K give
 static inline void multiply_step(d_fragment sums[FRAGMENTS_M][FRAGMENTS_N], const uint4 a[FRAGMENTS_M],
@@ -188,7 +196,7 @@ kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) void matmul_mma(M
 
     struct copies copies = {0};
     const int last = (steps + TK - 1) / TK, left = steps - (int)chunk * 8;
-    int d = 0; // from where on the next stage is
+    int d = 0; // where the next stage begins
     UNROLL for (int i = 0; i < STAGES - 1; i++, d += TK) {
         if (d < steps) FETCH(i);
         close_group(&copies);
@@ -204,12 +212,13 @@ kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) void matmul_mma(M
     if (last > 0) READ_FRAGMENTS(a[0], b[0], 0, 0)
     uint stage = 0, filled = STAGES - 1;
     ROLL for (int t = 0; t < last; t++, d += TK) {
+        OPAQUE(d);
         const uint after = t + 1 == last ? stage : stage + 1 == STAGES ? 0 : stage + 1;
         UNROLL for (uint step = 0; step < TK / 16; step++) {
             const bool ends = step + 1 == TK / 16;
             if (ends) { // the next stage is there, and nobody reads this one any more
                 wait_groups(&copies, STAGES - 2);
-                barrier(CLK_LOCAL_MEM_FENCE);
+                barrier_before(a[step & 1]);
             }
             READ_FRAGMENTS(a[(step + 1) & 1], b[(step + 1) & 1], ends ? after : stage, ends ? 0 : step + 1)
             if (step == 0) {
@@ -222,7 +231,6 @@ kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) void matmul_mma(M
         stage = after;
     }
     barrier(CLK_LOCAL_MEM_FENCE);
-
     const long n = n0 + wave_n + lane % RUNS * 4;
     const bool wide = ((ulong)(y + y_skip) & (4 * sizeof(*y) - 1)) == 0 && (y_stride & 3) == 0 && n + 4 <= columns;
     const float scale = computes ? PAIR_SCALE(e) : 0.0f;

@@ -3,11 +3,12 @@
 // of a wave read from there together. PTX of sm_80 (cp.async, ldmatrix), or the same in plain OpenCL C where EMULATED.
 // There a copy happens at the last moment that the wait for it allows, so that a wait for too few of them shows.
 //
-//   copy_chunk    the first `inside` of 8 elements, then zeros; in the group that is open
+//   copy_chunk    8 elements from a multiple of 16 bytes, or zeros unless they exist; in the group that is open
 //   close_group   what was copied since the last one is a group
 //   wait_groups   until all but the last `but` groups are there, of this work-item's copies; a constant
 //   READ_MATRICES lane l names row l % 8 of matrix l / 8, 8 elements at ring[at]; it gets of each of the four matrices
 //                 the elements 2 * (l % 4) and the next of row l / 4
+//   zero_behind_barrier   of the work-group: 0, but the compiler does not know, so that what is made of it stays behind
 //   WAVE_BARRIER  for a wave; every work-item of the work-group comes by
 //   PAIR_OF_f16, PAIR_OF_bf16   two floats, rounded, the first in the lower half
 //
@@ -23,17 +24,17 @@
 struct copies {
     local uint4 *to[STAGES][COPIES];
     const global ushort *from[STAGES][COPIES];
-    int inside[STAGES][COPIES];
+    bool exists[STAGES][COPIES];
     int copied[STAGES]; // of the group
     int first, open;    // groups, modulo STAGES
     int closed;         // how many there are from `first` on
 };
 
-static inline void copy_chunk(struct copies *c, local uint4 *to, const global ushort *from, int inside) {
+static inline void copy_chunk(struct copies *c, local uint4 *to, const global ushort *from, bool exists) {
     const int i = c->copied[c->open]++;
     c->to[c->open][i] = to;
-    c->from[c->open][i] = from;
-    c->inside[c->open][i] = inside;
+    c->from[c->open][i] = from - ((ulong)from & 15) / 2; // others come from elsewhere, where a chip would trap
+    c->exists[c->open][i] = exists;
 }
 
 static inline void close_group(struct copies *c) {
@@ -44,11 +45,8 @@ static inline void close_group(struct copies *c) {
 
 static inline void wait_groups(struct copies *c, int but) {
     for (; c->closed > but; c->closed--, c->first = (c->first + 1) % STAGES)
-        for (int i = 0; i < c->copied[c->first]; i++) {
-            local ushort *const to = (local ushort *)c->to[c->first][i];
-            for (int j = 0; j < 8; j++)
-                to[j] = j < c->inside[c->first][i] ? c->from[c->first][i][j] : (ushort)0;
-        }
+        for (int i = 0; i < c->copied[c->first]; i++)
+            *c->to[c->first][i] = c->exists[c->first][i] ? *(const global uint4 *)c->from[c->first][i] : (uint4)(0);
 }
 
 #define PLACES LOCAL_SIZE
@@ -64,7 +62,13 @@ static inline uint4 read_matrices(const local uint4 *ring, uint at, local uint *
     return vload4(0, r);
 }
 
+static inline uint zero_behind_barrier(void) {
+    barrier(CLK_LOCAL_MEM_FENCE);
+    return 0;
+}
+
 #define WAVE_BARRIER() barrier(CLK_LOCAL_MEM_FENCE)
+#define OPAQUE(d)
 #define PAIR_OF_f16(low, high) ((uint)round_f16(low) | (uint)round_f16(high) << 16)
 #define PAIR_OF_bf16(low, high) ((uint)round_bf16(low) | (uint)round_bf16(high) << 16)
 #define UNROLL_BY_2
@@ -75,11 +79,10 @@ struct copies {
     int open; // the chip keeps count
 };
 
-static inline void copy_chunk(struct copies *c, local uint4 *to, const global ushort *from, int inside) {
-    const uint bytes = inside >= 8 ? 16 : inside > 0 ? 2 * (uint)inside : 0;
-    asm volatile("cp.async.cg.shared.global.L2::128B [%0], [%1], 16, %2;"
+static inline void copy_chunk(struct copies *c, local uint4 *to, const global ushort *from, bool exists) {
+    asm volatile("{ .reg .pred p; setp.eq.u32 p, %2, 0; cp.async.cg.shared.global.L2::128B [%0], [%1], 16, p; }"
                  :
-                 : "r"((uint)(size_t)to), "l"(from), "r"(bytes)
+                 : "r"((uint)(size_t)to), "l"(from), "r"((uint)exists)
                  : "memory");
 }
 
@@ -100,6 +103,12 @@ static inline uint4 read_matrices(const local uint4 *ring, uint at) {
     return r;
 }
 
+static inline uint zero_behind_barrier(void) {
+    uint r;
+    asm volatile("{ .reg .pred p; setp.ne.u32 p, 0, 0; bar.red.popc.u32 %0, 0, p; }" : "=r"(r) : : "memory");
+    return r;
+}
+
 #define WAVE_BARRIER() asm volatile("bar.warp.sync 0xffffffff;" : : : "memory")
 
 #define PAIR_OF(type)                                                                                                  \
@@ -112,5 +121,6 @@ PAIR_OF(f16)
 PAIR_OF(bf16)
 #define PAIR_OF_f16 pair_of_f16
 #define PAIR_OF_bf16 pair_of_bf16
+#define OPAQUE(d) asm volatile("" : "+r"(d)) // or the compiler keeps a pointer for each copy, and adds to all of them
 #define UNROLL_BY_2 _Pragma("unroll 2")
 #endif

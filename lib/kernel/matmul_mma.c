@@ -56,6 +56,7 @@ bool matmul_mma_async_fits(const struct device *dev, const void *problem, struct
     if (p->w_order != CLMOE_W_ENK) return refuse(why, "needs weights in the order ENK");
     if (p->in % ALIGNED)
         return refuse(why, "%lld columns of x are no multiple of %d", (long long)p->in, ALIGNED);
+    if (p->limit == CLMOE_LIMIT_IN) return refuse(why, "has no limits of K");
     if (!shape_fits(dev, &small))
         return refuse(why,
                       "needs work-groups of %d and %llu bytes of local memory, the device has %zu and %llu",

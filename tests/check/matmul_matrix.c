@@ -86,6 +86,7 @@ static struct clmoe_matmul_params pick_aligned(struct rng *rng, int i, int64_t *
     const int most = tester()->small ? 3 : 10;
     struct clmoe_matmul_params p = pick_params(rng, i, tokens);
     p.w_order = CLMOE_W_ENK;
+    if (p.limit == CLMOE_LIMIT_IN) p.limit = CLMOE_LIMIT_OUT;
     p.in = steps[rng_below(rng, most)];
     p.out = tester()->small ? 5 + i : PICK(rng, columns);
     if (i % 3 == 0) p.experts = 1 + (int)rng_below(rng, 2), p.topk = 1;
@@ -223,6 +224,7 @@ START_TEST(reasons) {
         {{.emulate = CLMOE_FEATURES_MATRIX, .local_mem = 8000}, "and 8000", on_either},
         {{.features_off = CLMOE_FEATURES_MATRIX}, "the device lacks", on_either},
         {{.emulate = CLMOE_FEATURES_MATRIX}, "needs weights in the order ENK", on_copies},
+        {{.emulate = CLMOE_FEATURES_MATRIX}, "has no limits of K", on_copies},
         {{.emulate = CLMOE_FEATURES_MATRIX}, "44 columns of x are no multiple of 8", on_copies},
     };
     struct clmoe_context_params setup = {
@@ -232,7 +234,8 @@ START_TEST(reasons) {
     if (_i == 1) params.x_dtype = CLMOE_F16;
     if (_i == 2) params.w_order = CLMOE_W_PACKED;
     if (_i == 6) params.w_order = CLMOE_W_EKN;
-    if (_i == 7) params.in = 44;
+    if (_i == 7) params.limit = CLMOE_LIMIT_IN;
+    if (_i == 8) params.in = 44;
     clmoe_context *ctx;
     case_ok(clmoe_context_create(tester()->context, tester()->device, &setup, &ctx));
     for (int row = 0; (params.plan.kernel = clmoe_kernel_name("matmul", row)); row++) {
@@ -262,7 +265,7 @@ static void add_tests(TCase *cases) {
     tcase_add_loop_test(cases, aligned, 0, tester()->small ? N_SMALL : N_ALIGNED);
     tcase_add_test(cases, nan_stays_where_it_is);
     tcase_add_test(cases, out_of_order_queue);
-    tcase_add_loop_test(cases, reasons, 0, 8);
+    tcase_add_loop_test(cases, reasons, 0, 9);
     tcase_add_test(cases, every_row_ran);
 }
 
