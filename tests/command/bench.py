@@ -57,7 +57,8 @@ class Bench(command.CommandTest):
 
     def test_masks(self):
         for more in [], ["--vs", "copy"]:
-            rows = self.rows("topk", "--shape", "50x16x4", "--outputs", "masks", "--dtype", "f16", *more)
+            rows = self.rows("topk", "--shape", "50x16x4", "--outputs", "masks", "--dtype", "f16", "--flush",
+                             "write", *more)
             self.check_rows(rows, 1, ["rows", "n", "k"])
             self.assertEqual(rows[0]["outputs"], "masks")
             moved = rows[0]["gbps"] * rows[0]["median_us"] * 1e3

@@ -11,7 +11,8 @@ or two tables of before:
 
 OUT gets ours.csv, theirs.csv, table.txt (also printed) and cells.svg. The floor of a product is its bytes at 4.42 TB/s
 (experts expected to be active times their weights, rows of x and y) or its operations at 800 TFLOP/s, whichever takes
-longer. Runs take the programs' caches of fresh folders, so that the first plan is a cold one for the driver, too."""
+longer. Both flush caches by writing: clmoe's default, reading, would spare it that lines are written back while it is
+timed. Its programs' caches are fresh folders, so that the first plan is a cold one for the driver, too."""
 import argparse
 import array
 import csv
@@ -261,7 +262,7 @@ def measure_ours(options, logits, path):
                    CLMOE_CACHE_DIR=os.path.join(caches, "clmoe"))
         for call in (call for model in options.models for call in bench_calls(model, options.mxfp4)):
             run([options.clmoe, "bench", *call, "--tokens", ",".join(map(str, options.tokens)), "--logits", logits,
-                 "--peak-tflops", f"{PEAK / 1e12:g}", "--csv", part], env=env)
+                 "--flush", "write", "--peak-tflops", f"{PEAK / 1e12:g}", "--csv", part], env=env)
             if os.path.exists(part):
                 with open(part, encoding="utf-8") as rows:
                     table.writelines(line for line in rows if not table.tell() or not line.startswith("op,"))

@@ -91,6 +91,11 @@ static int measure_fma(struct bench *b) {
     return code;
 }
 
+static cl_int write_flush(const struct bench *b, cl_event *event) {
+    const cl_float one = 1;
+    return clEnqueueFillBuffer(b->s->queue, b->flush, &one, sizeof one, 0, b->flush_bytes, 0, NULL, event);
+}
+
 int bench_open(struct bench *b, struct session *s, int repeats) {
     struct clmoe_device_info info;
     clmoe_context_device_info(s->ctx, &info);
@@ -105,9 +110,7 @@ int bench_open(struct bench *b, struct session *s, int repeats) {
     b->flush = clCreateBuffer(s->context, CL_MEM_READ_WRITE, b->flush_bytes, NULL, &err);
     if (err != CL_SUCCESS) return cl_failed(b, err, "clCreateBuffer");
     int code = build(b);
-    const cl_float one = 1;
-    if (code < 0)
-        err = clEnqueueFillBuffer(s->queue, b->flush, &one, sizeof one, 0, b->flush_bytes, 0, NULL, NULL);
+    if (code < 0) err = write_flush(b, NULL);
     if (code < 0 && err != CL_SUCCESS) code = cl_failed(b, err, "clEnqueueFillBuffer");
     if (code < 0) code = measure_read(b);
     if (code < 0) code = measure_fma(b);
@@ -274,13 +277,17 @@ static int by_value(const void *a, const void *b) {
     return (x > y) - (x < y);
 }
 
+static cl_int read_flush(const struct bench *b, cl_kernel kernel, cl_event *event) {
+    const size_t local = b->read_local, global = many_items(b, local);
+    return clEnqueueNDRangeKernel(b->s->queue, kernel, 1, NULL, &global, &local, 0, NULL, event);
+}
+
 /* One repetition behind a flush: how long the device takes, and the host to enqueue it. */
 static int repeat(struct bench *b, cl_kernel flush, timed_call call, void *priv, double *us,
                   double *enqueue_us) {
-    const size_t local = b->read_local, global = many_items(b, local);
     cl_event begin = NULL, end = NULL;
     cl_ulong from = 0, to = 0;
-    cl_int err = clEnqueueNDRangeKernel(b->s->queue, flush, 1, NULL, &global, &local, 0, NULL, &begin);
+    cl_int err = b->flush_by_writing ? write_flush(b, &begin) : read_flush(b, flush, &begin);
     if (err != CL_SUCCESS) return cl_failed(b, err, "flush");
     const double before = bench_now_us();
     const enum clmoe_status status = call(priv, b->s->queue, &end);

@@ -14,7 +14,8 @@ extern const struct embedded_bench embedded_bench[];
 struct bench {
     struct session *s;
     cl_program program;
-    cl_mem flush; /* larger than any cache: read before each repetition */
+    cl_mem flush;          /* larger than any cache: read before each repetition */
+    bool flush_by_writing; /* or written, so that lines in the caches have to be written back first */
     size_t flush_bytes;
     size_t local, read_local; /* work-items of a work-group: of most kernels, and of the one that reads */
     int repeats;              /* least number of timed runs */

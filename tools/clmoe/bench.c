@@ -85,6 +85,7 @@ struct outputs {
     const char *json, *csv;
     double peak;
     int64_t repeats;
+    int flush; /* 1: by writing */
 };
 
 static int bench_run(const struct usage *usage, const char *device, int op, const struct settings *settings,
@@ -95,6 +96,7 @@ static int bench_run(const struct usage *usage, const char *device, int op, cons
     int code = session_open(&s, usage, device);
     if (code >= 0) return code;
     code = bench_open(&b, &s, (int)out->repeats);
+    b.flush_by_writing = out->flush;
     if (code < 0)
         code = report_open(&report, usage, &b, out->peak > 0 ? out->peak : b.fma_tflops, out->json, out->csv);
     if (code < 0) {
@@ -235,6 +237,8 @@ int command_bench(int argc, char **argv) {
          "X  ceiling for the floor, instead of the measured fp32 one"},
         {"repeats", OPTION_INT, &r.out.repeats, 1, BENCH_MAX_REPEATS, NULL,
          "N  timed runs, at least; 20 by default"},
+        {"flush", OPTION_CHOICE, &r.out.flush, 0, 0, "read|write",
+         "how caches are emptied; write: what they hold has to be written back first"},
         {"json", OPTION_TEXT, &r.out.json, 0, 0, NULL, "F  also write the results as a JSON list"},
         {"csv", OPTION_TEXT, &r.out.csv, 0, 0, NULL,
          "F  also write them as CSV, as tools/bench/compare.py reads it, one by one"},
