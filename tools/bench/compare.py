@@ -12,7 +12,8 @@ or two tables of before:
 OUT gets ours.csv, theirs.csv, table.txt (also printed) and cells.svg. The floor of a product is its bytes at 4.42 TB/s
 (experts expected to be active times their weights, rows of x and y) or its operations at 800 TFLOP/s, whichever takes
 longer. Both flush caches by writing: clmoe's default, reading, would spare it that lines are written back while it is
-timed. Its programs' caches are fresh folders, so that the first plan is a cold one for the driver, too."""
+timed. Plans of layers are made with fresh caches of programs, the driver's too, so that the first one is cold; those
+for other numbers of tokens may find programs of it in the driver's."""
 import argparse
 import array
 import csv
@@ -257,12 +258,13 @@ def bench_calls(model, mxfp4):
 def measure_ours(options, logits, path):
     """Appends what each call measures to one table."""
     part = os.path.join(options.out, "part.csv")
-    with tempfile.TemporaryDirectory() as caches, open(path, "w", encoding="utf-8") as table:
-        env = dict(os.environ, CUDA_CACHE_PATH=os.path.join(caches, "driver"),
-                   CLMOE_CACHE_DIR=os.path.join(caches, "clmoe"))
+    with open(path, "w", encoding="utf-8") as table:
         for call in (call for model in options.models for call in bench_calls(model, options.mxfp4)):
-            run([options.clmoe, "bench", *call, "--tokens", ",".join(map(str, options.tokens)), "--logits", logits,
-                 "--flush", "write", "--peak-tflops", f"{PEAK / 1e12:g}", "--csv", part], env=env)
+            with tempfile.TemporaryDirectory() as fresh:
+                caches = {name: os.path.join(fresh, name) for name in ("CUDA_CACHE_PATH", "CLMOE_CACHE_DIR")}
+                run([options.clmoe, "bench", *call, "--tokens", ",".join(map(str, options.tokens)), "--logits", logits,
+                     "--flush", "write", "--peak-tflops", f"{PEAK / 1e12:g}", "--csv", part],
+                    env=dict(os.environ, **(caches if "--plan-times" in call else {})))
             if os.path.exists(part):
                 with open(part, encoding="utf-8") as rows:
                     table.writelines(line for line in rows if not table.tell() or not line.startswith("op,"))
