@@ -12,7 +12,7 @@ static struct model model;
 static struct io_error error;
 
 /* From nothing to logits, bits and counts, and back to nothing. */
-static bool run(void) {
+static bool run(const struct quant_format *format) {
     static const uint8_t text[] = "Behold, the LORD";
     const struct device device = {.context = tester()->context,
                                   .device = tester()->device,
@@ -22,7 +22,8 @@ static bool run(void) {
     uint32_t counts[4 * 8];
     struct forward *f;
     error.text[0] = '\0';
-    bool ok = forward_create(&device, &model, 1, &f, &error) && forward_next(f, text, 3, 0, logits, &error) &&
+    bool ok = forward_create(&device, &model, format, 1, &f, &error) &&
+              forward_next(f, text, 3, 0, logits, &error) &&
               forward_next(f, text + 3, 1, 3, logits, &error) &&
               forward_surprise(f, text, 1, 16, bits, &error) && forward_counts(f, counts, &error);
     forward_destroy(&f);
@@ -31,15 +32,16 @@ static bool run(void) {
 }
 
 START_TEST(every_so_many_calls) {
+    const struct quant_format *const format = _i ? quant_format(QUANT_Q8_0) : NULL;
     uint64_t failed = 0, n = 1;
     case_begin("a run without faults");
     case_require(model_open(CLMOE_DEMO_SOURCE, &model, &error), "%s", error.text);
-    case_require(run(), "%s", error.text); /* from here on the library has its programs */
+    case_require(run(format), "%s", error.text); /* from here on the library has its programs */
     for (;; n += STRIDE) {
         case_begin("call %llu fails", (unsigned long long)n);
         const struct layer_counts before = layer_now();
         layer()->make_fail(n, (enum layer_flavour)_i);
-        const bool ok = run();
+        const bool ok = run(format);
         const char *const call = layer()->failed();
         layer()->make_fail(0, LAYER_RESOURCES);
         const struct layer_counts after = layer_now();

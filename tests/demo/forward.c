@@ -26,7 +26,8 @@ static struct io_error error;
 static const enum forced_caps forms[] = {CAPS_OWN, CAPS_PLAIN};
 #define N_FORMS ((int)(sizeof forms / sizeof *forms))
 
-static void open_rig(struct rig *r, enum forced_caps caps, int64_t sequences) {
+static void open_rig_in(struct rig *r, enum forced_caps caps, int64_t sequences,
+                        const struct quant_format *format) {
     case_begin("caps %s, %d sequences", caps_name(caps), (int)sequences);
     *r = (struct rig){.device = {.context = tester()->context,
                                  .device = tester()->device,
@@ -34,7 +35,11 @@ static void open_rig(struct rig *r, enum forced_caps caps, int64_t sequences) {
                                  .ctx = tester_context(caps)}};
     must(config_open(CLMOE_DEMO_SOURCE "/reference.json", &r->reference, &error));
     must(model_open(CLMOE_DEMO_SOURCE, &r->model, &error));
-    must(forward_create(&r->device, &r->model, sequences, &r->forward, &error));
+    must(forward_create(&r->device, &r->model, format, sequences, &r->forward, &error));
+}
+
+static void open_rig(struct rig *r, enum forced_caps caps, int64_t sequences) {
+    open_rig_in(r, caps, sequences, NULL);
 }
 
 static void close_rig(struct rig *r) {
@@ -162,6 +167,47 @@ START_TEST(score_of_windows) {
 }
 END_TEST
 
+/* Of the first 2048 bytes, with the experts' weights in other formats, by quantised.py. */
+static const struct {
+    enum quant_choice format;
+    enum forced_caps caps;
+    double bits_per_byte;
+} formats[] = {
+    {QUANT_Q4_0, CAPS_OWN, 1.471047}, {QUANT_FP8, CAPS_PLAIN, 1.464352}, {QUANT_INT4, CAPS_PLAIN, 1.471845}};
+
+START_TEST(score_of_formats) {
+    struct rig r;
+    struct file_map file;
+    struct score score;
+    open_rig_in(&r, formats[_i].caps, SCORE_SEQUENCES, quant_format(formats[_i].format));
+    must(file_map_open(CLMOE_DEMO_SOURCE "/heldout.txt", &file, &error));
+    must(score_text(r.forward, file.data, 2048, NULL, &score, &error));
+    check_near(score.bits / (double)score.bytes, formats[_i].bits_per_byte, 1e-5, "bits per byte");
+    file_map_close(&file);
+    close_rig(&r);
+}
+END_TEST
+
+/* Hidden and inner sizes, in blocks and words. */
+START_TEST(sizes_of_formats) {
+    static const struct {
+        enum quant_choice format;
+        int64_t hidden, inter;
+        const char *error;
+    } cases[] = {{QUANT_Q8_0, 256, 128, NULL},
+                 {QUANT_Q4_K, 32, 96, NULL},
+                 {QUANT_Q8_0, 272, 128, "q8_0: 272 numbers are no whole blocks of 32"},
+                 {QUANT_MXFP4, 256, 100, "mxfp4: 100 numbers are no whole blocks of 32"},
+                 {QUANT_INT4, 272, 104, NULL},
+                 {QUANT_INT4, 272, 100, "int4: 100 numbers are no whole blocks of 8"},
+                 {QUANT_INT8, 16, 7, NULL}};
+    const bool fits = quant_fits(quant_format(cases[_i].format), cases[_i].hidden, cases[_i].inter, &error);
+    case_begin("sizes %d and %d", (int)cases[_i].hidden, (int)cases[_i].inter);
+    case_require(fits == !cases[_i].error, "fits: %d", fits);
+    if (!fits) ck_assert_str_eq(error.text, cases[_i].error);
+}
+END_TEST
+
 START_TEST(score_of_heldout) {
     struct rig r;
     struct file_map file;
@@ -246,7 +292,10 @@ static void add_tests(TCase *cases) {
     tcase_add_loop_test(cases, score_of_windows, 0, N_FORMS);
     tcase_add_loop_test(cases, memory_full_of_nan, 0, N_FORMS);
     tcase_add_loop_test(cases, counts_of_experts, 0, N_FORMS);
-    if (!tester()->small) tcase_add_test(cases, score_of_heldout);
+    tcase_add_loop_test(cases, sizes_of_formats, 0, 7);
+    if (tester()->small) return;
+    tcase_add_test(cases, score_of_heldout);
+    tcase_add_loop_test(cases, score_of_formats, 0, (int)(sizeof formats / sizeof *formats));
 }
 
 int main(void) {

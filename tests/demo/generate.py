@@ -68,6 +68,17 @@ class Generate(command.CommandTest):
         found = re.match(r"([0-9.]+) bits per byte over 2040 bytes of part.txt\n", out)
         self.assertAlmostEqual(float(found.group(1)), 1.464477, delta=1e-4)
 
+    def test_formats(self):
+        """By quantised.py; w2 has rows of 128, so that q6_k is q8_0 there."""
+        with open(self.path("part.txt"), "wb") as f:
+            f.write((DEMO / "heldout.txt").read_bytes()[:2048])
+        out = self.good("generate", "--score", "part.txt", "--quant", "int8")
+        self.assertAlmostEqual(float(out.split()[0]), 1.463835, delta=1e-5)
+        self.assertIn("\nexperts at 8.17 bits a weight\n", out)
+        out = self.good("generate", "--tokens", 4, "--quant", "q6_k", *GREEDY)
+        self.assertIn("\nexperts at 7.21 bits a weight\n", out)
+        self.assertNotIn("bits a weight", self.good("generate", "--tokens", 4, *GREEDY))
+
     def test_picture(self):
         out = self.good("generate", "--tokens", 8, "--prompt", "A & <B>", "--svg", "e.svg", "--seed", 3)
         rows = re.findall(r"^ +([0-3])  ((?: +\d+){8}) $", out, re.M)
@@ -109,6 +120,7 @@ class Generate(command.CommandTest):
                 (("--temperature", -1), "--temperature: expected 0 or more, got -1"),
                 (("--temperature", "nan"), "--temperature"),
                 (("--temperature", "warm"), "--temperature"),
+                (("--quant", "q4_7"), "--quant: expected one of q8_0|"),
                 (("--tokens", 0), "--tokens: expected an integer in 1.."),
                 (("--tokens", -5), "--tokens"),
                 (("--seed", -1), "--seed"),

@@ -23,6 +23,7 @@ struct job {
     const char *prompt, *folder, *svg, *score, *wanted;
     int64_t tokens, seed;
     double temperature;
+    int quant; /* one of QUANT_FORMATS, or -1 */
     struct model model;
     struct session session;
     struct device device; /* the session, as forward.h wants it */
@@ -60,7 +61,8 @@ static bool warm_up(struct job *j, int64_t sequences, struct io_error *err) {
     static const uint8_t text[16] = {0};
     float logits[MODEL_VOCAB];
     progress(what, 0, 3);
-    bool ok = forward_create(&j->device, &j->model, sequences, &j->forward, err);
+    const struct quant_format *const format = j->quant < 0 ? NULL : quant_format((enum quant_choice)j->quant);
+    bool ok = forward_create(&j->device, &j->model, format, sequences, &j->forward, err);
     progress(what, 1, 3);
     if (ok && !j->score) ok = forward_next(j->forward, text, 1, 0, logits, err);
     progress(what, 2, 3);
@@ -105,6 +107,10 @@ static bool write_text(struct job *j, struct io_error *err) {
     return true;
 }
 
+static void report_format(const struct job *j) {
+    if (j->quant >= 0) printf("experts at %.2f bits a weight\n", forward_expert_bits(j->forward));
+}
+
 /* `what` was read or written, for the picture. */
 static int report_experts(struct job *j, const char *what) {
     struct io_error err;
@@ -138,6 +144,7 @@ static int run_writing(struct job *j) {
     if (j->temperature > 0) snprintf(seed, sizeof seed, ", seed %lld", (long long)j->seed);
     printf("\n%lld tokens in %.2f s, %.1f tokens/s on %s, dense products by %s%s\n", (long long)j->tokens,
            took, (double)j->tokens / took, j->device_name, dense_implementation, seed);
+    report_format(j);
     snprintf(what, sizeof what, "%lld bytes written after \"%.40s\"%s", (long long)j->tokens, j->prompt,
              seed);
     return report_experts(j, what);
@@ -159,6 +166,7 @@ static int score_open_file(struct job *j, const struct file_map *file) {
            (long long)score.bytes, j->score);
     printf("%.2f s, %.0f bytes/s on %s, dense products by %s\n", took, (double)n / took, j->device_name,
            dense_implementation);
+    report_format(j);
     snprintf(what, sizeof what, "%lld bytes of %.100s read", (long long)n, j->score);
     return report_experts(j, what);
 }
@@ -185,7 +193,11 @@ static int run(struct job *j) {
                             j->temperature);
     if (!*j->prompt) return command_fail(j->usage, EXIT_USAGE, "--prompt: expected one byte or more");
     if (!model_open(j->folder, &j->model, &err)) return command_fail(j->usage, EXIT_USAGE, "%s", err.text);
-    const int code = j->score ? run_score(j) : run_writing(j);
+    const bool fits = j->quant < 0 || quant_fits(quant_format((enum quant_choice)j->quant), j->model.hidden,
+                                                 j->model.inter, &err);
+    const int code = !fits      ? command_fail(j->usage, EXIT_USAGE, "--quant: %s", err.text)
+                     : j->score ? run_score(j)
+                                : run_writing(j);
     forward_destroy(&j->forward);
     session_close(&j->session);
     model_close(&j->model);
@@ -197,7 +209,8 @@ int command_generate(int argc, char **argv) {
                       .folder = default_folder(),
                       .tokens = 400,
                       .seed = clock_seed(),
-                      .temperature = 0.7};
+                      .temperature = 0.7,
+                      .quant = -1};
     char summary[1024];
     snprintf(summary, sizeof summary,
              "Writes text with a small mixture-of-experts language model over bytes, and tells which experts "
@@ -215,6 +228,8 @@ int command_generate(int argc, char **argv) {
         DEVICE_OPTION(job.wanted),
         {"model", OPTION_TEXT, &job.folder, 0, 0, NULL, "DIR  config.json and safetensors of a byte Mixtral"},
         {"svg", OPTION_TEXT, &job.svg, 0, 0, NULL, "F  write the use of experts as a picture"},
+        {"quant", OPTION_CHOICE, &job.quant, 0, 0, QUANT_FORMATS,
+         "the format of the experts' weights; as in the files if not given"},
         {"score", OPTION_TEXT, &job.score, 0, 0, NULL, "F  print the bits per byte of a file; write no text"},
     };
     const struct usage usage = {

@@ -10,6 +10,7 @@ struct forward {
     const struct device *device;
     const struct model *model;
     int64_t sequences, max_rows;
+    struct clmoe_matmul_params up, down; /* of the experts */
     struct kernels kernels;
     struct products products;
     struct weights weights;
@@ -49,10 +50,13 @@ static bool plan_moe(struct forward *f, int64_t rows, clmoe_plan **plan, struct 
         .topk = (int32_t)m->topk,
         .hidden = m->hidden,
         .inter = m->inter,
-        .w_dtype = place_dtype(m->dtype),
+        .w_dtype = f->up.w_dtype,
+        .mixed = 1,
+        .w2_dtype = f->down.w_dtype,
+        .w_scale = f->up.w_scale,
         .route = {.renorm = CLMOE_RENORM_SUM},
-        .w_order = place_order(f->device),
-        .glu = CLMOE_GLU_GATE_UP,
+        .w_order = f->up.w_order,
+        .glu = f->up.glu,
         .act = {.kind = CLMOE_ACT_SILU},
         .residual = 1,
     };
@@ -109,17 +113,19 @@ static bool create_buffers(struct forward *f, struct io_error *err) {
     return true;
 }
 
-bool forward_create(const struct device *device, const struct model *model, int64_t sequences,
-                    struct forward **out, struct io_error *err) {
+bool forward_create(const struct device *device, const struct model *model, const struct quant_format *format,
+                    int64_t sequences, struct forward **out, struct io_error *err) {
     struct forward *f = *out = calloc(1, sizeof *f);
     if (!f) return io_fail(err, "forward", "out of memory");
     f->device = device;
     f->model = model;
     f->sequences = sequences;
     f->max_rows = sequences * model->context;
+    weights_experts(device, model, format, &f->up, &f->down);
     if (kernels_create(device, model->head_dim, &f->kernels, err) && create_products(f, err) &&
-        weights_create(device, model, &f->products, &f->weights, err) && plan_moe(f, 1, &f->moe_one, err) &&
-        plan_moe(f, f->max_rows, &f->moe, err) && create_cache(f, err) && create_buffers(f, err))
+        weights_create(device, model, format, &f->products, &f->weights, err) &&
+        plan_moe(f, 1, &f->moe_one, err) && plan_moe(f, f->max_rows, &f->moe, err) && create_cache(f, err) &&
+        create_buffers(f, err))
         return true;
     forward_destroy(out);
     return false;
@@ -208,6 +214,10 @@ static bool attention(struct forward *f, int64_t l, const struct pass *p, struct
     return kernels_run(&f->kernels, KERNEL_ATTENTION, true, global, 10, args, err);
 }
 
+static const struct clmoe_tensor *given(const struct clmoe_tensor *t) {
+    return t->mem ? t : NULL;
+}
+
 /* x += moe(normed), and the routing kept for forward_routing(). */
 static bool experts(struct forward *f, int64_t l, int64_t rows, struct io_error *err) {
     const struct model *const m = f->model;
@@ -215,8 +225,12 @@ static bool experts(struct forward *f, int64_t l, int64_t rows, struct io_error 
     struct clmoe_moe_args args = {
         .x = clmoe_tensor_2d(f->normed, CLMOE_F32, rows, m->hidden),
         .router = clmoe_tensor_2d(w->router, CLMOE_F32, m->experts, m->hidden),
-        .w1 = &w->w1,
-        .w2 = &w->w2,
+        .w1 = &w->w1.w,
+        .w2 = &w->w2.w,
+        .w1_scale = given(&w->w1.scale),
+        .w2_scale = given(&w->w2.scale),
+        .w1_zero = given(&w->w1.zero),
+        .w2_zero = given(&w->w2.zero),
         .residual = clmoe_tensor_2d(f->x, CLMOE_F32, rows, m->hidden),
         .out_ids = clmoe_tensor_2d(f->ids, CLMOE_I32, rows, m->topk),
         .out_gamma = clmoe_tensor_2d(f->gamma, CLMOE_F32, rows, m->topk),
@@ -283,6 +297,11 @@ bool forward_routing(struct forward *f, int64_t layer, int64_t row, int32_t *ids
                      struct io_error *err) {
     const int64_t topk = f->model->topk, first = (layer * f->max_rows + row) * topk;
     return read_back(f, f->ids, first, topk, ids, err) && read_back(f, f->gamma, first, topk, gamma, err);
+}
+
+double forward_expert_bits(const struct forward *f) {
+    /* Two thirds of an expert's weights are in w1. */
+    return (2 * quant_bits(&f->up) + quant_bits(&f->down)) / 3;
 }
 
 bool forward_counts(struct forward *f, uint32_t *counts, struct io_error *err) {

@@ -10,14 +10,16 @@
 
 #include "kernels.h"
 #include "model.h"
+#include "quantise.h"
 
 /* Thread-safety: one thread at a time. */
 struct forward;
 
-/* Holds up to `sequences` texts of the model's context side by side. `device` and `model` must outlive it.
- * `*f` is NULL on failure. */
-bool forward_create(const struct device *device, const struct model *model, int64_t sequences,
-                    struct forward **f, struct io_error *err);
+/* Holds up to `sequences` texts of the model's context side by side, with the experts' weights in `format`,
+ * which the model fits, or as they are with NULL. `device` and `model` must outlive it. `*f` is NULL on
+ * failure. */
+bool forward_create(const struct device *device, const struct model *model, const struct quant_format *format,
+                    int64_t sequences, struct forward **f, struct io_error *err);
 void forward_destroy(struct forward **f);
 
 /* Reads `n` bytes as positions start..start+n-1 of the text whose positions 0..start-1 were read before, and
@@ -34,6 +36,9 @@ bool forward_surprise(struct forward *f, const uint8_t *text, int64_t sequences,
 /* The experts of one row of the last pass, best first, and their weights. */
 bool forward_routing(struct forward *f, int64_t layer, int64_t row, int32_t *ids, float *gamma,
                      struct io_error *err);
+
+/* Bits of a weight of the experts, with its share of scales. */
+double forward_expert_bits(const struct forward *f);
 
 /* How often each expert ran since the start: counts[layer * experts + expert]. */
 bool forward_counts(struct forward *f, uint32_t *counts, struct io_error *err);

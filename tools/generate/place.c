@@ -9,9 +9,9 @@ enum clmoe_w_order place_order(const struct device *device) {
     return clmoe_matmul_wants_packing(device->ctx) ? CLMOE_W_PACKED : CLMOE_W_ENK;
 }
 
-/* The arrays as they are, in one buffer: no copy on the host. */
-static bool upload(const struct device *device, const struct clmoe_matmul_params *p, int64_t n,
-                   const struct array *arrays, struct clmoe_tensor *tensor, struct io_error *err) {
+/* In one buffer: no copy on the host. */
+bool place_rows(const struct device *device, const struct clmoe_matmul_params *p, int64_t n,
+                const struct array *arrays, struct clmoe_tensor *tensor, struct io_error *err) {
     *tensor = clmoe_tensor_3d(NULL, p->w_dtype, p->experts, p->out * (p->glu ? 2 : 1), p->in);
     size_t bytes = 0, offset = 0;
     for (int64_t i = 0; i < n; i++)
@@ -50,7 +50,7 @@ static bool pack(const struct device *device, const struct clmoe_matmul_params *
 bool place_weights(const struct device *device, const struct clmoe_matmul_params *params, int64_t n,
                    const struct array *arrays, struct clmoe_tensor *tensor, struct io_error *err) {
     struct clmoe_tensor plain;
-    bool ok = upload(device, params, n, arrays, &plain, err);
+    bool ok = place_rows(device, params, n, arrays, &plain, err);
     if (ok && place_order(device) == CLMOE_W_ENK) {
         *tensor = plain;
         return true;

@@ -18,4 +18,8 @@ enum clmoe_w_order place_order(const struct device *device);
 bool place_weights(const struct device *device, const struct clmoe_matmul_params *params, int64_t n,
                    const struct array *arrays, struct clmoe_tensor *tensor, struct io_error *err);
 
+/* The same, but in the order ENK on every device. */
+bool place_rows(const struct device *device, const struct clmoe_matmul_params *params, int64_t n,
+                const struct array *arrays, struct clmoe_tensor *tensor, struct io_error *err);
+
 #endif

@@ -5,11 +5,12 @@
 
 #include "dense.h"
 #include "model.h"
+#include "quantise.h"
 
 struct layer_weights {
     cl_mem input_norm, moe_norm; /* [hidden] f32 */
     struct clmoe_tensor qkv, o;  /* of dense_weights() */
-    struct clmoe_tensor w1, w2;  /* of place_weights(); in w1 an expert's gate rows stand above its up rows */
+    struct quantised w1, w2;     /* in w1 an expert's gate rows stand above its up rows */
     cl_mem router;               /* [experts, hidden] f32 */
 };
 
@@ -27,9 +28,13 @@ struct products {
     struct dense *qkv, *o, *head;
 };
 
+/* Both products of the experts: as place_weights() has their weights, or in `format` unless that is NULL. */
+void weights_experts(const struct device *device, const struct model *m, const struct quant_format *format,
+                     struct clmoe_matmul_params *up, struct clmoe_matmul_params *down);
+
 /* `*w` is to be destroyed after a failure too. */
-bool weights_create(const struct device *device, const struct model *m, const struct products *products,
-                    struct weights *w, struct io_error *err);
+bool weights_create(const struct device *device, const struct model *m, const struct quant_format *format,
+                    const struct products *products, struct weights *w, struct io_error *err);
 void weights_destroy(struct weights *w);
 
 #endif
