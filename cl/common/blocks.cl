@@ -16,7 +16,9 @@
 #define UNITS(T) CAT(UNITS_, T) // elem_T of a block
 #define ROW_AT(T, p, i) ((p) + (i) / BLOCK(T) * UNITS(T))
 #define IS_NIBBLES(T) (BLOCK(T) == 8) // 8 codes of 4 bits in a word, along either dimension: no LOAD16
-#define IS_BLOCK(T) (BLOCK(T) > 1 && !IS_NIBBLES(T))
+#define IS_PANEL(T) (BLOCK(T) == 1024) // a tile of a panel (panels.cl): no LOAD16 either
+#define HAS_RUNS(T) (!IS_NIBBLES(T) && !IS_PANEL(T))
+#define IS_BLOCK(T) (BLOCK(T) > 1 && HAS_RUNS(T))
 
 #define BLOCK_f32 1
 #define BLOCK_f16 1
@@ -33,6 +35,9 @@
 #define BLOCK_f4_e2m1 2
 #define BLOCK_awq 8
 #define BLOCK_gptq 8
+#define BLOCK_q8_0_panel 1024
+#define BLOCK_q4_0_panel 1024
+#define BLOCK_mxfp4_panel 1024
 
 #define UNITS_f32 1
 #define UNITS_f16 1
@@ -47,6 +52,9 @@
 #define UNITS_i8 1
 #define UNITS_f8_e4m3 1
 #define UNITS_f4_e2m1 1
+#define UNITS_q8_0_panel (32 * UNITS_q8_0)
+#define UNITS_q4_0_panel (32 * UNITS_q4_0)
+#define UNITS_mxfp4_panel (32 * UNITS_mxfp4)
 
 typedef ushort elem_q8_0;
 typedef ushort elem_q4_0;
@@ -61,6 +69,9 @@ typedef uchar elem_f4_e2m1;
 typedef uchar elem_e8m0;
 typedef uint elem_awq;
 typedef uint elem_gptq;
+typedef ushort elem_q8_0_panel;
+typedef ushort elem_q4_0_panel;
+typedef uchar elem_mxfp4_panel;
 
 static inline float half_at(const global ushort *p) { return vload_half(0, (const global half *)p); }
 static inline uchar16 bytes16(const global ushort *p) { return as_uchar16(vload8(0, p)); }

@@ -12,11 +12,42 @@
 // at a time; a piece of these is widened to float first.
 #include "matmul/cpu_rows.cl"
 
-#define MR 8
 #define LANES (GLU ? 16 : 32)
 
 // multiply_R: sums += R rows of xs * steps of w. One function for each R, so that R is a constant of its loops and the
 // sums become registers.
+#if IS_PANEL(W_T)
+// Codes are multiplied as they are, and the sums of half a tile's steps then by the scales: two chains of additions for
+// each sum, so that one row alone does not wait for itself. xs has zeros behind the last step, up to a whole tile.
+#define MR 4
+#define HALF_LINE HALF_ROW(W_T)
+#define AHEAD(T, w, d, stride) ((w) + (d) / TILE_STEPS * UNITS(T))
+#define MULTIPLY(R)                                                                                                    \
+    static inline void multiply_##R(float16(*sums)[2], const float(*xs)[TK], const global ELEM(W_T) *w0,               \
+                                    const global ELEM(W_T) *w1, long depth0, long depth1, int steps) {                 \
+        for (int d = 0; d < steps; d += TILE_STEPS, w0 += UNITS(W_T), w1 += UNITS(W_T)) {                              \
+            float16 low[R][2], high[R][2];                                                                             \
+            UNROLL for (int r = 0; r < R; r++) low[r][0] = low[r][1] = high[r][0] = high[r][1] = (float16)(0.0f);      \
+            for (int j = 0; j < TILE_STEPS / 2; j++) {                                                                 \
+                const float16 b0 = LOW16(W_T, w0, j), b1 = LOW16(W_T, w1, j);                                          \
+                const float16 c0 = HIGH16(W_T, w0, j), c1 = HIGH16(W_T, w1, j);                                        \
+                UNROLL for (int r = 0; r < R; r++) {                                                                   \
+                    const float16 a = (float16)(xs[r][d + j]), b = (float16)(xs[r][d + TILE_STEPS / 2 + j]);           \
+                    low[r][0] = fma(a, b0, low[r][0]), low[r][1] = fma(a, b1, low[r][1]);                              \
+                    high[r][0] = fma(b, c0, high[r][0]), high[r][1] = fma(b, c1, high[r][1]);                          \
+                }                                                                                                      \
+            }                                                                                                          \
+            const float16 scale0 = SCALES16(W_T, w0), scale1 = SCALES16(W_T, w1);                                      \
+            UNROLL for (int r = 0; r < R; r++) {                                                                       \
+                sums[r][0] = fma(low[r][0] + high[r][0], scale0, sums[r][0]);                                          \
+                sums[r][1] = fma(low[r][1] + high[r][1], scale1, sums[r][1]);                                          \
+            }                                                                                                          \
+        }                                                                                                              \
+    }
+#else
+#define MR 8
+#define HALF_LINE 16
+#define AHEAD(T, w, d, stride) ((w) + (d) * (stride))
 #define MULTIPLY(R)                                                                                                    \
     static inline void multiply_##R(float16(*sums)[2], const float(*xs)[TK], const global ELEM(W_T) *w0,               \
                                     const global ELEM(W_T) *w1, long depth0, long depth1, int steps) {                 \
@@ -31,14 +62,17 @@
         }                                                                                                              \
         UNROLL for (int r = 0; r < R; r++) sums[r][0] = sum[r][0], sums[r][1] = sum[r][1];                             \
     }
+#endif
 MULTIPLY(1)
 MULTIPLY(2)
 MULTIPLY(3)
 MULTIPLY(4)
+#if MR > 4
 MULTIPLY(5)
 MULTIPLY(6)
 MULTIPLY(7)
 MULTIPLY(8)
+#endif
 
 // Lanes 0, 2, .. of two vectors, and lanes 1, 3, ..
 static inline void part_lanes(float16 a, float16 b, float16 *even, float16 *odd) {
@@ -73,11 +107,12 @@ kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) void matmul_cpu(M
         }
     if (e == experts || rows <= 0) return;
 
-    const global ELEM(W_T) *const w0 = w + w_skip + expert * w_expert + column_at(start, w_column, panel);
+    const global ELEM(W_T) *const w0 =
+        ROW_AT(W_T, w + w_skip, expert * w_expert + column_at(start, w_column, panel));
     const bool alternate = !panel && w_column == 2; // only with GLU
     const bool apart = GLU ? !alternate : false;
     const global ELEM(W_T) *const w1 =
-        apart ? v + v_skip + expert * v_expert + column_at(start, v_column, panel) : w0 + 16;
+        apart ? ROW_AT(W_T, v + v_skip, expert * v_expert + column_at(start, v_column, panel)) : w0 + HALF_LINE;
     const long depth1 = apart ? v_depth : w_depth;
     float16 sums[TM][2];
     for (int r = 0; r < rows; r++)
@@ -92,16 +127,21 @@ kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) void matmul_cpu(M
                 const long i = begin + r0 + r, p = pair_at(i, order + order_skip, flags);
                 widen(x + x_skip + x_row(i, p, p / k, flags) * x_stride + d0, xs[r], steps);
             }
-            const global ELEM(W_T) *const piece0 = w0 + d0 * w_depth, *const piece1 = w1 + d0 * depth1;
+            const global ELEM(W_T) *const piece0 = AHEAD(W_T, w0, d0, w_depth);
+            const global ELEM(W_T) *const piece1 = AHEAD(W_T, w1, d0, depth1);
             switch (some) {
             case 1: multiply_1(sums + r0, xs, piece0, piece1, w_depth, depth1, steps); break;
             case 2: multiply_2(sums + r0, xs, piece0, piece1, w_depth, depth1, steps); break;
             case 3: multiply_3(sums + r0, xs, piece0, piece1, w_depth, depth1, steps); break;
+#if MR > 4
             case 4: multiply_4(sums + r0, xs, piece0, piece1, w_depth, depth1, steps); break;
             case 5: multiply_5(sums + r0, xs, piece0, piece1, w_depth, depth1, steps); break;
             case 6: multiply_6(sums + r0, xs, piece0, piece1, w_depth, depth1, steps); break;
             case 7: multiply_7(sums + r0, xs, piece0, piece1, w_depth, depth1, steps); break;
             default: multiply_8(sums + r0, xs, piece0, piece1, w_depth, depth1, steps); break;
+#else
+            default: multiply_4(sums + r0, xs, piece0, piece1, w_depth, depth1, steps); break;
+#endif
             }
         }
     }

@@ -11,16 +11,19 @@
 #include "matmul/slot.cl"
 #include "matmul/sum.cl"
 
-// Widens up to TK elements of a row of x.
+// Widens up to TK elements of a row of x, and fills up with zeros to a multiple of 32.
 static inline void widen(const global ELEM(X_T) *x, float *out, int n) {
     int d = 0;
     for (; d + 16 <= n; d += 16)
         vstore16(LOAD16(X_T, x, d), 0, out + d);
     for (; d < n; d++)
         out[d] = LOAD(X_T, x, d);
+    for (; d & 31; d++)
+        out[d] = 0.0f;
 }
 
-// Positions begin .. begin + rows - 1 of a slot, and their expert; E for skipped pairs, whose rows become zero.
+// Positions begin .. begin + rows - 1 of a slot, and their expert; E for skipped pairs, whose rows become zero. Where there
+// are fewer pairs than slots of slot.cl, each position is a slot, which takes all rows of a tile if it is its first one.
 static inline int find_rows(long slot, long *begin, int *rows, const global int *starts, const global int *ids,
                             long ids_stride, long pairs, int k, int experts, int first, int count, int flags) {
     if (flags & DENSE) {
@@ -28,29 +31,31 @@ static inline int find_rows(long slot, long *begin, int *rows, const global int 
         *rows = tile_rows(*begin, pairs);
         return 0;
     }
+    *begin = slot;
     if (!(flags & SORTED)) {
         const int e = ids[pair_element(slot, slot / k, k, ids_stride)];
         const int task = pair_task(e, experts, first, count);
-        *begin = slot;
         *rows = task != PAIR_NOTHING;
         return task == PAIR_ZERO ? experts : e;
     }
-    const long behind = slot - slot_of(starts, first, count);
+    const bool by_position = pairs <= pairs / TM + count + (first == 0);
+    const long behind = slot - (by_position ? starts[experts] : slot_of(starts, first, count));
     if (behind >= 0) {
-        *begin = starts[experts] + behind * TM;
-        *rows = first == 0 ? tile_rows(*begin, pairs) : 0;
+        if (!by_position) *begin = starts[experts] + behind * TM;
+        *rows = first != 0 ? 0 : by_position ? 1 : tile_rows(*begin, pairs);
         return experts;
     }
     int low = 0, high = count;
     while (high - low > 1) {
         const int v = (low + high) / 2;
-        if (slot_of(starts, first, v) <= slot)
+        if ((by_position ? starts[first + v] : slot_of(starts, first, v)) <= slot)
             low = v;
         else
             high = v;
     }
-    *begin = tile_begin(starts, first, low, slot);
-    *rows = tile_rows(*begin, starts[first + low + 1]);
+    const int start = starts[first + low], end = starts[first + low + 1];
+    if (!by_position) *begin = tile_begin(starts, first, low, slot);
+    *rows = by_position && (slot < start || (slot - start) % TM) ? 0 : tile_rows(*begin, end);
     return first + low;
 }
 

@@ -73,7 +73,7 @@ kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) void matmul_few(M
     const long steps =
         task == PAIR_COMPUTE ? steps_at(limits + limits_skip, e, start - slot, depth, flags) : 0;
     long whole = 0; // steps in runs
-#if !IS_NIBBLES(W_T)
+#if HAS_RUNS(W_T)
     const bool wide_x = wide_rows(x + row, 0);
 #if IN_RUNS
     const bool wide = wide_x;

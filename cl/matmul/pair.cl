@@ -7,7 +7,7 @@
 // Weights come as two sources of columns, gate (w) and up (v, only with GLU), whatever their layout was:
 //   element (expert e, column n of y, k) = skip + e*expert + column_at(n) + k*depth
 // where packed weights have panels of 2^panel columns side by side; panel is 0 for all others.
-#include "common/blocks.cl"
+#include "common/panels.cl"
 
 #ifndef LOCAL_SIZE
 #error "LOCAL_SIZE: work-items of a work-group"
@@ -16,7 +16,7 @@
 #error "X_T, Y_T, BIAS_T: f32, f16 or bf16"
 #endif
 #ifndef W_T
-#error "W_T: f32, f16, bf16, a block format, codes with scales, awq or gptq"
+#error "W_T: f32, f16, bf16, a block format or its panels, codes with scales, awq or gptq"
 #endif
 #ifndef SCALED
 #error "SCALED: 1 if w has scales in a tensor of their own, else 0"
@@ -102,7 +102,7 @@ static inline ulong column_at(long n, long stride, int panel) {
 #endif
 
 // Neighbours in k are decoded 16 at a time: what LOAD16 takes has one scale.
-#define IN_RUNS (IS_BLOCK(W_T) || (SCALED && !IS_NIBBLES(W_T)))
+#define IN_RUNS (IS_BLOCK(W_T) || (SCALED && HAS_RUNS(W_T)))
 
 // Element of pair p in an array [T, k]
 static inline ulong pair_element(long p, long token, int k, long stride) {

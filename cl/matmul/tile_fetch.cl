@@ -2,7 +2,8 @@
 // What a work-item of tile.cl fetches of w and v for a stretch of TK steps, and where it puts that in local memory:
 //
 //   weights in runs    16 steps of a column, which have one scale: decoded at once
-//   codes of 4 bits    4 columns of a step, element by element, with their zeros
+//   codes of 4 bits,   4 columns of a step, element by element, with their zeros
+//   panels of blocks
 //   others             4 neighbours as they lie (piece.cl): steps where K is fastest in w (by_k), else columns
 //
 // FETCH_W(to, f, next): fetch f of the stretch from step `next` on. It uses what tile.cl has in scope. PLACE_T, PLACE_D:
@@ -54,7 +55,7 @@ typedef float16 fetched_w;
                 FETCH_RUN(to, w, t, d)                                                                                 \
         }                                                                                                              \
     }
-#elif IS_NIBBLES(W_T)
+#elif !HAS_RUNS(W_T)
 typedef float4 fetched_w;
 #define FLOATS_W(fetched) (fetched)
 #define FETCH_WORDS(to, w, t, d)                                                                                       \

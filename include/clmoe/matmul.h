@@ -159,6 +159,7 @@ struct clmoe_matmul_params {
     int64_t out;                       /* N: 1 <= N < 2^30: columns of y */
     enum clmoe_dtype x_dtype, y_dtype; /* CLMOE_F32, CLMOE_F16, CLMOE_BF16 */
     enum clmoe_dtype w_dtype;     /* the same; with CLMOE_W_ENK also a block format (quant.h) or scaled codes;
+                                     with CLMOE_W_PACKED also a block format that can be packed;
                                      with CLMOE_W_AWQ and CLMOE_W_GPTQ CLMOE_I32 */
     struct clmoe_w_scale w_scale; /* for CLMOE_F8_E4M3, CLMOE_F4_E2M1, CLMOE_I8, CLMOE_I32, else {0} */
     enum clmoe_dtype bias_dtype;  /* CLMOE_F32, CLMOE_F16, CLMOE_BF16; unused without bias */
@@ -212,7 +213,17 @@ CLMOE_API enum clmoe_status clmoe_matmul_enqueue(clmoe_plan *plan, cl_command_qu
  *
  * Packed layout, of w_dtype: [E, P, K, 32], contiguous. Without GLU, P = ceil(N/32) and element (e, p, k, j)
  * is weight row 32p + j, column k. With GLU, P = ceil(N/16); j < 16 is gate row 16p + j, j >= 16 is up row
- * 16p + j - 16. Rows past N are zero. Block formats and scaled codes cannot be packed. */
+ * 16p + j - 16. Rows past N are zero.
+ *
+ * Of the block formats CLMOE_Q8_0, CLMOE_Q4_0 and CLMOE_MXFP4 can be packed. 32 steps of a panel are then a tile
+ * of 32 blocks, the size of which is that of the blocks: the bytes of lane j's block (e, row of w, k / 32), of
+ * which s are the scale (2; MXFP4: 1), lie apart in the tile, so that a row of 32 bytes holds a byte of each
+ * lane, or the scales of 32 / s lanes. With l = j % 16, byte c of the block is byte
+ *
+ *   c < s    (l s + c) / 16 * 32 + j / 16 * 16 + (l s + c) % 16
+ *   c >= s   32 (s + r) + j,   r = c' % 16 * 2 + c' / 16 for CLMOE_Q8_0, c' for the others; c' = c - s
+ *
+ * Blocks of rows past N are zero. Other block formats, and scaled codes, cannot be packed. */
 CLMOE_API enum clmoe_status clmoe_matmul_packed_shape(const struct clmoe_matmul_params *params,
                                                       int64_t shape[4]);
 

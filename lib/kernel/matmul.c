@@ -47,17 +47,15 @@ static int flags_of(const struct matmul_problem *p) {
     return flags;
 }
 
-static const char *w_name(const struct matmul_problem *p) {
-    return p->w_order == CLMOE_W_AWQ    ? "awq"
-           : p->w_order == CLMOE_W_GPTQ ? "gptq"
-                                        : dtype_info(p->w_dtype)->name;
-}
-
 struct kernel_spec *matmul_add_kernel(const struct matmul_problem *p, struct recipe *recipe, const char *file,
                                       const char *entry, int64_t local) {
     struct kernel_spec *const spec = recipe_add(recipe, file, entry, (size_t)local);
     spec_define(spec, "X_T", "%s", dtype_info(p->x_dtype)->name);
-    spec_define(spec, "W_T", "%s", w_name(p));
+    const bool tiles = p->w_order == CLMOE_W_PACKED && dtype_is_block(p->w_dtype);
+    if (matmul_in_words(p->w_order))
+        spec_define(spec, "W_T", "%s", p->w_order == CLMOE_W_AWQ ? "awq" : "gptq");
+    else
+        spec_define(spec, "W_T", "%s%s", dtype_info(p->w_dtype)->name, tiles ? "_panel" : "");
     spec_define(spec, "SCALED", "%d", dtype_is_scaled(p->w_dtype));
     spec_define(spec, "S_T", "%s",
                 p->w_scale.dtype == CLMOE_U8 ? "e8m0" : dtype_info(p->w_scale.dtype)->name);

@@ -26,11 +26,13 @@ void matmul_cpu_prepare(const struct device *dev, const void *problem, struct re
     spec_define(spec, "TK", "%d", CPU_PIECE);
 }
 
-/* Where ids are not sorted each pair is a slot. */
+/* Where ids are not sorted each pair is a slot, and where fewer pairs than slots are sorted, each position. */
 static uint64_t cpu_slots(const struct run *run, const struct matmul_part *part, int64_t width) {
     const struct matmul_problem *const p = run->problem;
-    return p->sorted || p->dense ? matmul_slots_times_columns(run, part, CPU_ROWS, width)
-                                 : matmul_pairs_times_columns(run, width);
+    const uint64_t pairs = matmul_pairs_times_columns(run, width);
+    if (!p->sorted && !p->dense) return pairs;
+    const uint64_t slots = matmul_slots_times_columns(run, part, CPU_ROWS, width);
+    return pairs < slots && !p->dense ? pairs : slots;
 }
 
 static uint64_t cpu_groups(const struct run *run, const struct matmul_part *part) {

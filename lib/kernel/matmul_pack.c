@@ -38,10 +38,10 @@ static enum clmoe_status lanes_run(const struct run *run) {
         bind_i64(&b, panels);
         bind_i64(&b, p->in);
         bind_i64(&b, p->out);
-        const int64_t elements = part.count * panels * p->in * MATMUL_PANEL;
-        bind_i64(&b, elements);
+        const int64_t items = part.count * panels * (p->in / dtype_info(p->w_dtype)->block) * MATMUL_PANEL;
+        bind_i64(&b, items);
         TRY(bind_end(&b, run->launch->log));
-        TRY(launch_kernel(run->launch, run->kernels[0], (uint64_t)ceil_div(elements, (int64_t)run->local[0]),
+        TRY(launch_kernel(run->launch, run->kernels[0], (uint64_t)ceil_div(items, (int64_t)run->local[0]),
                           run->local[0]));
     }
     return CLMOE_OK;

@@ -74,7 +74,8 @@ struct matmul_part matmul_part_at(const struct matmul_problem *p, const struct c
         };
         if (p->glu == CLMOE_GLU_NONE) return part;
         part.up = part.gate;
-        part.up.skip += MATMUL_PANEL / 2;
+        /* Half a line of K, or what is half a row of bytes in a tile. */
+        part.up.skip += dtype_is_block(p->w_dtype) ? 16 / info->unit : MATMUL_PANEL / 2;
         return part;
     }
     if (matmul_in_words(p->w_order)) {

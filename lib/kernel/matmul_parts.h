@@ -63,6 +63,11 @@ static inline int64_t matmul_w_rows(const struct matmul_problem *p) {
     return p->glu == CLMOE_GLU_NONE || p->glu == CLMOE_GLU_APART ? p->out : 2 * p->out;
 }
 
+/* Weights that can be packed: any floats, and formats with blocks of 32. */
+static inline bool matmul_has_panels(enum clmoe_dtype dtype) {
+    return dtype_is_float(dtype) || dtype == CLMOE_Q8_0 || dtype == CLMOE_Q4_0 || dtype == CLMOE_MXFP4;
+}
+
 /* Columns of y in one panel of packed weights, and panels of one expert. */
 #define MATMUL_PANEL 32
 static inline int64_t matmul_panel_lanes(const struct matmul_problem *p) {

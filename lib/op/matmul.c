@@ -58,7 +58,8 @@ static enum clmoe_status check_dtypes(const struct log *log, const struct clmoe_
     REQUIRE(log, dtype_is_float(p->w_dtype) || coded, "w_dtype = %d", (int)p->w_dtype);
     REQUIRE(log, dtype_is_float(p->bias_dtype) || !p->bias, "bias_dtype = %d", (int)p->bias_dtype);
     TRY(check_words(log, p));
-    REQUIRE(log, !coded || p->w_order == CLMOE_W_ENK || matmul_in_words(p->w_order),
+    const bool tiles = p->w_order == CLMOE_W_PACKED && matmul_has_panels(p->w_dtype);
+    REQUIRE(log, !coded || p->w_order == CLMOE_W_ENK || matmul_in_words(p->w_order) || tiles,
             "w_dtype = %s with w_order = %d", w->name, (int)p->w_order);
     REQUIRE(log, p->in % w->block == 0, "w_dtype = %s, in = %lld, blocks of %d", w->name, (long long)p->in,
             w->block);

@@ -10,7 +10,7 @@
 static enum clmoe_status normalise(const struct log *log, const struct clmoe_matmul_params *params,
                                    struct matmul_problem *problem) {
     TRY(matmul_normalise(log, params, problem));
-    REQUIRE(log, dtype_is_float(params->w_dtype), "w_dtype = %s cannot be packed",
+    REQUIRE(log, matmul_has_panels(params->w_dtype), "w_dtype = %s cannot be packed",
             dtype_info(params->w_dtype)->name);
     return CLMOE_OK;
 }

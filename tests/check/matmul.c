@@ -6,6 +6,7 @@
 #include "ref/quant.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 /* What decides which programs are compiled: kept few. */
 static const struct {
@@ -152,20 +153,23 @@ END_TEST
 
 /* The header's formula, element by element, whatever the layout and the split into buffers. */
 START_TEST(packing) {
-    static const enum clmoe_dtype dtypes[] = {CLMOE_F32, CLMOE_F16, CLMOE_BF16};
+    static const enum clmoe_dtype dtypes[] = {CLMOE_F32,  CLMOE_F16,  CLMOE_BF16,
+                                              CLMOE_Q8_0, CLMOE_Q4_0, CLMOE_MXFP4};
+    const enum clmoe_dtype dtype = dtypes[_i % 6];
+    const bool blocks = ref_is_coded(dtype);
     struct rng structure = {(uint64_t)_i * 0x9e3779b97f4a7c15u + 1}, rng = rng_for((uint64_t)_i);
     struct clmoe_matmul_params params = {
         .topk = 1,
         .experts = 1 + (int32_t)rng_below(&structure, 9),
-        .in = PICK(&structure, widths),
+        .in = blocks ? 32 * (1 + rng_below(&structure, 4)) : PICK(&structure, widths),
         .out = PICK(&structure, widths),
-        .w_dtype = dtypes[_i % 3],
-        .w_order = _i / 3 % 2 ? CLMOE_W_EKN : CLMOE_W_ENK,
-        .glu = (enum clmoe_glu)(_i / 6 % 5),
+        .w_dtype = dtype,
+        .w_order = _i / 6 % 2 && !blocks ? CLMOE_W_EKN : CLMOE_W_ENK,
+        .glu = (enum clmoe_glu)(_i / 12 % 5),
     };
     struct matmul_sample s =
         matmul_sample_make(&rng, &params, 0, ROUTING_RANDOM, params.experts > 1 ? 1 + _i % 2 : 1);
-    for (int64_t i = 0; i < params.experts * params.out * params.in; i++) {
+    for (int64_t i = 0; !blocks && i < params.experts * params.out * params.in; i++) {
         s.gate[i] = ref_round(params.w_dtype, rng_float(&rng));
         if (s.up) s.up[i] = ref_round(params.w_dtype, rng_float(&rng));
     }
@@ -178,6 +182,46 @@ START_TEST(packing) {
         matmul_check_packing(&rng, &s, plan);
         clmoe_plan_destroy(&plan);
     }
+    matmul_sample_free(&s);
+}
+END_TEST
+
+/* Packed blocks: a lone row, fewer rows than the kernel for CPUs takes at once, more; pieces of K and tiles that end
+ * within them. One format on every row of the table; the others, which differ in how an element is loaded, on those for
+ * CPUs, which load 16, and on the reference. */
+START_TEST(packed_blocks) {
+    static const struct {
+        enum clmoe_dtype w, x;
+        enum clmoe_glu glu;
+    } of[] = {{CLMOE_Q8_0, CLMOE_F32, CLMOE_GLU_APART},
+              {CLMOE_Q4_0, CLMOE_F32, CLMOE_GLU_NONE},
+              {CLMOE_MXFP4, CLMOE_BF16, CLMOE_GLU_INTERLEAVED}};
+    static const int64_t tokens[] = {1, 5, 40, 200}, depths[] = {352, 160};
+    struct rng rng = rng_for((uint64_t)_i + 9500);
+    const bool small = tester()->small;
+    const int64_t t = small ? 1 + _i / 3 : tokens[_i / 3];
+    const struct clmoe_matmul_params params = {
+        .max_tokens = t,
+        .topk = 2,
+        .experts = 3,
+        .in = small ? 32 : depths[_i % 2],
+        .out = small ? 18 : 49 + _i,
+        .x_dtype = of[_i % 3].x,
+        .w_dtype = of[_i % 3].w,
+        .y_dtype = of[_i % 3].x,
+        .bias_dtype = CLMOE_F32,
+        .w_order = CLMOE_W_PACKED,
+        .glu = of[_i % 3].glu,
+        .act = {CLMOE_ACT_SILU},
+        .routing = _i % 4 == 3 ? CLMOE_ROUTING_IDS : CLMOE_ROUTING_SORTED,
+        .limit = (enum clmoe_limit)(_i / 3 % 3),
+    };
+    struct matmul_sample s = matmul_sample_make(&rng, &params, t, ROUTING_RANDOM, 1 + _i % 2);
+    matmul_sample_solve(&s);
+    const char *name;
+    for (int row = 0; (name = clmoe_kernel_name("matmul", row)); row++)
+        if (_i % 3 == 0 || strstr(name, "_cpu") || strstr(name, "_ref"))
+            matmul_run_row(&rng, &s, CAPS_OWN, row);
     matmul_sample_free(&s);
 }
 END_TEST
@@ -208,6 +252,7 @@ END_TEST
 
 static void add_tests(TCase *cases) {
     tcase_add_loop_test(cases, dense, 0, 10);
+    tcase_add_loop_test(cases, packed_blocks, 0, tester()->small ? 3 : 12);
     tcase_add_loop_test(cases, packing, 0, tester()->small ? 10 : 60);
     tcase_add_loop_test(cases, against_reference, 0, tester()->small ? N_SMALL : N_CASES);
 }

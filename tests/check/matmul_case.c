@@ -173,6 +173,17 @@ static float *dense_weights(const struct matmul_sample *s, int first, int count,
     return dense;
 }
 
+/* Packed weights, `total` of them. */
+static void *packed_bytes(const struct matmul_sample *s, int first, int count, int64_t total) {
+    if (s->raw_gate) return matmul_panel_bytes(s, first, count);
+    float *const dense = dense_weights(s, first, count, -1, total);
+    char *const raw = matmul_room(total, 4);
+    for (int64_t i = 0; i < total; i++)
+        ref_store(s->params.w_dtype, raw, i, dense[i]);
+    free(dense);
+    return raw;
+}
+
 static struct guarded upload_part(struct rng *rng, const struct matmul_sample *s, int first, int count,
                                   int only, struct clmoe_tensor *view) {
     const struct clmoe_matmul_params *const p = &s->params;
@@ -181,13 +192,10 @@ static struct guarded upload_part(struct rng *rng, const struct matmul_sample *s
     struct guarded g;
     if (p->w_order == CLMOE_W_PACKED) {
         const int64_t lanes = p->glu == CLMOE_GLU_NONE ? 32 : 16, panels = (p->out + lanes - 1) / lanes;
-        const int64_t shape[4] = {count, panels, p->in, 32}, total = count * panels * p->in * 32;
-        float *const dense = dense_weights(s, first, count, -1, total);
-        char *const raw = matmul_room(total, 4);
-        for (int64_t i = 0; i < total; i++)
-            ref_store(p->w_dtype, raw, i, dense[i]);
+        const int64_t shape[4] = {count, panels, p->in, 32};
+        void *const raw = packed_bytes(s, first, count, count * panels * p->in * 32);
         g = guarded_bytes(rng, p->w_dtype, 4, shape, raw);
-        free(raw), free(dense);
+        free(raw);
         *view = g.tensor;
         return g;
     }
@@ -343,21 +351,18 @@ void matmul_check_packing(struct rng *rng, const struct matmul_sample *s, clmoe_
     }
     const struct clmoe_matmul_pack_args args = {d.args.w, d.args.w_up, d.args.n_w, views};
     case_ok(clmoe_matmul_pack_enqueue(plan, tester()->queue, &args, 0, NULL, NULL));
-    const int lanes = p->glu == CLMOE_GLU_NONE ? 32 : 16;
+    struct matmul_sample as_packed = *s;
+    as_packed.params.w_order = CLMOE_W_PACKED;
     for (int64_t i = 0, first = 0; i < s->parts; first += views[i++].shape[0]) {
-        const int64_t total = views[i].shape[0] * shape[1] * p->in * 32;
-        char *const raw = matmul_room(total, 4);
-        guarded_read(&packed[i], raw);
-        for (int64_t at = 0; at < total; at++) {
-            const int64_t lane = at % 32, k = at / 32 % p->in, panel = at / 32 / p->in % shape[1];
-            const int64_t e = at / 32 / p->in / shape[1] + first, n = panel * lanes + lane % lanes;
-            const float *const from = lane < lanes ? s->gate : s->up;
-            const float want = n < p->out ? from[(e * p->out + n) * p->in + k] : 0;
-            const float got = ref_load(p->w_dtype, raw, at);
-            case_require(got == want, "e=%lld panel=%lld k=%lld lane=%lld: %g, expected %g", (long long)e,
-                         (long long)panel, (long long)k, (long long)lane, (double)got, (double)want);
-        }
-        free(raw);
+        const int64_t count = views[i].shape[0], total = count * shape[1] * p->in * 32;
+        const int64_t bytes = clmoe_dtype_bytes(p->w_dtype, total);
+        unsigned char *const got = matmul_room(bytes, 1);
+        unsigned char *const want = packed_bytes(&as_packed, (int)first, (int)count, total);
+        guarded_read(&packed[i], got);
+        for (int64_t at = 0; at < bytes; at++)
+            case_require(got[at] == want[at], "part %d byte %lld of %lld: %u, expected %u", (int)i,
+                         (long long)at, (long long)bytes, got[at], want[at]);
+        free(got), free(want);
         guarded_free(&packed[i]);
     }
     matmul_operands_free(&d);

@@ -144,6 +144,30 @@ struct guarded matmul_upload_blocks(struct rng *rng, const struct matmul_sample 
     return g;
 }
 
+/* Where byte c of lane j's block is in a tile. */
+static int64_t panel_byte(enum clmoe_dtype dtype, int64_t j, int64_t c) {
+    const int64_t scale = dtype == CLMOE_MXFP4 ? 1 : 2, at = j % 16 * scale + c, code = c - scale;
+    if (c < scale) return at / 16 * 32 + j / 16 * 16 + at % 16;
+    return 32 * (scale + (dtype == CLMOE_Q8_0 ? code % 16 * 2 + code / 16 : code)) + j;
+}
+
+unsigned char *matmul_panel_bytes(const struct matmul_sample *s, int first, int count) {
+    const struct clmoe_matmul_params *const p = &s->params;
+    const int64_t lanes = p->glu == CLMOE_GLU_NONE ? 32 : 16, panels = (p->out + lanes - 1) / lanes;
+    const int64_t blocks = p->in / 32, size = ref_block_bytes(p->w_dtype);
+    unsigned char *const packed = matmul_room(count * panels * blocks * 32 * size, 1);
+    for (int up = 0; up <= (s->up != NULL); up++)
+        for (int64_t i = 0; i < count * p->out * blocks; i++) {
+            const int64_t b = i % blocks, n = i / blocks % p->out, e = i / blocks / p->out;
+            const unsigned char *const block =
+                (up ? s->raw_up : s->raw_gate) + (first * p->out * blocks + i) * size;
+            unsigned char *const tile = packed + ((e * panels + n / lanes) * blocks + b) * 32 * size;
+            for (int64_t c = 0; c < size; c++)
+                tile[panel_byte(p->w_dtype, n % lanes + (up ? 16 : 0), c)] = block[c];
+        }
+    return packed;
+}
+
 /* ---- words of 8 codes ---- */
 
 static int place_of(const struct clmoe_matmul_params *p, int64_t row) {

@@ -349,7 +349,7 @@ START_TEST(bad_params) {
     BAD(routing = (enum clmoe_routing)2);
     BAD(gamma = (enum clmoe_gamma)3);
     BAD(w_dtype = CLMOE_Q8_0; p.w_order = CLMOE_W_EKN);
-    BAD(w_dtype = CLMOE_Q8_0; p.w_order = CLMOE_W_PACKED);
+    BAD(w_dtype = CLMOE_Q5_0; p.w_order = CLMOE_W_PACKED);
     BAD(w_dtype = CLMOE_Q8_0; p.in = 48);
     BAD(w_dtype = CLMOE_U8);
     BAD(w_dtype = CLMOE_F4_E2M1; p.in = 33);
@@ -457,10 +457,23 @@ START_TEST(choices) {
     int64_t shape[4];
     clmoe_plan *plan;
     case_begin("packing rules");
-    p.w_dtype = CLMOE_Q8_0;
-    case_require(clmoe_matmul_packed_shape(&p, shape) == CLMOE_E_INVALID, "q8_0 has a packed shape");
-    case_require(clmoe_matmul_pack_plan(tester_context(CAPS_OWN), &p, &plan) == CLMOE_E_INVALID && !plan,
-                 "q8_0 is packed");
+    p.in = 256;
+    for (int i = 0; i < 2; i++) {
+        p.w_dtype = i ? CLMOE_I8 : CLMOE_Q4_K;
+        if (i) p.w_scale.dtype = CLMOE_F32;
+        const char *const name = clmoe_dtype_name(p.w_dtype);
+        p.w_order = CLMOE_W_ENK;
+        case_require(clmoe_matmul_packed_shape(&p, shape) == CLMOE_E_INVALID, "%s has a packed shape", name);
+        case_require(clmoe_matmul_pack_plan(tester_context(CAPS_OWN), &p, &plan) == CLMOE_E_INVALID && !plan,
+                     "%s is packed", name);
+        p.w_order = CLMOE_W_PACKED;
+        case_require(clmoe_matmul_plan(tester_context(CAPS_OWN), &p, &plan) == CLMOE_E_INVALID && !plan,
+                     "%s is taken for packed", name);
+    }
+    p = plain;
+    p.w_dtype = CLMOE_Q4_0;
+    p.w_order = CLMOE_W_EKN;
+    case_require(clmoe_matmul_packed_shape(&p, shape) == CLMOE_E_INVALID, "blocks of columns are packed");
     p = plain;
     p.w_order = CLMOE_W_PACKED;
     case_require(clmoe_matmul_pack_plan(tester_context(CAPS_OWN), &p, &plan) == CLMOE_E_INVALID && !plan,
