@@ -2,6 +2,7 @@
 #include "experts.h"
 
 #include <math.h>
+#include <stdlib.h>
 
 /* How many experts go into one buffer. */
 static int32_t experts_per_part(struct bench *b, int32_t experts, int64_t bytes) {
@@ -56,7 +57,11 @@ int experts_make(struct bench *b, const struct clmoe_matmul_params *product, uin
                             (float)(1.0 / sqrt((double)product->in)), &e->w[e->parts]);
         if (code < 0) e->parts++;
     }
-    if (code < 0 && clmoe_matmul_wants_packing(b->s->ctx) && clmoe_dtype_bytes(product->w_dtype, 1) > 0)
+    struct clmoe_matmul_params as_made = *product;
+    int64_t packed[4];
+    as_made.w_order = CLMOE_W_ENK;
+    if (code < 0 && clmoe_matmul_wants_packing(b->s->ctx) &&
+        clmoe_matmul_packed_shape(&as_made, packed) == CLMOE_OK)
         code = pack(b, product, e);
     if (code >= 0) experts_free(e);
     return code;
@@ -100,6 +105,38 @@ static int read_blocks(struct bench *b, const struct clmoe_tensor *w, int64_t fi
     return code;
 }
 
+/* Where byte c of lane j's block is in a tile of packed blocks (matmul.h). */
+static size_t packed_byte(enum clmoe_dtype dtype, size_t j, size_t c) {
+    const size_t scale = dtype == CLMOE_MXFP4 ? 1 : 2, at = j % 16 * scale + c, code = c - scale;
+    if (c < scale) return at / 16 * 32 + j / 16 * 16 + at % 16;
+    return 32 * (scale + (dtype == CLMOE_Q8_0 ? code % 16 * 2 + code / 16 : code)) + j;
+}
+
+/* Lane j of a panel of packed blocks: as the row of blocks that it was. */
+static int read_lane(struct bench *b, const struct clmoe_tensor *w, int64_t panel, int64_t j, float *row) {
+    const int64_t in = w->shape[2], shape[2] = {1, in};
+    const size_t size = (size_t)clmoe_dtype_bytes(w->dtype, 32), bytes = (size_t)(in / 32) * 32 * size;
+    struct clmoe_tensor blocks = {0};
+    char *const tiles = malloc(bytes), *const lane = malloc(bytes / 32);
+    int code = tiles && lane ? -1 : command_fail(b->s->usage, EXIT_FAILED, "out of memory");
+    if (code < 0 && clEnqueueReadBuffer(b->s->queue, w->mem, CL_TRUE, (size_t)panel * bytes, bytes, tiles, 0,
+                                        NULL, NULL) != CL_SUCCESS)
+        code = command_fail(b->s->usage, EXIT_FAILED, "reading back");
+    for (size_t i = 0; code < 0 && i < bytes / 32; i++)
+        lane[i] = tiles[i / size * 32 * size + packed_byte(w->dtype, (size_t)j, i % size)];
+    if (code < 0) code = session_buffer(b->s, w->dtype, 2, shape, &blocks);
+    if (code < 0) code = session_write(b->s, lane, bytes / 32, 0, &blocks);
+    if (code < 0) {
+        blocks.ndim = 3;
+        blocks.shape[2] = in;
+        code = read_blocks(b, &blocks, 0, 1, row);
+    }
+    session_release(&blocks);
+    free(tiles);
+    free(lane);
+    return code;
+}
+
 /* Packed weights (matmul.h): panels of 32 rows, column by column. */
 static int read_packed(struct bench *b, const struct experts *e, const struct clmoe_tensor *w, int32_t expert,
                        int64_t first, int64_t count, float *rows) {
@@ -109,7 +146,9 @@ static int read_packed(struct bench *b, const struct experts *e, const struct cl
     for (int64_t i = 0; i < count * ways && code < 0; i++) {
         const int64_t n = first + i / ways, panel = expert * w->shape[1] + n / each;
         const int64_t at = n % each + i % ways * each;
-        code = bench_read(b, w, panel * in * 32 + at, 32, in, rows + i * in);
+        code = clmoe_dtype_bytes(w->dtype, 1) <= 0
+                   ? read_lane(b, w, panel, at, rows + i * in)
+                   : bench_read(b, w, panel * in * 32 + at, 32, in, rows + i * in);
     }
     return code;
 }

@@ -200,8 +200,8 @@ int layer_run(struct session *s, const struct family *family, const struct block
     l.own_router = block->router.dtype != x->dtype;
     l.routing = routing || l.own_router;
     session_dtype(x->dtype, &l.x_dtype);
-    const bool pack = clmoe_matmul_wants_packing(s->ctx) && matrix_is_float(&block->matrices[W1]) &&
-                      matrix_is_float(&block->matrices[W2]) &&
+    const bool pack = clmoe_matmul_wants_packing(s->ctx) && matrix_has_panels(&block->matrices[W1]) &&
+                      matrix_has_panels(&block->matrices[W2]) &&
                       l.tokens * family->route.topk >= (int64_t)PACK_ROWS * family->route.experts;
     *results = (struct layer_results){0};
     int code = weights_upload(s, block, per_buffer, pack, &l.weights);

@@ -225,6 +225,10 @@ bool matrix_is_float(const struct matrix *m) {
     return m->dtype == CLMOE_F32 || m->dtype == CLMOE_F16 || m->dtype == CLMOE_BF16;
 }
 
+bool matrix_has_panels(const struct matrix *m) {
+    return matrix_is_float(m) || m->dtype == CLMOE_Q8_0 || m->dtype == CLMOE_Q4_0 || m->dtype == CLMOE_MXFP4;
+}
+
 bool matrix_is_block(const struct matrix *m) {
     return !matrix_is_float(m) && m->scale_bytes == 0;
 }

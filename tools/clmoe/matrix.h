@@ -58,6 +58,9 @@ const void *matrix_zeros(const struct matrix *m, int32_t expert);
 bool matrix_is_float(const struct matrix *m);
 bool matrix_is_block(const struct matrix *m);
 
+/* Whether its dtype can be packed. */
+bool matrix_has_panels(const struct matrix *m);
+
 /* One expert's weights as f32 [rows, columns], where they are floats, four bits, or fp8. */
 bool matrix_to_f32(const struct matrix *m, int32_t expert, struct array *out, struct io_error *err);
 
