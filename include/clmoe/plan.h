@@ -54,6 +54,17 @@ CLMOE_API const char *clmoe_plan_describe(const clmoe_plan *plan);
  * last or for an unknown operation. Thread-safety: safe. */
 CLMOE_API const char *clmoe_kernel_name(const char *op, int index);
 
+/* What `clmoe tune` may change in a row (context.h has how). */
+struct clmoe_parameter {
+    const char *name;  /* as in "TK" */
+    const int *values; /* that it may have; not all of them go together, or on every device */
+    int n_values;
+};
+
+/* Parameter `index` of the row called `kernel`: 1, or 0 past the last one and for an unknown row. Plans that
+ * run a tuned row say so: "matmul: matmul_tile_64x64 [TK=32 ...]". Thread-safety: safe. */
+CLMOE_API int clmoe_kernel_parameter(const char *kernel, int index, struct clmoe_parameter *parameter);
+
 /* Releases a plan. Kernels that were enqueued still run to their end. */
 CLMOE_API void clmoe_plan_destroy(clmoe_plan **plan);
 

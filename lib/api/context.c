@@ -3,6 +3,7 @@
 
 #include "device/clerr.h"
 #include "plan/context.h"
+#include "program/tuned.h"
 
 #include <stdlib.h>
 
@@ -26,7 +27,9 @@ static enum clmoe_status init(struct clmoe_context *ctx, cl_context context, cl_
     TRY(require_member(&ctx->log, context, device));
     REQUIRE(&ctx->log, !params->cache || (params->cache->get && params->cache->set),
             "a cache without get or set");
-    return device_init(&ctx->dev, &ctx->log, context, device, &params->caps);
+    TRY(device_init(&ctx->dev, &ctx->log, context, device, &params->caps));
+    ctx->dev.tuning = &ctx->tuning;
+    return tuned_load(&ctx->tuning, &ctx->log, &ctx->dev, params->cache);
 }
 
 enum clmoe_status clmoe_context_create(cl_context context, cl_device_id device,
@@ -53,6 +56,7 @@ enum clmoe_status clmoe_context_create(cl_context context, cl_device_id device,
         if (err != CL_SUCCESS) status = clerr_report(&log, err, "clRetainContext, clRetainDevice");
     }
     if (status != CLMOE_OK) {
+        tuning_free(&ctx->tuning);
         free(ctx);
         return status;
     }
@@ -65,6 +69,20 @@ void clmoe_context_destroy(clmoe_context **ctx) {
     if (!ctx || !*ctx) return;
     context_release(*ctx);
     *ctx = NULL;
+}
+
+enum clmoe_status clmoe_context_set_tuning(clmoe_context *ctx, const char *text, int keep) {
+    if (!ctx) return CLMOE_E_INVALID;
+    struct tuning tuning = {NULL, 0};
+    const enum clmoe_status status = tuned_set(&tuning, &ctx->log, &ctx->dev, text);
+    if (status != CLMOE_OK) {
+        tuning_free(&tuning);
+        return status;
+    }
+    tuning_free(&ctx->tuning);
+    ctx->tuning = tuning;
+    if (keep && ctx->store.cache) tuned_keep(&ctx->dev, ctx->store.cache, text && *text ? text : "\n");
+    return CLMOE_OK;
 }
 
 enum clmoe_status clmoe_context_device_info(const clmoe_context *ctx, struct clmoe_device_info *info) {

@@ -5,6 +5,7 @@
 #define CLMOE_DEVICE_DEVICE_H
 
 #include "base/log.h"
+#include "base/tuning.h"
 #include "clmoe/context.h"
 
 #define DEVICE_TEXT 256
@@ -18,9 +19,10 @@ struct device {
     cl_device_id id;
     char name[DEVICE_TEXT], vendor[DEVICE_TEXT], driver[DEVICE_TEXT], platform[DEVICE_TEXT],
         version[DEVICE_TEXT];
-    struct clmoe_caps caps; /* limits in force: the device's own, lowered by the caller */
-    uint32_t features;      /* mask of enum clmoe_feature and of the above, the caller's mask removed */
-    uint32_t emulated;      /* those of them that kernels have to do without */
+    struct clmoe_caps caps;      /* limits in force: the device's own, lowered by the caller */
+    uint32_t features;           /* mask of enum clmoe_feature and of the above, the caller's mask removed */
+    uint32_t emulated;           /* those of them that kernels have to do without */
+    const struct tuning *tuning; /* of this device; may be NULL */
 };
 
 /* Reads limits and runs the probes. Does not retain. CLMOE_E_INVALID for a device that cannot run clmoe. */

@@ -8,6 +8,9 @@
 #include "matmul_rows.h"
 #include "matmul_tile.h"
 
+#include <stdio.h>
+#include <string.h>
+
 /* Bits of `flags`; the same list is in cl/matmul/pair.cl. */
 enum {
     X_TOKEN = 1,
@@ -47,15 +50,33 @@ static int flags_of(const struct matmul_problem *p) {
     return flags;
 }
 
+/* What the weights are to the kernels, as in "q8_0_panel". */
+struct w_type {
+    char text[16];
+};
+
+static struct w_type w_type_of(const struct matmul_problem *p) {
+    const bool panels = p->w_order == CLMOE_W_PACKED && dtype_is_block(p->w_dtype);
+    struct w_type t;
+    if (matmul_in_words(p->w_order))
+        snprintf(t.text, sizeof t.text, "%s", p->w_order == CLMOE_W_AWQ ? "awq" : "gptq");
+    else
+        snprintf(t.text, sizeof t.text, "%s%s", dtype_info(p->w_dtype)->name, panels ? "_panel" : "");
+    return t;
+}
+
+struct matmul_class matmul_class_of(const struct matmul_problem *p) {
+    struct matmul_class c;
+    snprintf(c.text, sizeof c.text, "%s.%s%s", dtype_info(p->x_dtype)->name, w_type_of(p).text,
+             p->glu == CLMOE_GLU_NONE ? "" : ".glu");
+    return c;
+}
+
 struct kernel_spec *matmul_add_kernel(const struct matmul_problem *p, struct recipe *recipe, const char *file,
                                       const char *entry, int64_t local) {
     struct kernel_spec *const spec = recipe_add(recipe, file, entry, (size_t)local);
     spec_define(spec, "X_T", "%s", dtype_info(p->x_dtype)->name);
-    const bool tiles = p->w_order == CLMOE_W_PACKED && dtype_is_block(p->w_dtype);
-    if (matmul_in_words(p->w_order))
-        spec_define(spec, "W_T", "%s", p->w_order == CLMOE_W_AWQ ? "awq" : "gptq");
-    else
-        spec_define(spec, "W_T", "%s%s", dtype_info(p->w_dtype)->name, tiles ? "_panel" : "");
+    spec_define(spec, "W_T", "%s", w_type_of(p).text);
     spec_define(spec, "SCALED", "%d", dtype_is_scaled(p->w_dtype));
     spec_define(spec, "S_T", "%s",
                 p->w_scale.dtype == CLMOE_U8 ? "e8m0" : dtype_info(p->w_scale.dtype)->name);
@@ -204,44 +225,72 @@ uint64_t matmul_slots_times_columns(const struct run *run, const struct matmul_p
 
 /* ---- matmul_few ---- */
 
-enum { FEW_LOCAL = 128, FEW_PER_ITEM = 4, FEW_WAYS_K = 32, FEW_WAYS_N = 4, FEW_PAIRS_PER_EXPERT = 4 };
+enum { FEW_PAIRS_PER_EXPERT = 4 };
 
-static int64_t few_ways(const struct matmul_problem *p, int64_t local) {
-    const int64_t ways = p->w_order == CLMOE_W_ENK ? FEW_WAYS_K : FEW_WAYS_N;
-    return local < ways ? local : ways;
+/* Parameters of cl/matmul/few.cl, in this order in recipe.params. */
+enum { FEW_LOCAL, FEW_PER_ITEM, FEW_WAYS_K, FEW_WAYS_N };
+static const struct tunable few_tunables[] = {
+    {"LOCAL", {32, 64, 128, 256}},
+    {"PER_ITEM", {1, 2, 4, 8}},
+    {"WAYS_K", {4, 8, 16, 32, 64}},
+    {"WAYS_N", {1, 2, 4, 8, 16}},
+    {NULL},
+};
+
+/* Gate and up sums of each work-item meet there. */
+static uint64_t few_local_mem(const int params[ROW_PARAMS]) {
+    return (uint64_t)(params[FEW_LOCAL] * params[FEW_PER_ITEM]) * 2 * sizeof(float);
 }
 
-static int64_t few_local(const struct device *dev) {
+static bool few_is_legal(const struct device *dev, const int params[ROW_PARAMS]) {
+    return (size_t)params[FEW_LOCAL] <= dev->caps.max_work_group && params[FEW_WAYS_K] <= params[FEW_LOCAL] &&
+           params[FEW_WAYS_N] <= params[FEW_LOCAL] && few_local_mem(params) <= dev->caps.local_mem;
+}
+
+/* Fills params; whether they are tuned. */
+static bool few_params(const struct device *dev, const struct matmul_problem *p, int params[ROW_PARAMS]) {
     const int64_t most = (int64_t)dev->caps.max_work_group;
-    return most < FEW_LOCAL ? floor_pow2(most) : FEW_LOCAL;
+    const int local = most < 128 ? (int)floor_pow2(most) : 128;
+    const int own[ROW_PARAMS] = {local, 4, local < 32 ? local : 32, local < 4 ? local : 4};
+    memcpy(params, own, sizeof own);
+    if (tune_params(dev, "matmul_few", matmul_class_of(p).text, few_tunables, params) &&
+        few_is_legal(dev, params))
+        return true;
+    memcpy(params, own, sizeof own);
+    return false;
 }
 
 /* With more pairs than that for each expert, tiles that read weights once for all of them win. */
 static bool few_fits(const struct device *dev, const void *problem, struct reason *why) {
     const struct matmul_problem *const p = problem;
     const int64_t pairs = p->max_tokens * p->topk, most = (int64_t)FEW_PAIRS_PER_EXPERT * p->experts;
-    const uint64_t local = (uint64_t)few_local(dev) * FEW_PER_ITEM * 2 * sizeof(float);
+    int params[ROW_PARAMS];
+    few_params(dev, p, params);
     if ((p->sorted || p->dense) && pairs > most)
         return refuse(why, "%lld pairs > %d for each of %d experts", (long long)pairs, FEW_PAIRS_PER_EXPERT,
                       (int)p->experts);
-    if (local > dev->caps.local_mem)
-        return refuse(why, "needs %llu bytes of local memory of %llu", (unsigned long long)local,
-                      (unsigned long long)dev->caps.local_mem);
+    if (few_local_mem(params) > dev->caps.local_mem)
+        return refuse(why, "needs %llu bytes of local memory of %llu",
+                      (unsigned long long)few_local_mem(params), (unsigned long long)dev->caps.local_mem);
     return true;
 }
 
 static void few_prepare(const struct device *dev, const void *problem, struct recipe *recipe) {
-    const int64_t local = few_local(dev);
-    struct kernel_spec *const spec = matmul_add_kernel(problem, recipe, "matmul/few.cl", "matmul_few", local);
-    spec_define(spec, "PER_ITEM", "%d", FEW_PER_ITEM);
-    spec_define(spec, "WAYS_K", "%d", (int)(local < FEW_WAYS_K ? local : FEW_WAYS_K));
-    spec_define(spec, "WAYS_N", "%d", (int)(local < FEW_WAYS_N ? local : FEW_WAYS_N));
+    int *const params = recipe->params;
+    recipe->tuned = few_params(dev, problem, params);
+    struct kernel_spec *const spec =
+        matmul_add_kernel(problem, recipe, "matmul/few.cl", "matmul_few", params[FEW_LOCAL]);
+    spec_define(spec, "PER_ITEM", "%d", params[FEW_PER_ITEM]);
+    spec_define(spec, "WAYS_K", "%d", params[FEW_WAYS_K]);
+    spec_define(spec, "WAYS_N", "%d", params[FEW_WAYS_N]);
 }
 
 static uint64_t few_groups(const struct run *run, const struct matmul_part *part) {
     (void)part;
-    const int64_t local = (int64_t)run->local[0];
-    return matmul_pairs_times_columns(run, local / few_ways(run->problem, local) * FEW_PER_ITEM);
+    const struct matmul_problem *const p = run->problem;
+    const int *const params = run->params;
+    const int ways = params[p->w_order == CLMOE_W_ENK ? FEW_WAYS_K : FEW_WAYS_N];
+    return matmul_pairs_times_columns(run, params[FEW_LOCAL] / ways * params[FEW_PER_ITEM]);
 }
 
 static enum clmoe_status few_run(const struct run *run) {
@@ -274,7 +323,7 @@ static const struct kernel_row rows[] = {
     {"matmul_cpu_8x32", matmul_cpu_fits, matmul_cpu_prepare, matmul_cpu_run, .needs = CLMOE_FEATURE_CPU},
     {"matmul_cpu_dot_4x4", matmul_cpu_dot_fits, matmul_cpu_dot_prepare, matmul_cpu_dot_run,
      .needs = CLMOE_FEATURE_CPU},
-    {"matmul_few", few_fits, few_prepare, few_run},
+    {"matmul_few", few_fits, few_prepare, few_run, .tunables = few_tunables},
     {"matmul_mfma", matmul_mfma_fits, matmul_mfma_prepare, matmul_mfma_run, .needs = CLMOE_FEATURE_AMD_MFMA},
     {"matmul_wmma_11", matmul_wmma_11_fits, matmul_wmma_11_prepare, matmul_wmma_11_run,
      .needs = CLMOE_FEATURE_AMD_WMMA_11},
@@ -287,9 +336,12 @@ static const struct kernel_row rows[] = {
     {"matmul_mma_async", matmul_mma_async_fits, matmul_mma_async_prepare, matmul_mma_async_run,
      .needs = CLMOE_FEATURE_NV_MMA},
     {"matmul_mma", matmul_mma_fits, matmul_mma_prepare, matmul_mma_run, .needs = CLMOE_FEATURE_NV_MMA},
-    {"matmul_tile_128x128", matmul_tile_128_fits, matmul_tile_128_prepare, matmul_tile_128_run},
-    {"matmul_tile_64x64", matmul_tile_64_fits, matmul_tile_64_prepare, matmul_tile_64_run},
-    {"matmul_tile_32x32", matmul_tile_32_fits, matmul_tile_32_prepare, matmul_tile_32_run},
+    {"matmul_tile_128x128", matmul_tile_128_fits, matmul_tile_128_prepare, matmul_tile_128_run,
+     .tunables = matmul_tile_tunables},
+    {"matmul_tile_64x64", matmul_tile_64_fits, matmul_tile_64_prepare, matmul_tile_64_run,
+     .tunables = matmul_tile_tunables},
+    {"matmul_tile_32x32", matmul_tile_32_fits, matmul_tile_32_prepare, matmul_tile_32_run,
+     .tunables = matmul_tile_tunables},
     {"matmul_ref", ref_fits, ref_prepare, ref_run},
 };
 

@@ -6,6 +6,12 @@
 #include "matmul.h"
 #include "matmul_parts.h"
 
+/* The class of a problem for tuning, as in "f32.q8_0.glu". */
+struct matmul_class {
+    char text[32];
+};
+struct matmul_class matmul_class_of(const struct matmul_problem *p);
+
 /* A kernel that takes MATMUL_ARGS of cl/matmul/pair.cl, with what these want defined. */
 struct kernel_spec *matmul_add_kernel(const struct matmul_problem *p, struct recipe *recipe, const char *file,
                                       const char *entry, int64_t local);

@@ -3,6 +3,8 @@
 
 #include "matmul_rows.h"
 
+#include <string.h>
+
 /* Parameters of cl/matmul/tile.cl. Rows of w: gate and up rows together. */
 struct tile {
     int rows, w_rows, steps; /* TM, TN, TK */
@@ -21,11 +23,11 @@ static bool in_runs(const struct matmul_problem *p) {
 
 /* 64 sums in registers let 128 registers do, and two work-groups live on a unit, as long as few steps are on
  * their way. A work-item of gate and up columns has two quads of them. */
-static struct tile tile_of(const struct matmul_problem *p, int edge) {
+static struct tile usual(const struct matmul_problem *p, int edge) {
     const int more = gated(p) ? 2 : 1;
     if (edge == 128)
-        return in_runs(p) ? (struct tile){128, 128, 16, 8, 8, 2, 0} : (struct tile){128, 128, 8, 8, 8, 2, 2};
-    return (struct tile){edge, edge * more, 16, 4, 4 * more, 2, 0};
+        return in_runs(p) ? (struct tile){128, 128, 16, 8, 8, 2, 1} : (struct tile){128, 128, 8, 8, 8, 2, 2};
+    return (struct tile){edge, edge * more, 16, 4, 4 * more, 2, 1};
 }
 
 static int items_of(const struct tile *t) {
@@ -34,11 +36,41 @@ static int items_of(const struct tile *t) {
 
 /* Columns of y: they are the edge, but for the largest tile of gate and up. */
 static int columns_of(const struct matmul_problem *p, int edge) {
-    return tile_of(p, edge).w_rows / (gated(p) ? 2 : 1);
+    return usual(p, edge).w_rows / (gated(p) ? 2 : 1);
 }
 
 static uint64_t local_mem_of(const struct tile *t) {
     return (uint64_t)(t->buffers * t->steps * (t->rows + 4 + t->w_rows + 4) * 4 + 3 * 8);
+}
+
+const struct tunable matmul_tile_tunables[] = {
+    {"TK", {8, 16, 32}},        {"WM", {4, 8}}, {"WN", {4, 8}}, {"BUFFERS", {1, 2}},
+    {"RESIDENT", {1, 2, 3, 4}}, {NULL},
+};
+
+/* Work-items are few enough, 64 or more, and each fetches as much as the others; sums are few enough for
+ * registers. */
+static bool is_legal(const struct device *dev, const struct matmul_problem *p, const struct tile *t) {
+    const int items = items_of(t), runs = in_runs(p);
+    return items >= 64 && (size_t)items <= dev->caps.max_work_group && t->item_n % (gated(p) ? 8 : 4) == 0 &&
+           t->steps >= (runs ? 16 : 8) && t->rows * t->steps % (4 * items) == 0 &&
+           (runs || t->w_rows * t->steps % (4 * items) == 0) && local_mem_of(t) <= dev->caps.local_mem;
+}
+
+/* As it is tuned, if that goes on this device. */
+static struct tile tile_of(const struct device *dev, const struct matmul_problem *p, int edge,
+                           struct recipe *recipe) {
+    static const char *const names[] = {"matmul_tile_32x32", "matmul_tile_64x64", "matmul_tile_128x128"};
+    const struct tile own = usual(p, edge);
+    int v[ROW_PARAMS] = {own.steps, own.item_m, own.item_n, own.buffers, own.resident};
+    const bool changed = tune_params(dev, names[edge / 64], matmul_class_of(p).text, matmul_tile_tunables, v);
+    const struct tile tuned = {own.rows, own.w_rows, v[0], v[1], v[2], v[3], v[4]};
+    if (!changed || !is_legal(dev, p, &tuned)) return own;
+    if (recipe) {
+        recipe->tuned = true;
+        memcpy(recipe->params, v, sizeof v);
+    }
+    return tuned;
 }
 
 /* A call with fewer pairs for each expert than half a tile has runs the small one, of which less is wasted.
@@ -51,7 +83,7 @@ static bool too_few(const struct matmul_problem *p, int64_t pairs, int edge) {
 
 /* Large tiles also have to be as many as there are compute units. */
 static bool fits(const struct device *dev, const struct matmul_problem *p, int edge, struct reason *why) {
-    const struct tile t = tile_of(p, edge);
+    const struct tile t = tile_of(dev, p, edge, NULL);
     const int64_t pairs = p->max_tokens * p->topk;
     const int64_t tiles = ceil_div(pairs, edge) * ceil_div(p->out, columns_of(p, edge));
     if (!p->sorted && !p->dense) return refuse(why, "needs sorted routing");
@@ -70,17 +102,21 @@ static bool fits(const struct device *dev, const struct matmul_problem *p, int e
     return true;
 }
 
-void matmul_prepare_tile(const struct matmul_problem *p, int edge, struct recipe *recipe) {
-    const struct tile t = tile_of(p, edge);
+static void add_tile(const struct matmul_problem *p, const struct tile *t, struct recipe *recipe) {
     struct kernel_spec *const spec =
-        matmul_add_kernel(p, recipe, "matmul/tile.cl", "matmul_tile", items_of(&t));
-    spec->resident = t.resident;
-    spec_define(spec, "TM", "%d", t.rows);
-    spec_define(spec, "TN", "%d", t.w_rows);
-    spec_define(spec, "TK", "%d", t.steps);
-    spec_define(spec, "WM", "%d", t.item_m);
-    spec_define(spec, "WN", "%d", t.item_n);
-    spec_define(spec, "BUFFERS", "%d", t.buffers);
+        matmul_add_kernel(p, recipe, "matmul/tile.cl", "matmul_tile", items_of(t));
+    spec->resident = t->resident > 1 ? t->resident : 0;
+    spec_define(spec, "TM", "%d", t->rows);
+    spec_define(spec, "TN", "%d", t->w_rows);
+    spec_define(spec, "TK", "%d", t->steps);
+    spec_define(spec, "WM", "%d", t->item_m);
+    spec_define(spec, "WN", "%d", t->item_n);
+    spec_define(spec, "BUFFERS", "%d", t->buffers);
+}
+
+void matmul_prepare_tile(const struct matmul_problem *p, int edge, struct recipe *recipe) {
+    const struct tile t = usual(p, edge);
+    add_tile(p, &t, recipe);
 }
 
 enum clmoe_status matmul_run_tile(const struct run *run, int kernel, const struct matmul_part *part,
@@ -89,9 +125,11 @@ enum clmoe_status matmul_run_tile(const struct run *run, int kernel, const struc
                               matmul_slots_times_columns(run, part, edge, columns_of(run->problem, edge)));
 }
 
-static void prepare(const struct matmul_problem *p, int edge, struct recipe *recipe) {
-    matmul_prepare_tile(p, edge, recipe);
-    if (edge > SMALL) matmul_prepare_tile(p, SMALL, recipe);
+static void prepare(const struct device *dev, const struct matmul_problem *p, int edge,
+                    struct recipe *recipe) {
+    const struct tile t = tile_of(dev, p, edge, recipe), small = tile_of(dev, p, SMALL, NULL);
+    add_tile(p, &t, recipe);
+    if (edge > SMALL) add_tile(p, &small, recipe);
 }
 
 static enum clmoe_status run_part(const struct run *run, const struct matmul_part *part, int edge) {
@@ -107,8 +145,7 @@ static enum clmoe_status run_part(const struct run *run, const struct matmul_par
     }                                                                                                        \
     void matmul_tile_##edge##_prepare(const struct device *dev, const void *problem,                         \
                                       struct recipe *recipe) {                                               \
-        (void)dev;                                                                                           \
-        prepare(problem, edge, recipe);                                                                      \
+        prepare(dev, problem, edge, recipe);                                                                 \
     }                                                                                                        \
     static enum clmoe_status run_part_##edge(const struct run *run, const struct matmul_part *part) {        \
         return run_part(run, part, edge);                                                                    \

@@ -6,6 +6,8 @@
 
 #include "row.h"
 
+extern const struct tunable matmul_tile_tunables[];
+
 #define MATMUL_TILE_FUNCTIONS(edge)                                                                          \
     bool matmul_tile_##edge##_fits(const struct device *dev, const void *problem, struct reason *why);       \
     void matmul_tile_##edge##_prepare(const struct device *dev, const void *problem, struct recipe *recipe); \

@@ -22,6 +22,25 @@ struct kernel_spec *recipe_add(struct recipe *recipe, const char *file, const ch
     return spec;
 }
 
+static bool is_legal(const struct tunable *t, int value) {
+    const int *v = t->values;
+    while (*v && *v != value)
+        v++;
+    return *v;
+}
+
+bool tune_params(const struct device *dev, const char *row, const char *class, const struct tunable *tunables,
+                 int params[ROW_PARAMS]) {
+    bool changed = false;
+    for (int i = 0; dev->tuning && tunables[i].name; i++) {
+        const int value = tuning_find(dev->tuning, row, class, tunables[i].name, params[i]);
+        if (value == params[i] || !is_legal(&tunables[i], value)) continue;
+        params[i] = value;
+        changed = true;
+    }
+    return changed;
+}
+
 void spec_define(struct kernel_spec *spec, const char *name, const char *fmt, ...) {
     const size_t used = strlen(spec->options);
     char *const at = spec->options + used;

@@ -36,6 +36,13 @@ bool refuse(struct reason *why, const char *fmt, ...) PRINTF_LIKE(2, 3);
 
 #define RECIPE_KERNELS 12
 #define SPEC_OPTIONS 768
+#define ROW_PARAMS TUNING_VALUES
+
+/* A parameter of a row that tuning may set, and what it may be: 0 behind the last. */
+struct tunable {
+    const char *name;
+    int values[8];
+};
 
 struct kernel_spec {
     const char *file;  /* under cl/ */
@@ -50,12 +57,19 @@ struct kernel_spec {
 struct recipe {
     struct kernel_spec kernels[RECIPE_KERNELS];
     int n_kernels;
-    uint64_t workspace; /* bytes */
-    uint64_t counters;  /* bytes that are 0 at first, and later what the kernels leave */
+    uint64_t workspace;     /* bytes */
+    uint64_t counters;      /* bytes that are 0 at first, and later what the kernels leave */
+    int params[ROW_PARAMS]; /* of the row's tunables */
+    bool tuned;             /* one of them is not what the row has by itself */
 };
 
 /* Adds a kernel; its index is the order of the calls. Defines LOCAL_SIZE = local. */
 struct kernel_spec *recipe_add(struct recipe *recipe, const char *file, const char *entry, size_t local);
+
+/* Puts what tuning has for a row and a class of problems into `params`, which are the row's own at first and
+ * in the order of `tunables`. Numbers that are not legal leave them. Returns whether one has changed. */
+bool tune_params(const struct device *dev, const char *row, const char *class, const struct tunable *tunables,
+                 int params[ROW_PARAMS]);
 
 /* Adds " -Dname=value". */
 void spec_define(struct kernel_spec *spec, const char *name, const char *fmt, ...) PRINTF_LIKE(3, 4);
@@ -69,6 +83,7 @@ struct run {
     cl_mem workspace;          /* NULL if the recipe wanted none */
     uint64_t workspace_offset; /* bytes, a multiple of 256 */
     cl_mem counters;           /* NULL if the recipe wanted none */
+    const int *params;         /* of the recipe */
     int n_kernels;
     struct launch *launch;
 };
@@ -79,6 +94,7 @@ struct kernel_row {
     void (*prepare)(const struct device *dev, const void *problem, struct recipe *recipe);
     enum clmoe_status (*run)(const struct run *run);
     uint32_t needs; /* mask of enum clmoe_feature: without them the row is refused before it is asked */
+    const struct tunable *tunables; /* the last one without a name; NULL: none */
 };
 
 struct kernel_table {

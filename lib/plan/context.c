@@ -10,6 +10,7 @@ void context_retain(struct clmoe_context *ctx) {
 void context_release(struct clmoe_context *ctx) {
     if (atomic_fetch_sub(&ctx->references, 1) != 1) return;
     store_destroy(&ctx->store);
+    tuning_free(&ctx->tuning);
     clReleaseDevice(ctx->dev.id);
     clReleaseContext(ctx->dev.context);
     free(ctx);

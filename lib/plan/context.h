@@ -9,7 +9,8 @@
 struct clmoe_context {
     atomic_int references;
     struct log log;
-    struct device dev;
+    struct device dev; /* dev.tuning is the next */
+    struct tuning tuning;
     struct store store;
 };
 

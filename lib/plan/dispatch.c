@@ -13,6 +13,23 @@ const char *clmoe_kernel_name(const char *op, int index) {
     return NULL;
 }
 
+int clmoe_kernel_parameter(const char *kernel, int index, struct clmoe_parameter *parameter) {
+    if (!kernel || index < 0 || !parameter) return 0;
+    for (int t = 0; kernel_tables[t]; t++)
+        for (int r = 0; r < kernel_tables[t]->n_rows; r++) {
+            const struct tunable *const tunables = kernel_tables[t]->rows[r].tunables;
+            if (!tunables || strcmp(kernel_tables[t]->rows[r].name, kernel) != 0) continue;
+            for (int i = 0; i < index; i++)
+                if (!tunables[i].name) return 0;
+            if (!tunables[index].name) return 0;
+            *parameter = (struct clmoe_parameter){tunables[index].name, tunables[index].values, 0};
+            while (parameter->values[parameter->n_values])
+                parameter->n_values++;
+            return 1;
+        }
+    return 0;
+}
+
 /* Walks a comma-separated list: returns the next name and its length, NULL at the end. */
 static const char *next_name(const char **list, size_t *size) {
     const char *const name = *list + strspn(*list, ", ");
@@ -104,27 +121,54 @@ static uint32_t lowest_bit(uint32_t mask) {
     return mask & (~mask + 1);
 }
 
-/* Tries one row. CLMOE_OK with *fits = false means: refused, see why. */
-static enum clmoe_status try_row(clmoe_plan *plan, const struct kernel_row *row, struct reason *why,
-                                 bool *fits) {
-    const struct device *const dev = &plan->ctx->dev;
+/* Builds what a row wants of a device. CLMOE_OK with *fits = false means: refused, see why. */
+static enum clmoe_status try_recipe(clmoe_plan *plan, const struct device *dev, const struct kernel_row *row,
+                                    struct recipe *recipe, struct reason *why, bool *fits) {
     const uint32_t lacking = row->needs & ~dev->features;
     *fits = lacking ? refuse(why, "the device lacks %s",
                              clmoe_feature_name((enum clmoe_feature)lowest_bit(lacking)))
                     : row->fits(dev, plan->problem, why);
     if (!*fits) return CLMOE_OK;
-    struct recipe recipe = {0};
-    row->prepare(dev, plan->problem, &recipe);
-    for (int i = 0; i < recipe.n_kernels && *fits; i++) {
-        const enum clmoe_status status = build_kernel(plan, &recipe.kernels[i]);
-        if (status == CLMOE_E_BUILD) refuse(why, "%s does not build", recipe.kernels[i].file);
+    row->prepare(dev, plan->problem, recipe);
+    for (int i = 0; i < recipe->n_kernels && *fits; i++) {
+        const enum clmoe_status status = build_kernel(plan, &recipe->kernels[i]);
+        if (status == CLMOE_E_BUILD) refuse(why, "%s does not build", recipe->kernels[i].file);
         TRY(status);
-        TRY(check_limits(plan, i, &recipe.kernels[i], why, fits));
+        TRY(check_limits(plan, i, &recipe->kernels[i], why, fits));
     }
+    return CLMOE_OK;
+}
+
+/* Tries one row: where a device turns tuned kernels down, once more as the row is by itself. */
+static enum clmoe_status try_row(clmoe_plan *plan, const struct kernel_row *row, struct reason *why,
+                                 bool *fits) {
+    const struct device *const dev = &plan->ctx->dev;
+    struct recipe recipe = {0};
+    enum clmoe_status status = try_recipe(plan, dev, row, &recipe, why, fits);
+    if (recipe.tuned && (status == CLMOE_E_BUILD || (status == CLMOE_OK && !*fits))) {
+        struct device untuned = *dev;
+        untuned.tuning = NULL;
+        log_msg(&plan->ctx->log, CLMOE_LOG_WARN, "%s: not as it is tuned: %s", row->name, why->text);
+        drop_kernels(plan);
+        recipe = (struct recipe){0};
+        status = try_recipe(plan, &untuned, row, &recipe, why, fits);
+    }
+    TRY(status);
     plan->row = row;
+    plan->tuned = recipe.tuned;
+    memcpy(plan->params, recipe.params, sizeof plan->params);
     plan->workspace_size = recipe.workspace;
     plan->counters_size = recipe.counters;
     return CLMOE_OK;
+}
+
+/* "op: row", with the numbers of a tuned one: "op: row [TK=8 WM=8]" */
+static void describe(clmoe_plan *plan, const char *op) {
+    const struct tunable *const t = plan->row->tunables;
+    str_printf(&plan->description, "%s: %s", op, plan->row->name);
+    for (int i = 0; plan->tuned && t[i].name; i++)
+        str_printf(&plan->description, "%s%s=%d", i ? " " : " [", t[i].name, plan->params[i]);
+    if (plan->tuned) str_append(&plan->description, "]", 1);
 }
 
 static enum clmoe_status require_own_names(const struct log *log, const struct kernel_table *table,
@@ -156,7 +200,7 @@ enum clmoe_status dispatch(clmoe_plan *plan, const struct kernel_table *table, c
         str_printf(&refusals, "%s%s: %s", refusals.size ? "; " : "", row->name, why.text);
     }
     if (fits) {
-        str_printf(&plan->description, "%s: %s", table->op, plan->row->name);
+        describe(plan, table->op);
         if (refusals.size) str_printf(&plan->description, " (%s)", refusals.text);
         log_msg(log, CLMOE_LOG_INFO, "%s", clmoe_plan_describe(plan));
     } else {

@@ -190,6 +190,7 @@ enum clmoe_status plan_launch(const clmoe_plan *plan, const void *call, struct l
         .workspace = plan->workspace,
         .workspace_offset = plan->workspace_offset,
         .counters = plan->counters,
+        .params = plan->params,
         .n_kernels = plan->n_kernels,
         .launch = launch,
     };

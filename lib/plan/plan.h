@@ -18,6 +18,8 @@ struct clmoe_plan {
     struct str description;
 
     const struct kernel_row *row; /* NULL for a layer */
+    int params[ROW_PARAMS];       /* of the row's recipe */
+    bool tuned;                   /* they are not the row's own */
     cl_kernel kernels[RECIPE_KERNELS];
     size_t local[RECIPE_KERNELS];
     int n_kernels;

@@ -39,6 +39,14 @@ void store_destroy(struct store *store) {
     }
 }
 
+void store_hash_device(struct hash *h, const struct device *dev) {
+    hash_add_str(h, dev->name);
+    hash_add_str(h, dev->vendor);
+    hash_add_str(h, dev->version);
+    hash_add_str(h, dev->driver);
+    hash_add_str(h, dev->platform);
+}
+
 static void program_key(const struct build *b, char key[HASH_HEX]) {
     struct hash h;
     uint8_t digest[HASH_BYTES];
@@ -49,11 +57,7 @@ static void program_key(const struct build *b, char key[HASH_HEX]) {
     char resident[32];
     snprintf(resident, sizeof resident, "%d", b->resident);
     hash_add_str(&h, resident);
-    hash_add_str(&h, b->dev->name);
-    hash_add_str(&h, b->dev->vendor);
-    hash_add_str(&h, b->dev->version);
-    hash_add_str(&h, b->dev->driver);
-    hash_add_str(&h, b->dev->platform);
+    store_hash_device(&h, b->dev);
     hash_end(&h, digest);
     hash_hex(digest, key);
 }

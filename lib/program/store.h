@@ -4,6 +4,7 @@
 #ifndef CLMOE_PROGRAM_STORE_H
 #define CLMOE_PROGRAM_STORE_H
 
+#include "base/hash.h"
 #include "base/lock.h"
 #include "base/log.h"
 #include "device/device.h"
@@ -15,6 +16,9 @@ struct store {
     struct lock lock;
     struct stored_program *first;
 };
+
+/* Adds what programs of one device are told from those of others by. */
+void store_hash_device(struct hash *h, const struct device *dev);
 
 void store_init(struct store *store, const struct clmoe_cache *cache);
 void store_destroy(struct store *store);
