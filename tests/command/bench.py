@@ -110,6 +110,15 @@ class Bench(command.CommandTest):
         self.check_rows(rows, 2, ["experts", "topk", "hidden", "inter", "tokens", "plan_cold_ms", "plan_disk_ms"])
         self.assertTrue(all(row["ok"] for row in rows))
 
+    def test_resident(self):
+        rows = self.rows("moe", *SMALL, "--resident", "0.5", "--routing", "zipf")
+        self.check_rows(rows, 2, ["experts", "tokens", "slots", "hit_rate", "moved_bytes", "peer_median_us"])
+        for row in rows:
+            self.assertEqual((row["op"], row["slots"], row["peer"], row["ok"]), ("offload", 2, "resident", True))
+            self.assertTrue(0 < row["hit_rate"] < 1 and row["moved_bytes"] > 0, row)
+        rows = self.table("moe", *SMALL, "--resident", "1")
+        self.assertRegex(rows[0]["note"], r" slots=4 hits=1\.000 moved=0$")
+
     def test_csv(self):
         rows = self.table("matmul", *SMALL, "--glu", "--routing", "zipf")
         self.assertEqual([row["op"] for row in rows], [op for op in ("cl_mm1", "cl_mm1_swiglu", "cl_mm2") for _ in "12"])
@@ -169,6 +178,8 @@ class Bench(command.CommandTest):
             (["topk", "--shape", "4x8"], "shape: expected"),
             (["topk", "--shape", "4x8x9"], "n = 8, k = 9"),
             (["moe", "--model", "x"], "known: mixtral-8x7b"),
+            (["moe", "--resident", "1.5"], "resident: expected a part of the experts, got 1.5"),
+            (["matmul", "--resident", "0.5"], "resident: for moe"),
             (["moe", "--tokens", "1,,2"], "tokens: expected"),
             (["moe", "--topk", "9"], "topk = 9 of 8 experts"),
             (["route", "--vs", "copy"], "vs: copy is for topk and scatter"),

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT
  * The products of an expert layer, and whole layers. Weights are made once for all numbers of tokens. */
+#include "offload.h"
 #include "peers.h"
 #include "verify.h"
 
@@ -193,6 +194,7 @@ static int run_layer(struct bench *b, const struct settings *s, const struct exp
         .glu = CLMOE_GLU_INTERLEAVED,
         .act = bench_act,
     };
+    if (s->resident > 0) return problem_offload(b, s, &params, w1, w2, sink, priv);
     const int64_t xs[2] = {s->tokens, s->shape.hidden};
     struct pairs pairs;
     int code = pairs_make(b, s, s->x_dtype, &pairs);

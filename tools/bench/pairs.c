@@ -36,8 +36,10 @@ static void shuffle_ranks(int32_t *rank, int32_t n, uint64_t *state) {
  * largest k of log p are a draw by p without replacement. */
 static bool draw(const struct settings *s, float *logits) {
     const int32_t experts = s->shape.experts;
+    const uint64_t further = (uint64_t)s->draw << 40;
     uint64_t state = 20240607u + (uint64_t)s->tokens;
     if (!s->zipf) {
+        state += further;
         for (int64_t i = 0; i < s->tokens * experts; i++)
             logits[i] = about_normal(next_random(&state));
         return true;
@@ -45,6 +47,7 @@ static bool draw(const struct settings *s, float *logits) {
     int32_t *const rank = malloc((size_t)experts * sizeof *rank);
     if (!rank) return false;
     shuffle_ranks(rank, experts, &state);
+    state += further;
     for (int64_t i = 0; i < s->tokens * experts; i++) {
         const double u = ((double)(next_random(&state) >> 11) + 0.5) * 0x1p-53;
         logits[i] = (float)(-log((double)rank[i % experts]) - log(-log(u)));

@@ -24,9 +24,11 @@ struct settings {
     const int64_t *token_counts; /* route, matmul, moe: `tokens` becomes each of them */
     int n_token_counts;
     const char *logits;       /* folder of their router logits, NULL to draw them */
+    int draw;                 /* which of the draws with the same probabilities */
     bool zipf;                /* drawn: experts are chosen about as often as 1 / their rank */
     bool glu;                 /* matmul: also the first product with its activation */
     bool plan_times;          /* matmul, moe: also how long making a plan takes */
+    double resident;          /* moe: part of the experts that the device has room for; 0: offload nothing */
     enum clmoe_dtype x_dtype; /* matmul, moe: activations */
     int64_t rows, n, k;       /* topk, scatter */
     enum clmoe_scatter_mode mode;
@@ -63,6 +65,7 @@ struct result {
     int active, most; /* experts that have pairs, pairs of the expert with most; 0 where there are none */
     struct errors errors;
     struct plan_times plan_times;
+    struct clmoe_offload_stats offload; /* of the timed calls; slots 0: none */
 };
 
 /* Each runs one problem, with all numbers of tokens, and appends its results; returns -1 or an exit code. */

@@ -31,6 +31,20 @@ static double floor_us(const struct report *r, const struct result *result) {
     return bytes_us > flops_us ? bytes_us : flops_us;
 }
 
+/* Of the experts that calls wanted, those that were there; and bytes of a call that were not. */
+static double hit_rate(const struct result *result) {
+    const uint64_t wanted = result->offload.hits + result->offload.misses;
+    return wanted ? (double)result->offload.hits / (double)wanted : 1;
+}
+static double moved_bytes(const struct result *result) {
+    const uint64_t calls = result->offload.calls;
+    return calls ? (double)result->offload.bytes / (double)calls : 0;
+}
+
+static const char *peer_name(const struct result *result) {
+    return result->offload.slots ? "resident" : result->settings.peer;
+}
+
 static void add_settings(cJSON *o, const struct result *result) {
     const struct settings *const s = &result->settings;
     const struct {
@@ -82,8 +96,13 @@ static void add_json(const struct report *r, const struct result *result) {
     }
     if (result->plan_times.cold > 0) cJSON_AddNumberToObject(o, "plan_cold_ms", result->plan_times.cold);
     if (result->plan_times.disk > 0) cJSON_AddNumberToObject(o, "plan_disk_ms", result->plan_times.disk);
+    if (result->offload.slots) {
+        cJSON_AddNumberToObject(o, "slots", result->offload.slots);
+        cJSON_AddNumberToObject(o, "hit_rate", hit_rate(result));
+        cJSON_AddNumberToObject(o, "moved_bytes", moved_bytes(result));
+    }
     if (result->has_peer) {
-        cJSON_AddStringToObject(o, "peer", result->settings.peer);
+        cJSON_AddStringToObject(o, "peer", peer_name(result));
         cJSON_AddNumberToObject(o, "peer_median_us", result->peer.median_us);
         cJSON_AddNumberToObject(o, "ratio", us / result->peer.median_us);
     }
@@ -95,7 +114,7 @@ static const char *csv_op(const char *op) {
     static const char *const names[][2] = {
         {"topk", "cl_topk"},   {"scatter", "cl_scatter"}, {"route", "cl_route"},
         {"order", "cl_order"}, {"matmul1", "cl_mm1"},     {"matmul1_glu", "cl_mm1_swiglu"},
-        {"matmul2", "cl_mm2"}, {"moe", "cl_moe_full"},
+        {"matmul2", "cl_mm2"}, {"moe", "cl_moe_full"},    {"offload", "cl_moe_offload"},
     };
     size_t i = 0;
     while (strcmp(names[i][0], op) != 0)
@@ -146,6 +165,9 @@ static void add_csv(const struct report *r, const struct result *result) {
         fputs(",,", f);
     fprintf(f, ",%s", result->kernel);
     if (result->active) fprintf(f, " active=%d max=%d", result->active, result->most);
+    if (result->offload.slots)
+        fprintf(f, " resident=%.2fus slots=%d hits=%.3f moved=%.0f", result->peer.median_us,
+                (int)result->offload.slots, hit_rate(result), moved_bytes(result));
     fprintf(f, "%s\n", plan_note(&result->plan_times).text);
     fflush(f);
 }
@@ -176,8 +198,11 @@ static void print(const struct report *r, const struct result *result) {
            describe(result).text, clmoe_dtype_name(result->settings.dtype), us, t->p10_us, t->p90_us,
            result->flops / us * 1e-3, result->bytes / us * 1e-3, us / floor_us(r, result));
     if (result->has_peer)
-        printf("  %s %.1f us, ratio %.3f", result->settings.peer, result->peer.median_us,
+        printf("  %s %.1f us, ratio %.3f", peer_name(result), result->peer.median_us,
                us / result->peer.median_us);
+    if (result->offload.slots)
+        printf("  %d slots, hits %.1f %%, %.1f MB a call", (int)result->offload.slots, 100 * hit_rate(result),
+               1e-6 * moved_bytes(result));
     printf("  %s  enqueue %.1f us", result->kernel, t->enqueue_us);
     if (result->errors.known)
         printf("  %s %.1e/%.1e", result->errors.good ? "err" : "WRONG", result->errors.max,

@@ -139,6 +139,16 @@ static int check_peer(const struct usage *usage, int op, const struct settings *
                : command_fail(usage, EXIT_USAGE, "vs: %s is for matmul with --dtype f32", s->peer);
 }
 
+static int check_resident(const struct usage *usage, int op, const struct settings *s) {
+    if (s->resident == 0) return -1;
+    if (s->resident < 0 || s->resident > 1)
+        return command_fail(usage, EXIT_USAGE, "resident: expected a part of the experts, got %g",
+                            s->resident);
+    if (op <= OP_MATMUL || s->shape.experts > 1024 || s->logits)
+        return command_fail(usage, EXIT_USAGE, "resident: for moe with up to 1024 experts and drawn logits");
+    return -1;
+}
+
 /* The command line: settings, and what has to be understood before it is one of them. */
 struct request {
     struct settings settings;
@@ -177,6 +187,7 @@ static int understand(const struct usage *usage, int op, struct request *r, stru
         runs->shapes[runs->n_shapes++] = r->shape;
     }
     if (code < 0) code = check_shape(usage, op, r->model, s);
+    if (code < 0) code = check_resident(usage, op, s);
     if (r->score) s->shape.route = (struct clmoe_route_params){.renorm = CLMOE_RENORM_SUM};
     return code < 0 ? check_peer(usage, op, s) : code;
 }
@@ -229,6 +240,8 @@ int command_bench(int argc, char **argv) {
         {"glu", OPTION_FLAG, &s->glu, 0, 0, NULL, "matmul: also the first product with its activation"},
         {"plan-times", OPTION_FLAG, &s->plan_times, 0, 0, NULL,
          "matmul, moe: also how long plans take to make, without a cache and from that on disk"},
+        {"resident", OPTION_NUMBER, &s->resident, 0, 0, NULL,
+         "F  moe: experts in host memory, room for this part of them; beside all on the device"},
         {"vs", OPTION_CHOICE, &r.peer, 0, 0, "none|clblast|openblas|copy",
          "matmul in f32: a loop of calls of a dense library; topk, scatter: a copy of as many bytes"},
         {"kernel", OPTION_TEXT, &s->kernel, 0, 0, NULL,
