@@ -141,11 +141,16 @@ static inline void store_whole_bf16(global ushort *to, float4 v) {
     *(global uint2 *)to = (uint2)(PAIR_OF_bf16(v.s0, v.s1), PAIR_OF_bf16(v.s2, v.s3));
 }
 
-static inline void store_part(global ELEM(Y_T) *to, float4 v, long inside) {
-    STORE(Y_T, to, 0, v.s0);
-    if (inside > 1) STORE(Y_T, to, 1, v.s1);
-    if (inside > 2) STORE(Y_T, to, 2, v.s2);
-    if (inside > 3) STORE(Y_T, to, 3, v.s3);
+// The first `inside` of them
+static inline void store_run(global ELEM(Y_T) *to, float4 v, bool wide, long inside) {
+    if (wide && inside >= 4) {
+        STORE_WHOLE(to, v);
+    } else if (inside > 0) {
+        STORE(Y_T, to, 0, v.s0);
+        if (inside > 1) STORE(Y_T, to, 1, v.s1);
+        if (inside > 2) STORE(Y_T, to, 2, v.s2);
+        if (inside > 3) STORE(Y_T, to, 3, v.s3);
+    }
 }
 
 // What macros of epilogue.cl give for columns n .. n + 3; past the end that of the last one
@@ -164,6 +169,7 @@ kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) void matmul_mma(M
     local uint4 ring[STAGES * STAGE];
     local int pair_of[TM];
     local float weight_of[TM];
+    local ulong y_at[TM];
     local long found[3];
     local float scratch_of[LOCAL_SIZE / 32 * SCRATCH];
     local uint places[PLACES];
@@ -201,8 +207,10 @@ kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) void matmul_mma(M
         if (d < steps) FETCH(i);
         close_group(&copies);
     }
-    for (uint m = lid; m < TM; m += LOCAL_SIZE)
+    for (uint m = lid; m < TM; m += LOCAL_SIZE) {
         weight_of[m] = computes ? PAIR_GAMMA(pair_of[m], pair_of[m] / k) : 0.0f;
+        y_at[m] = y_skip + y_row(begin + m, pair_of[m], flags) * y_stride;
+    }
 
     d_fragment sums[FRAGMENTS_M][FRAGMENTS_N];
     uint4 a[2][FRAGMENTS_M], b[2][FRAGMENTS_N / 2];
@@ -232,7 +240,7 @@ kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) void matmul_mma(M
     }
     barrier(CLK_LOCAL_MEM_FENCE);
     const long n = n0 + wave_n + lane % RUNS * 4;
-    const bool wide = ((ulong)(y + y_skip) & (4 * sizeof(*y) - 1)) == 0 && (y_stride & 3) == 0 && n + 4 <= columns;
+    const bool wide = ((ulong)(y + y_skip) & (4 * sizeof(*y) - 1)) == 0 && (y_stride & 3) == 0;
     const float scale = computes ? PAIR_SCALE(e) : 0.0f;
     float4 more = 0.0f, more_up = 0.0f;
     if (computes && flags & HAS_BIAS) more = OF_4(BIAS_AT, e), more_up = OF_4(BIAS_UP_AT, e);
@@ -241,21 +249,17 @@ kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) void matmul_mma(M
         UNROLL for (int f = 0; f < FRAGMENTS_M; f++) if (f == i) // or the sums are no registers
             stage_sums(mine, sums[f], lane);
         WAVE_BARRIER();
-        UNROLL_BY_2 for (uint r = lane / RUNS; r < 16; r += 32 / RUNS) {
+        UNROLL_BY_2 for (uint turn = 0; turn < RUNS / 2; turn++) {
+            const uint r = turn * (32 / RUNS) + lane / RUNS;
             const int m = (int)(wave_m + r) + i * 16;
             const local float4 *const sum = (const local float4 *)(mine + r * SUM_STRIDE) + lane % RUNS;
-            const long p = pair_of[m];
             const float weight = weight_of[m];
             float4 value = 0.0f, bias_4 = more, bias_up_4 = more_up;
-            if (computes && flags & HAS_ADD) bias_4 += OF_4(ADD_AT, p), bias_up_4 += OF_4(ADD_UP_AT, p);
+            if (computes && flags & HAS_ADD) bias_4 += OF_4(ADD_AT, pair_of[m]), bias_up_4 += OF_4(ADD_UP_AT, pair_of[m]);
             if (computes)
                 value = finish(sum[0], sum[GLU * RUNS], bias_4, bias_up_4, GAMMA_IN(weight), scale, GAMMA_OUT(weight),
                                ACT_ARGS);
-            global ELEM(Y_T) *const to_y = y + y_skip + y_row(begin + m, p, flags) * y_stride + n;
-            if (m < rows && wide)
-                STORE_WHOLE(to_y, value);
-            else if (m < rows && n < columns)
-                store_part(to_y, value, columns - n);
+            store_run(y + y_at[m] + n, value, wide, m < rows ? columns - n : 0);
         }
         WAVE_BARRIER();
     }

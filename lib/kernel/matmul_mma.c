@@ -37,7 +37,7 @@ static bool emulates(const struct device *dev) {
 static uint64_t local_mem_of(const struct device *dev, const struct shape *s) {
     const int rows = rows_of(s), ring = (rows + w_rows_of(s)) * s->steps * 2 * s->stages;
     const int scratch = emulates(dev) ? items_of(s) * (HELD + 1) : s->waves_m * s->waves_n + 1;
-    return (uint64_t)(ring + rows * 8 + 3 * 8 + scratch * 4);
+    return (uint64_t)(ring + rows * 16 + 3 * 8 + scratch * 4);
 }
 
 static bool shape_fits(const struct device *dev, const struct shape *s) {
