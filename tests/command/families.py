@@ -115,7 +115,7 @@ class Variants(Goldens):
     def test_many_tokens(self):
         """From some number on weights are packed; each token's result stays what it is alone."""
         for family in ("mixtral", "gpt_oss", "gpt_oss_mxfp4", "llama4", "dbrx", "nemotron_h", "hunyuan_v1_moe"):
-            for options in ((), ("--experts-per-buffer", 3)):
+            for options in ((), ("--experts-per-buffer", 3), ("--device-budget", 6500)):
                 with self.subTest(family=family, options=options):
                     folder = os.path.join(data, family)
                     golden = load_safetensors(folder + "/golden.safetensors")

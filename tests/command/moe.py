@@ -156,6 +156,19 @@ class Moe(command.CommandTest):
                         tensors = model.stacked(1) if stacked else model.apart(1, COMMON_NAMES)
                         self.check(model, tensors, shape, options=("--experts-per-buffer", n))
 
+    def test_device_budget(self):
+        """Room for one expert, for two, for all: experts of 21 x 13 in f32."""
+        model = Model(QWEN3, "f32", 13)
+        for stacked in (False, True):
+            tensors = model.stacked(1) if stacked else model.apart(1, COMMON_NAMES)
+            for n in (3 * H * I * 4, 7000, 1000000):
+                with self.subTest(stacked=stacked, n=n):
+                    self.check(model, tensors, (67, H), options=("--device-budget", n))
+        code, _, err = self.run_command("moe", "--model", "model", "--layer", 1, "--input", "x.npy", "--output", "y.npy",
+                                        "--device-budget", 3 * H * I * 4 - 1)
+        self.assertEqual((code, err.count("\n")), (2, 1), err)
+        self.assertIn("budget = 3275, an expert has 3276 bytes", err)
+
     def test_other_layers_do_not_matter(self):
         model = Model(MIXTRAL, "f32", 10)
         tensors = {"model.embed_tokens.weight": Array("f32", (3,), [1, 2, 3])}

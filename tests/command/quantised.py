@@ -148,7 +148,7 @@ class Quantised(command.CommandTest):
     def compare(self, form, quantised, plain, *options):
         self.write("quantised", dict(QWEN2, quantization_config=form.config), quantised)
         self.write("plain", QWEN2, plain)
-        for tokens, more in (3, ()), (40, ("--experts-per-buffer", 3)):
+        for tokens, more in (3, ()), (40, ("--experts-per-buffer", 3)), (3, ("--device-budget", 20000)):
             with self.subTest(tokens=tokens):
                 wanted = self.run_moe("plain", tokens)
                 limit = form.tolerance * max(map(abs, wanted))

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "layer.h"
+#include "offloaded.h"
 #include "progress.h"
-#include "weights.h"
 
 /* Tokens of one call: bounds the workspace, which holds every pair's rows. */
 #define MAX_TOKENS 8192
@@ -18,7 +18,9 @@ struct layer {
     bool own_router; /* the router is of another dtype than x: its product and the choice come before the
                         layer, which would have to round it */
     bool routing;    /* ids and gamma are in buffers */
+    int64_t budget;  /* 0: all experts on the device */
     struct weights weights;
+    struct offloaded offloaded;
     clmoe_plan *logits_plan, *route_plan, *moe_plan;
     struct clmoe_tensor x, y, ids, gamma; /* of all tokens */
     struct clmoe_tensor logits;           /* of one call */
@@ -52,6 +54,7 @@ static enum clmoe_status plan_moe(struct layer *l) {
         .gamma_on_input = f->gamma_on_input,
         .bias1 = b->bias1.data != NULL,
         .bias2 = b->bias2.data != NULL,
+        .offload = l->budget > 0,
     };
     if (!l->own_router) {
         p.route = f->route;
@@ -138,7 +141,8 @@ static enum clmoe_status enqueue_call(struct layer *l, int64_t first, int64_t n)
                                   .w1_zero = w->zeros[W1],
                                   .w1_zero_up = w->zeros[W1_UP],
                                   .w2_zero = w->zeros[W2],
-                                  .n_w = w->n_parts};
+                                  .n_w = w->n_parts,
+                                  .offload = l->offloaded.object};
     enum clmoe_status status = CLMOE_OK;
     if (w->glu == CLMOE_GLU_APART && w->bias1.mem) split_bias(w, &args);
     if (l->own_router) {
@@ -190,12 +194,15 @@ static void layer_close(struct layer *l) {
     clmoe_plan_destroy(&l->logits_plan);
     clmoe_plan_destroy(&l->route_plan);
     clmoe_plan_destroy(&l->moe_plan);
+    offloaded_close(&l->offloaded);
     weights_release(&l->weights);
 }
 
-int layer_run(struct session *s, const struct family *family, const struct block *block, int64_t per_buffer,
-              const struct array *x, bool routing, struct layer_results *results) {
-    struct layer l = {.s = s, .family = family, .block = block, .tokens = x->shape[0]};
+int layer_run(struct session *s, const struct family *family, const struct block *block,
+              const struct placement *placement, const struct array *x, bool routing,
+              struct layer_results *results) {
+    struct layer l = {
+        .s = s, .family = family, .block = block, .tokens = x->shape[0], .budget = placement->budget};
     l.call_tokens = l.tokens < MAX_TOKENS ? l.tokens : MAX_TOKENS;
     l.own_router = block->router.dtype != x->dtype;
     l.routing = routing || l.own_router;
@@ -204,9 +211,11 @@ int layer_run(struct session *s, const struct family *family, const struct block
                       matrix_has_panels(&block->matrices[W2]) &&
                       l.tokens * family->route.topk >= (int64_t)PACK_ROWS * family->route.experts;
     *results = (struct layer_results){0};
-    int code = weights_upload(s, block, per_buffer, pack, &l.weights);
+    int code = l.budget ? weights_upload_others(s, block, &l.weights)
+                        : weights_upload(s, block, placement->per_buffer, pack, &l.weights);
     if (code < 0) code = make_buffers(&l, x);
     if (code < 0) code = make_plans(&l);
+    if (code < 0 && l.budget) code = offloaded_open(s, block, &l.weights, l.moe_plan, l.budget, &l.offloaded);
     if (code < 0) code = run_calls(&l);
     if (code < 0) code = session_download(s, &l.y, &results->y);
     if (code < 0 && routing) code = session_download(s, &l.ids, &results->ids);

@@ -315,8 +315,16 @@ static void decode_int4(const struct matrix *m, int32_t expert, uint16_t *out) {
         }
 }
 
+static bool is_decoded(const struct matrix *m) {
+    return m->is_int4 && m->dtype != CLMOE_I32;
+}
+
+bool matrix_is_there(const struct matrix *m, enum clmoe_w_order order) {
+    return !is_decoded(m) && m->order == order;
+}
+
 const void *matrix_expert(const struct matrix *m, int32_t expert, enum clmoe_w_order order, void *scratch) {
-    if (m->is_int4 && m->dtype != CLMOE_I32) {
+    if (is_decoded(m)) {
         decode_int4(m, expert, scratch);
         return scratch;
     }

@@ -13,7 +13,8 @@ struct job {
     struct usage usage;
     const char *device, *model, *path, *options;
     bool bf16;
-    int64_t layer, per_buffer;
+    int64_t layer;
+    struct placement placement;
     struct description description;
     struct family family;
     struct array x;
@@ -60,7 +61,7 @@ static int run(struct session *s, struct job *job) {
     const struct array x = flat_rows(&job->x);
     const bool routing = job->results[IDS].path || job->results[WEIGHTS].path;
     struct layer_results results;
-    int code = layer_run(s, &job->family, &job->block, job->per_buffer, &x, routing, &results);
+    int code = layer_run(s, &job->family, &job->block, &job->placement, &x, routing, &results);
     job->results[OUTPUT].array = results.y;
     job->results[IDS].array = results.ids;
     job->results[WEIGHTS].array = results.weights;
@@ -92,8 +93,10 @@ int command_moe(int argc, char **argv) {
         {"ids", OPTION_TEXT, &job.results[IDS].path, 0, 0, NULL, "F  write [..., k] i32: the experts"},
         {"weights", OPTION_TEXT, &job.results[WEIGHTS].path, 0, 0, NULL,
          "F  write [..., k] f32: their weights"},
-        {"experts-per-buffer", OPTION_INT, &job.per_buffer, 1, 4096, NULL,
+        {"experts-per-buffer", OPTION_INT, &job.placement.per_buffer, 1, 4096, NULL,
          "N  at most; default: as many as the device allows"},
+        {"device-budget", OPTION_INT, &job.placement.budget, 1, INT64_MAX, NULL,
+         "BYTES  for the experts on the device, which take turns there; default: all of them at once"},
         {"options", OPTION_TEXT, &job.options, 0, 0, NULL, "FILE  describes the model's family, see below"},
         {"bf16", OPTION_FLAG, &job.bf16, 0, 0, NULL, "two-byte npy elements (<V2, <u2) are bf16"},
         DEVICE_OPTION(job.device),
@@ -116,6 +119,9 @@ int command_moe(int argc, char **argv) {
     if (!job.model || job.layer < 0 || !job.path || !job.results[OUTPUT].path)
         return command_fail(&job.usage, EXIT_USAGE,
                             "--model, --layer, --input and --output are required; see clmoe moe --help");
+    if (job.placement.per_buffer && job.placement.budget)
+        return command_fail(&job.usage, EXIT_USAGE,
+                            "--experts-per-buffer and --device-budget cannot both be given");
     code = work(&job);
     block_free(&job.block);
     checkpoint_close(&job.checkpoint);

@@ -208,11 +208,8 @@ static int upload_arrays(struct session *s, const struct block *b, struct weight
     const struct {
         const struct array *array;
         struct clmoe_tensor *tensor;
-    } arrays[] = {{&b->router, &w->router},
-                  {&b->router_bias, &w->router_bias},
-                  {&b->select_bias, &w->select_bias},
-                  {&b->bias1, &w->bias1},
-                  {&b->bias2, &w->bias2}};
+    } arrays[] = {
+        {&b->router, &w->router}, {&b->router_bias, &w->router_bias}, {&b->select_bias, &w->select_bias}};
     int code = -1;
     for (size_t i = 0; i < sizeof arrays / sizeof *arrays && code < 0; i++)
         if (arrays[i].array->data) code = session_upload(s, arrays[i].array, arrays[i].tensor);
@@ -227,11 +224,17 @@ static int upload_matrix(struct session *s, const struct matrix *m, int32_t firs
     return code;
 }
 
+int weights_upload_others(struct session *s, const struct block *b, struct weights *w) {
+    *w = (struct weights){.glu = b->glu, .order = common_order(b)};
+    return upload_arrays(s, b, w);
+}
+
 int weights_upload(struct session *s, const struct block *b, int64_t per_buffer, bool pack,
                    struct weights *w) {
     int32_t each = 0;
-    *w = (struct weights){.glu = b->glu, .order = common_order(b)};
-    int code = upload_arrays(s, b, w);
+    int code = weights_upload_others(s, b, w);
+    if (code < 0 && b->bias1.data) code = session_upload(s, &b->bias1, &w->bias1);
+    if (code < 0 && b->bias2.data) code = session_upload(s, &b->bias2, &w->bias2);
     if (code < 0) code = split(s, b, per_buffer, pack, w, &each);
     for (int32_t i = 0; i < w->n_parts && code < 0; i++) {
         const int32_t first = i * each, left = b->experts - first;

@@ -25,6 +25,9 @@ struct weights {
  * any case. */
 int weights_upload(struct session *s, const struct block *block, int64_t per_buffer, bool pack,
                    struct weights *weights);
+
+/* The same without the experts, whose weights and biases stay where they are. */
+int weights_upload_others(struct session *s, const struct block *block, struct weights *weights);
 void weights_release(struct weights *weights);
 
 #endif
