@@ -84,11 +84,11 @@ static inline uint b_place(uint wave_n, uint lane, uint step) {
 
 #define READ_FRAGMENTS(a, b, stage, step)                                                                              \
     {                                                                                                                  \
-        const uint a_at = (stage)*STAGE + a_place(wave_m, lane, step);                                                 \
-        const uint b_at = (stage)*STAGE + b_place(wave_n, lane, step);                                                 \
-        UNROLL for (uint i = 0; i < FRAGMENTS_M; i++) a[i] = READ_MATRICES(ring, a_at + i * 16 * CHUNKS);              \
-        UNROLL for (uint j = 0; j < FRAGMENTS_N; j += 2) b[j / 2] =                                                    \
-            READ_MATRICES(ring, b_at + (j % COLUMNS_N * 8 + j / COLUMNS_N * TN) * CHUNKS);                             \
+        UNROLL for (uint i = 0; i < FRAGMENTS_M; i++)                                                                  \
+            READ_MATRICES(a[i], (stage)*STAGE + a_place(wave_m, lane, step) + i * 16 * CHUNKS)                         \
+        UNROLL for (uint j = 0; j < FRAGMENTS_N; j += 2)                                                               \
+            READ_MATRICES(b[j / 2], (stage)*STAGE + b_place(wave_n, lane, step) +                                      \
+                                        (j % COLUMNS_N * 8 + j / COLUMNS_N * TN) * CHUNKS)                             \
     }
 
 // What a work-item copies for a stage, from step d of K on: its chunk of rows of x, and of columns of w (and v) that are
@@ -172,7 +172,6 @@ kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) void matmul_mma(M
     local ulong y_at[TM];
     local long found[3];
     local float scratch_of[LOCAL_SIZE / 32 * SCRATCH];
-    local uint places[PLACES];
     const uint lid = get_local_id(0), wave = lid / 32, lane = lid & 31u;
     const uint wave_m = wave / WAVES_N * FRAGMENTS_M * 16, wave_n = wave % WAVES_N * COLUMNS_N * 8;
     local float *const scratch = scratch_of + wave * SCRATCH;

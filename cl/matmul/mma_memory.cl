@@ -6,8 +6,8 @@
 //   copy_chunk    8 elements from a multiple of 16 bytes, or zeros unless they exist; in the group that is open
 //   close_group   what was copied since the last one is a group
 //   wait_groups   until all but the last `but` groups are there, of this work-item's copies; a constant
-//   READ_MATRICES lane l names row l % 8 of matrix l / 8, 8 elements at ring[at]; it gets of each of the four matrices
-//                 the elements 2 * (l % 4) and the next of row l / 4
+//   READ_MATRICES `at` is an expression of `lane`: where in `ring` lane l has row l % 8 of matrix l / 8, 8 elements. Of each
+//                 of the four matrices it gets the elements 2 * (l % 4) and the next of row l / 4
 //   zero_behind_barrier   of the work-group: 0, but the compiler does not know, so that what is made of it stays behind
 //   WAVE_BARRIER  for a wave; every work-item of the work-group comes by
 //   PAIR_OF_f16, PAIR_OF_bf16   two floats, rounded, the first in the lower half
@@ -49,18 +49,16 @@ static inline void wait_groups(struct copies *c, int but) {
             *c->to[c->first][i] = c->exists[c->first][i] ? *(const global uint4 *)c->from[c->first][i] : (uint4)(0);
 }
 
-#define PLACES LOCAL_SIZE
-#define READ_MATRICES(ring, at) read_matrices(ring, at, places, lane)
-static inline uint4 read_matrices(const local uint4 *ring, uint at, local uint *places, uint lane) {
-    local uint *const mine = places + get_local_id(0) - lane;
-    uint r[4];
-    barrier(CLK_LOCAL_MEM_FENCE);
-    mine[lane] = at;
-    barrier(CLK_LOCAL_MEM_FENCE);
-    for (int i = 0; i < 4; i++)
-        r[i] = ((const local uint *)(ring + mine[8 * i + lane / 4]))[lane % 4];
-    return vload4(0, r);
-}
+#define READ_MATRICES(to, at)                                                                                          \
+    {                                                                                                                  \
+        const uint own = lane;                                                                                         \
+        uint r[4];                                                                                                     \
+        for (int matrix = 0; matrix < 4; matrix++) {                                                                   \
+            const uint lane = 8 * matrix + own / 4;                                                                    \
+            r[matrix] = ((const local uint *)(ring + (at)))[own % 4];                                                  \
+        }                                                                                                              \
+        to = vload4(0, r);                                                                                             \
+    }
 
 static inline uint zero_behind_barrier(void) {
     barrier(CLK_LOCAL_MEM_FENCE);
@@ -92,13 +90,12 @@ static inline void close_group(struct copies *c) {
 
 #define wait_groups(c, but) asm volatile("cp.async.wait_group %0;" : : "n"(but) : "memory")
 
-#define PLACES 1
-#define READ_MATRICES read_matrices
-static inline uint4 read_matrices(const local uint4 *ring, uint at) {
+#define READ_MATRICES(to, at) to = read_matrices(ring + (at));
+static inline uint4 read_matrices(const local uint4 *row) {
     uint4 r;
     asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
                  : "=r"(r.x), "=r"(r.y), "=r"(r.z), "=r"(r.w)
-                 : "r"((uint)(size_t)(ring + at))
+                 : "r"((uint)(size_t)row)
                  : "memory");
     return r;
 }

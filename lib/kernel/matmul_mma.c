@@ -12,7 +12,7 @@ struct shape {
  * several work-groups live on a compute unit; `many` has the fewest bytes for a product. Both take more local
  * memory than NVIDIA's driver says there is, but no more than every chip from sm_80 on has (99 KiB). `small` is
  * for callers that allow less. */
-static const struct shape few = {1, 4, 2, 4, 64, 3}, many = {2, 4, 4, 8, 32, 4}, small = {2, 2, 1, 4, 32, 3};
+static const struct shape few = {1, 4, 2, 4, 64, 3}, many = {2, 4, 4, 8, 32, 4}, small = {1, 2, 2, 4, 32, 3};
 
 /* Kernels of the recipe: for the fewest and for the most pairs, then what takes operands of any alignment. */
 enum { FEWEST, MOST, ANY };
@@ -36,7 +36,7 @@ static bool emulates(const struct device *dev) {
 
 static uint64_t local_mem_of(const struct device *dev, const struct shape *s) {
     const int rows = rows_of(s), ring = (rows + w_rows_of(s)) * s->steps * 2 * s->stages;
-    const int scratch = emulates(dev) ? items_of(s) * (HELD + 1) : s->waves_m * s->waves_n + 1;
+    const int scratch = emulates(dev) ? items_of(s) * HELD : s->waves_m * s->waves_n;
     return (uint64_t)(ring + rows * 16 + 3 * 8 + scratch * 4);
 }
 
