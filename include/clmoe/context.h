@@ -91,7 +91,7 @@ CLMOE_API enum clmoe_status clmoe_context_create(cl_context context, cl_device_i
 /* Releases the context. Plans keep what they need of it: they may be destroyed before or after. */
 CLMOE_API void clmoe_context_destroy(clmoe_context **ctx);
 
-/* Kernels have parameters that change how fast they are and not what they compute (clmoe_kernel_parameter).
+/* Kernels have parameters that change how fast they are, and at most the order of sums (clmoe_kernel_parameter).
  * `clmoe tune` finds good ones for a device and writes them down as text. A context made with a cache finds
  * what that has for its device; if the environment has CLMOE_TUNING, the file of that name takes its place.
  * Behind either are the parameters that the library ships for some devices. What cannot be read, and values
@@ -102,13 +102,16 @@ CLMOE_API void clmoe_context_destroy(clmoe_context **ctx);
  *   device NAME | DRIVER | PLATFORM      what follows belongs to these devices
  *   ROW CLASS NAME=NUMBER ...            as in "matmul_tile_64x64 f32.q8_0.glu TK=32"; the first line that
  *                                        has the number counts. Classes of matmul's rows: dtypes of x and w
- *                                        (also awq, gptq, and of packed blocks q8_0_panel), and .glu with a GLU layout
+ *                                        (also awq, gptq, and of packed blocks q8_0_panel), and .glu with
+ *                                        a GLU layout
  *   # ...                                a comment
  *
- * clmoe_context_set_tuning takes `text` (NULL: none) instead of cache and file, for plans made from now on,
- * while no other thread uses the context. `keep` 1: the cache gets it too, for contexts to come.
- * CLMOE_E_INVALID: ctx is NULL, a line that is none of these; nothing changes. */
+ * clmoe_context_tuning is the text that the context has (not what the library ships), "" if none; it lives
+ * until the next call of clmoe_context_set_tuning. That one takes `text` (NULL: none) instead of cache and
+ * file, for plans made from now on, while no other thread uses the context. `keep` 1: the cache gets it too,
+ * for contexts to come. CLMOE_E_INVALID: ctx is NULL, a line that is none of these; nothing changes. */
 CLMOE_API enum clmoe_status clmoe_context_set_tuning(clmoe_context *ctx, const char *text, int keep);
+CLMOE_API const char *clmoe_context_tuning(const clmoe_context *ctx);
 
 struct clmoe_device_info {
     const char *name, *vendor, *driver, *platform; /* owned by the context */

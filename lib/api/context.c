@@ -73,7 +73,7 @@ void clmoe_context_destroy(clmoe_context **ctx) {
 
 enum clmoe_status clmoe_context_set_tuning(clmoe_context *ctx, const char *text, int keep) {
     if (!ctx) return CLMOE_E_INVALID;
-    struct tuning tuning = {NULL, 0};
+    struct tuning tuning = {.n = 0};
     const enum clmoe_status status = tuned_set(&tuning, &ctx->log, &ctx->dev, text);
     if (status != CLMOE_OK) {
         tuning_free(&tuning);
@@ -83,6 +83,10 @@ enum clmoe_status clmoe_context_set_tuning(clmoe_context *ctx, const char *text,
     ctx->tuning = tuning;
     if (keep && ctx->store.cache) tuned_keep(&ctx->dev, ctx->store.cache, text && *text ? text : "\n");
     return CLMOE_OK;
+}
+
+const char *clmoe_context_tuning(const clmoe_context *ctx) {
+    return ctx && ctx->tuning.text ? ctx->tuning.text : "";
 }
 
 enum clmoe_status clmoe_context_device_info(const clmoe_context *ctx, struct clmoe_device_info *info) {

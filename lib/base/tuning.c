@@ -123,7 +123,8 @@ enum clmoe_status tuning_add(struct tuning *t, const struct log *log, const char
 
 void tuning_free(struct tuning *t) {
     free(t->entries);
-    *t = (struct tuning){NULL, 0};
+    free(t->text);
+    *t = (struct tuning){.n = 0};
 }
 
 int tuning_find(const struct tuning *t, const char *row, const char *class, const char *name, int fallback) {

@@ -32,6 +32,7 @@ struct tuning_entry {
 struct tuning {
     struct tuning_entry *entries;
     int n;
+    char *text; /* what the entries are from, but for those that the library ships; NULL: nothing */
 };
 
 /* Adds what `text` says of a device, behind what is there already. CLMOE_E_INVALID: a line that is none of the

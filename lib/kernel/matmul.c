@@ -320,9 +320,10 @@ static enum clmoe_status ref_run(const struct run *run) {
 }
 
 static const struct kernel_row rows[] = {
-    {"matmul_cpu_8x32", matmul_cpu_fits, matmul_cpu_prepare, matmul_cpu_run, .needs = CLMOE_FEATURE_CPU},
+    {"matmul_cpu_8x32", matmul_cpu_fits, matmul_cpu_prepare, matmul_cpu_run, .needs = CLMOE_FEATURE_CPU,
+     .tunables = matmul_cpu_tunables},
     {"matmul_cpu_dot_4x4", matmul_cpu_dot_fits, matmul_cpu_dot_prepare, matmul_cpu_dot_run,
-     .needs = CLMOE_FEATURE_CPU},
+     .needs = CLMOE_FEATURE_CPU, .tunables = matmul_cpu_dot_tunables},
     {"matmul_few", few_fits, few_prepare, few_run, .tunables = few_tunables},
     {"matmul_mfma", matmul_mfma_fits, matmul_mfma_prepare, matmul_mfma_run, .needs = CLMOE_FEATURE_AMD_MFMA},
     {"matmul_wmma_11", matmul_wmma_11_fits, matmul_wmma_11_prepare, matmul_wmma_11_run,

@@ -3,9 +3,20 @@
 
 #include "matmul_rows.h"
 
+/* Parameters of both rows, in this order in recipe.params: rows of a slot, and steps of K in a piece. */
+enum { TM, TK };
+
+static void add_kernel(const struct device *dev, const struct matmul_problem *p, struct recipe *recipe,
+                       const char *row, const struct tunable *tunables, const char *file, const char *entry) {
+    recipe->tuned = tune_params(dev, row, matmul_class_of(p).text, tunables, recipe->params);
+    struct kernel_spec *const spec = matmul_add_kernel(p, recipe, file, entry, 1);
+    spec_define(spec, "TM", "%d", recipe->params[TM]);
+    spec_define(spec, "TK", "%d", recipe->params[TK]);
+}
+
 /* ---- matmul_cpu_8x32 ---- */
 
-enum { CPU_ROWS = 64, CPU_PIECE = 128 };
+const struct tunable matmul_cpu_tunables[] = {{"TM", {16, 32, 64, 128}}, {"TK", {64, 128, 256, 512}}, {NULL}};
 
 /* Columns of w that stand side by side are what the vectors are made of. */
 bool matmul_cpu_fits(const struct device *dev, const void *problem, struct reason *why) {
@@ -20,10 +31,9 @@ bool matmul_cpu_fits(const struct device *dev, const void *problem, struct reaso
 }
 
 void matmul_cpu_prepare(const struct device *dev, const void *problem, struct recipe *recipe) {
-    (void)dev;
-    struct kernel_spec *const spec = matmul_add_kernel(problem, recipe, "matmul/cpu.cl", "matmul_cpu", 1);
-    spec_define(spec, "TM", "%d", CPU_ROWS);
-    spec_define(spec, "TK", "%d", CPU_PIECE);
+    recipe->params[TM] = 64;
+    recipe->params[TK] = 128;
+    add_kernel(dev, problem, recipe, "matmul_cpu_8x32", matmul_cpu_tunables, "matmul/cpu.cl", "matmul_cpu");
 }
 
 /* Where ids are not sorted each pair is a slot, and where fewer pairs than slots are sorted, each position. */
@@ -31,7 +41,7 @@ static uint64_t cpu_slots(const struct run *run, const struct matmul_part *part,
     const struct matmul_problem *const p = run->problem;
     const uint64_t pairs = matmul_pairs_times_columns(run, width);
     if (!p->sorted && !p->dense) return pairs;
-    const uint64_t slots = matmul_slots_times_columns(run, part, CPU_ROWS, width);
+    const uint64_t slots = matmul_slots_times_columns(run, part, run->params[TM], width);
     return pairs < slots && !p->dense ? pairs : slots;
 }
 
@@ -45,7 +55,10 @@ enum clmoe_status matmul_cpu_run(const struct run *run) {
 
 /* ---- matmul_cpu_dot_4x4 ---- */
 
-enum { CPU_DOT_PIECE = 1024, CPU_DOT_COLUMNS = 16 };
+enum { DOT_COLUMNS = 16 };
+
+const struct tunable matmul_cpu_dot_tunables[] = {
+    {"TM", {16, 32, 64, 128}}, {"TK", {256, 512, 1024, 2048}}, {NULL}};
 
 bool matmul_cpu_dot_fits(const struct device *dev, const void *problem, struct reason *why) {
     (void)dev;
@@ -55,15 +68,14 @@ bool matmul_cpu_dot_fits(const struct device *dev, const void *problem, struct r
 }
 
 void matmul_cpu_dot_prepare(const struct device *dev, const void *problem, struct recipe *recipe) {
-    (void)dev;
-    struct kernel_spec *const spec =
-        matmul_add_kernel(problem, recipe, "matmul/cpu_dot.cl", "matmul_cpu_dot", 1);
-    spec_define(spec, "TM", "%d", CPU_ROWS);
-    spec_define(spec, "TK", "%d", CPU_DOT_PIECE);
+    recipe->params[TM] = 64;
+    recipe->params[TK] = 1024;
+    add_kernel(dev, problem, recipe, "matmul_cpu_dot_4x4", matmul_cpu_dot_tunables, "matmul/cpu_dot.cl",
+               "matmul_cpu_dot");
 }
 
 static uint64_t cpu_dot_groups(const struct run *run, const struct matmul_part *part) {
-    return cpu_slots(run, part, CPU_DOT_COLUMNS);
+    return cpu_slots(run, part, DOT_COLUMNS);
 }
 
 enum clmoe_status matmul_cpu_dot_run(const struct run *run) {

@@ -5,6 +5,8 @@
 
 #include "row.h"
 
+extern const struct tunable matmul_cpu_tunables[], matmul_cpu_dot_tunables[];
+
 /* Columns of w in the lanes of vectors: packed weights, or [E, K, R]. */
 bool matmul_cpu_fits(const struct device *dev, const void *problem, struct reason *why);
 void matmul_cpu_prepare(const struct device *dev, const void *problem, struct recipe *recipe);

@@ -18,7 +18,7 @@ static bool gated(const struct matmul_problem *p) {
 
 /* Weights that the kernel decodes in runs of 16 steps. */
 static bool in_runs(const struct matmul_problem *p) {
-    return !dtype_is_float(p->w_dtype) && !matmul_in_words(p->w_order);
+    return !dtype_is_float(p->w_dtype) && !matmul_in_words(p->w_order) && p->w_order != CLMOE_W_PACKED;
 }
 
 /* 64 sums in registers let 128 registers do, and two work-groups live on a unit, as long as few steps are on

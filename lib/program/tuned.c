@@ -30,18 +30,24 @@ static void key_of(const struct device *dev, char key[HASH_HEX]) {
     hash_hex(digest, key);
 }
 
+/* Takes `text` over if it is good. */
+static enum clmoe_status add_text(struct tuning *t, const struct log *log, const struct device *dev,
+                                  const char *origin, struct str *text) {
+    const struct tuning_device names = names_of(dev);
+    if (text->failed) return CLMOE_E_NO_MEMORY;
+    if (!text->text) return CLMOE_OK;
+    TRY(tuning_add(t, log, origin, text->text, &names));
+    t->text = text->text;
+    *text = (struct str){0};
+    return CLMOE_OK;
+}
+
 /* What file and cache hold is text, if it is what they should hold. */
 static enum clmoe_status add_bytes(struct tuning *t, const struct log *log, const struct device *dev,
-                                   const char *origin, const void *bytes, size_t size) {
-    struct str text = {0};
-    const struct tuning_device names = names_of(dev);
-    str_append(&text, bytes, size);
-    enum clmoe_status status = text.failed ? CLMOE_E_NO_MEMORY : CLMOE_OK;
-    if (status == CLMOE_OK && memchr(bytes, 0, size))
-        log_msg(log, CLMOE_LOG_WARN, "%s is no text: ignored", origin);
-    else if (status == CLMOE_OK && text.text)
-        status = tuning_add(t, log, origin, text.text, &names);
-    str_free(&text);
+                                   const char *origin, struct str *bytes) {
+    const bool is_text = !bytes->text || !memchr(bytes->text, 0, bytes->size);
+    if (!is_text) log_msg(log, CLMOE_LOG_WARN, "%s is no text: ignored", origin);
+    const enum clmoe_status status = is_text ? add_text(t, log, dev, origin, bytes) : CLMOE_OK;
     return status == CLMOE_E_INVALID ? CLMOE_OK : status;
 }
 
@@ -61,10 +67,8 @@ static enum clmoe_status add_file(struct tuning *t, const struct log *log, const
     enum clmoe_status status = CLMOE_OK;
     if (unreadable)
         log_msg(log, CLMOE_LOG_WARN, "cannot read CLMOE_TUNING = \"%s\"", path);
-    else if (text.failed)
-        status = CLMOE_E_NO_MEMORY;
-    else if (text.text)
-        status = add_bytes(t, log, dev, path, text.text, text.size);
+    else
+        status = add_bytes(t, log, dev, path, &text);
     str_free(&text);
     return status;
 }
@@ -77,8 +81,11 @@ static enum clmoe_status add_cached(struct tuning *t, const struct log *log, con
     size_t size;
     key_of(dev, key);
     if (!blob_get(cache, log, key, &memory, &bytes, &size)) return CLMOE_OK;
-    const enum clmoe_status status = add_bytes(t, log, dev, "tuning in the cache", bytes, size);
+    struct str text = {0};
+    str_append(&text, (const char *)bytes, size);
     free(memory);
+    const enum clmoe_status status = add_bytes(t, log, dev, "tuning in the cache", &text);
+    str_free(&text);
     return status;
 }
 
@@ -94,8 +101,11 @@ enum clmoe_status tuned_load(struct tuning *t, const struct log *log, const stru
 
 enum clmoe_status tuned_set(struct tuning *t, const struct log *log, const struct device *dev,
                             const char *text) {
-    const struct tuning_device names = names_of(dev);
-    if (text) TRY(tuning_add(t, log, "text", text, &names));
+    struct str copy = {0};
+    if (text) str_append(&copy, text, strlen(text));
+    const enum clmoe_status status = add_text(t, log, dev, "text", &copy);
+    str_free(&copy);
+    TRY(status);
     return add_shipped(t, log, dev);
 }
 

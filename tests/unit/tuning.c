@@ -62,7 +62,7 @@ static const struct {
 };
 
 START_TEST(lines) {
-    struct tuning t = {NULL, 0};
+    struct tuning t = {.n = 0};
     char where[64];
     case_begin("\"%s\"", texts[_i].text);
     logbook_clear(&book);
@@ -80,7 +80,7 @@ END_TEST
 
 /* What a text with a mistake said before it is taken back; what was there before stays. */
 START_TEST(all_or_nothing) {
-    struct tuning t = {NULL, 0};
+    struct tuning t = {.n = 0};
     ck_assert_int_eq(tuning_add(&t, &keep, "a", "device *|*|*\nrow_a f32 TK=8\n", &chip), CLMOE_OK);
     ck_assert_int_eq(tuning_add(&t, &keep, "b", "device *|*|*\nrow_b f32 TK=8\nrow_c f32\n", &chip),
                      CLMOE_E_INVALID);
@@ -94,7 +94,7 @@ END_TEST
 START_TEST(shipped) {
     static const char every[] = "device *|*|*\n";
     for (const struct tuning_text *s = tuning_shipped; s->path; s++) {
-        struct tuning t = {NULL, 0};
+        struct tuning t = {.n = 0};
         ck_assert_int_eq(tuning_add(&t, &keep, s->path, s->text, &chip), CLMOE_OK);
         tuning_free(&t);
         /* Its entries, whatever device they are for */
@@ -175,12 +175,15 @@ START_TEST(set) {
     ck_assert_int_eq(clmoe_context_set_tuning(ctx, "device *|*|*\nmatmul_tile_32x32 * TK=\n", 0),
                      CLMOE_E_INVALID);
     expect(ctx, "[TK=8 "); /* nothing has changed */
+    ck_assert_str_eq(clmoe_context_tuning(ctx), some);
     case_ok(clmoe_context_set_tuning(ctx, "device *|*|*\nmatmul_tile_32x32 f32.f32 BUFFERS=1\n", 1));
     expect(ctx, "BUFFERS=1 ");
     case_ok(clmoe_context_set_tuning(ctx, "device *|*|*\nmatmul_tile_32x32 f16.f32 BUFFERS=1\n", 0));
     expect(ctx, NULL);
     case_ok(clmoe_context_set_tuning(ctx, NULL, 0));
     expect(ctx, NULL);
+    ck_assert_str_eq(clmoe_context_tuning(ctx), "");
+    ck_assert_str_eq(clmoe_context_tuning(NULL), "");
     ck_assert_int_eq(clmoe_context_set_tuning(NULL, some, 0), CLMOE_E_INVALID);
     clmoe_context_destroy(&ctx);
 }
@@ -219,6 +222,7 @@ START_TEST(cached) {
     case_ok(clmoe_context_set_tuning(ctx, some, 1));
     next = logged_context(&book, cache, plain_caps);
     expect(next, "[TK=8 ");
+    ck_assert_str_eq(clmoe_context_tuning(next), some);
     clmoe_context_destroy(&next);
     logbook_clear(&book);
     tuned_keep(&ctx->dev, cache, "what another version wrote\n"); /* whole, but not understood */

@@ -20,6 +20,7 @@ int command_scatter(int argc, char **argv);
 int command_route(int argc, char **argv);
 int command_moe(int argc, char **argv);
 int command_bench(int argc, char **argv);
+int command_tune(int argc, char **argv);
 int command_generate(int argc, char **argv);
 
 enum option_kind {

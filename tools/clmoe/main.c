@@ -16,6 +16,7 @@ static const struct {
     {"topk", command_topk, "the k largest of each row of an array"},
     {"scatter", command_scatter, "selected values back into dense rows"},
     {"bench", command_bench, "measure operations and layers"},
+    {"tune", command_tune, "find faster kernel parameters for a device"},
     {"route", command_route, "router logits to expert ids and weights"},
     {"moe", command_moe, "the expert block of one layer of a model"},
     {"generate", command_generate, "write text with the demo language model"},
