@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT
-// Block formats in panels, as clmoe_matmul_pack lays them out (include/clmoe/matmul.h): element i of [.., K, 32] is step
-// i / 32 % 32 and lane i % 32 of tile i / 1024. A tile has rows of 32 bytes, of which the first 16 belong to lanes 0 .. 15
-// and the last to lanes 16 .. 31, so that a pointer 16 bytes ahead sees these as 0 .. 15:
+// Block formats in panels, as clmoe_matmul_pack lays them out (include/clmoe/matmul.h): element i of [.., K, 32] is
+// step i / 32 % 32 and lane i % 32 of tile i / 1024. A tile has rows of 32 bytes, of which the first 16 belong to lanes
+// 0 .. 15 and the last to lanes 16 .. 31, so that a pointer 16 bytes ahead sees these as 0 .. 15:
 //
 //   q8_0          2 rows of scales, of lanes 0 .. 7 and 8 .. 15; 32 rows of codes: row 2j is step j, 2j + 1 is j + 16
-//   q4_0, mxfp4   2 rows of scales, or 1; 16 rows of codes: row j is step j in lower halves of bytes, j + 16 in upper ones
+//   q4_0, mxfp4   2 rows of scales, or 1; 16 rows of codes: row j is step j in lower halves of bytes, j + 16 in upper
 //
 //   LOAD(W_T, w, i) -> float         element i
 //   SCALES16(W_T, tile)              what the codes of lanes 0 .. 15 are to be multiplied by
@@ -12,6 +12,7 @@
 #include "common/blocks.cl"
 
 #define TILE_STEPS 32
+#define TILE_BYTES(T) (UNITS(T) * (int)sizeof(ELEM(T)))
 #define HALF_ROW(T) (16 / (int)sizeof(ELEM(T))) // what is between lanes 0 and 16
 #define SCALES16(T, tile) CAT(scales16_, T)(tile)
 #define LOW16(T, tile, j) CAT(low16_, T)(tile, j)

@@ -9,28 +9,50 @@
 // Columns must lie side by side: packed weights, or [E, K, R]. Where gate and up columns alternate there, so do the
 // sums, until the end. In [E, K, R] the last 32 columns are taken again where fewer are left, and only those are stored
 // that are new. K goes in pieces of TK, so that a piece of w stays in the first cache while all rows pass by, MR rows
-// at a time; a piece of these is widened to float first.
+// at a time.
 #include "matmul/cpu_rows.cl"
 
 #define LANES (GLU ? 16 : 32)
 
-// multiply_R: sums += R rows of xs * steps of w. One function for each R, so that R is a constant of its loops and the
-// sums become registers.
+// That memory will be read soon, where compilers have a way to say so: OpenCL's own, prefetch(), does nothing in PoCL.
+#if defined(__x86_64__) || defined(__aarch64__)
+#define SOON(p) __builtin_prefetch((const void *)(ulong)(p))
+#else
+#define SOON(p)
+#endif
+
+// multiply_R: sums += R rows of xs * steps of w. One function for each R up to MR, so that R is a constant of its loops
+// and the sums become registers, of which a vector takes one with AVX-512, two with AVX2 and four with NEON. While MR
+// rows are multiplied the next piece of w can come in; a row alone is as fast as memory.
 #if IS_PANEL(W_T)
-// Codes are multiplied as they are, and the sums of half a tile's steps then by the scales: two chains of additions for
-// each sum, so that one row alone does not wait for itself. xs has zeros behind the last step, up to a whole tile.
+// Codes are multiplied as they are, and the sums over a tile then by the scales. Each sum has two chains of additions,
+// so that a row alone does not wait for itself.
+#ifdef __AVX512F__
 #define MR 4
+#else
+#define MR 2
+#endif
 #define HALF_LINE HALF_ROW(W_T)
-#define AHEAD(T, w, d, stride) ((w) + (d) / TILE_STEPS * UNITS(T))
+#define AHEAD(w, d, stride) ((w) + (d) / TILE_STEPS * UNITS(W_T))
+
+// Weights of one step of a tile
+static inline float16 step16(const global ELEM(W_T) *tile, int d) {
+    const float16 codes = d < TILE_STEPS / 2 ? LOW16(W_T, tile, d) : HIGH16(W_T, tile, d - TILE_STEPS / 2);
+    return codes * SCALES16(W_T, tile);
+}
+
 #define MULTIPLY(R)                                                                                                    \
-    static inline void multiply_##R(float16(*sums)[2], const float(*xs)[TK], const global ELEM(W_T) *w0,               \
+    static inline void multiply_##R(float16(*sums)[2], const floats *xs, const global ELEM(W_T) *w0,                   \
                                     const global ELEM(W_T) *w1, long depth0, long depth1, int steps) {                 \
-        for (int d = 0; d < steps; d += TILE_STEPS, w0 += UNITS(W_T), w1 += UNITS(W_T)) {                              \
+        const int whole = steps & ~(TILE_STEPS - 1);                                                                   \
+        for (int d = 0; d < whole; d += TILE_STEPS, w0 += UNITS(W_T), w1 += UNITS(W_T)) {                              \
+            const global uchar *const next = (const global uchar *)AHEAD(w0, TK, 0);                                   \
             float16 low[R][2], high[R][2];                                                                             \
             UNROLL for (int r = 0; r < R; r++) low[r][0] = low[r][1] = high[r][0] = high[r][1] = (float16)(0.0f);      \
             for (int j = 0; j < TILE_STEPS / 2; j++) {                                                                 \
                 const float16 b0 = LOW16(W_T, w0, j), b1 = LOW16(W_T, w1, j);                                          \
                 const float16 c0 = HIGH16(W_T, w0, j), c1 = HIGH16(W_T, w1, j);                                        \
+                if (R == MR) SOON(next + j * TILE_BYTES(W_T) / 16);                                                    \
                 UNROLL for (int r = 0; r < R; r++) {                                                                   \
                     const float16 a = (float16)(xs[r][d + j]), b = (float16)(xs[r][d + TILE_STEPS / 2 + j]);           \
                     low[r][0] = fma(a, b0, low[r][0]), low[r][1] = fma(a, b1, low[r][1]);                              \
@@ -43,18 +65,32 @@
                 sums[r][1] = fma(low[r][1] + high[r][1], scale1, sums[r][1]);                                          \
             }                                                                                                          \
         }                                                                                                              \
+        for (int d = whole; d < steps; d++)                                                                            \
+            for (int r = 0; r < R; r++) {                                                                              \
+                const float16 a = (float16)(xs[r][d]);                                                                 \
+                sums[r][0] = fma(a, step16(w0, d - whole), sums[r][0]);                                                \
+                sums[r][1] = fma(a, step16(w1, d - whole), sums[r][1]);                                                \
+            }                                                                                                          \
     }
 #else
+#ifdef __AVX512F__
 #define MR 8
+#else
+#define MR 2
+#endif
 #define HALF_LINE 16
-#define AHEAD(T, w, d, stride) ((w) + (d) * (stride))
+#define AHEAD(w, d, stride) ((w) + (d) * (stride))
 #define MULTIPLY(R)                                                                                                    \
-    static inline void multiply_##R(float16(*sums)[2], const float(*xs)[TK], const global ELEM(W_T) *w0,               \
+    static inline void multiply_##R(float16(*sums)[2], const floats *xs, const global ELEM(W_T) *w0,                   \
                                     const global ELEM(W_T) *w1, long depth0, long depth1, int steps) {                 \
         float16 sum[R][2];                                                                                             \
         UNROLL for (int r = 0; r < R; r++) sum[r][0] = sums[r][0], sum[r][1] = sums[r][1];                             \
         for (int d = 0; d < steps; d++) {                                                                              \
             const float16 b0 = LOAD16(W_T, w0 + d * depth0, 0), b1 = LOAD16(W_T, w1 + d * depth1, 0);                  \
+            if (R == MR) {                                                                                             \
+                SOON(w0 + (d + TK) * depth0);                                                                          \
+                SOON(w1 + (d + TK) * depth1);                                                                          \
+            }                                                                                                          \
             UNROLL for (int r = 0; r < R; r++) {                                                                       \
                 sum[r][0] = fma((float16)(xs[r][d]), b0, sum[r][0]);                                                   \
                 sum[r][1] = fma((float16)(xs[r][d]), b1, sum[r][1]);                                                   \
@@ -65,14 +101,17 @@
 #endif
 MULTIPLY(1)
 MULTIPLY(2)
+#if MR > 2
 MULTIPLY(3)
 MULTIPLY(4)
+#endif
 #if MR > 4
 MULTIPLY(5)
 MULTIPLY(6)
 MULTIPLY(7)
 MULTIPLY(8)
 #endif
+#define CASE(R) case R: multiply_##R(sums + r0, xs, piece0, piece1, w_depth, depth1, steps); break;
 
 // Lanes 0, 2, .. of two vectors, and lanes 1, 3, ..
 static inline void part_lanes(float16 a, float16 b, float16 *even, float16 *odd) {
@@ -121,26 +160,26 @@ kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) void matmul_cpu(M
     for (long d0 = 0; d0 < all; d0 += TK) {
         const int steps = (int)min((long)TK, all - d0);
         for (int r0 = 0; r0 < rows; r0 += MR) {
-            float xs[MR][TK];
+            float room[MR][TK];
+            floats xs[MR];
             const int some = min(MR, rows - r0);
             for (int r = 0; r < some; r++) {
                 const long i = begin + r0 + r, p = pair_at(i, order + order_skip, flags);
-                widen(x + x_skip + x_row(i, p, p / k, flags) * x_stride + d0, xs[r], steps);
+                xs[r] = piece_of_x(x + x_skip + x_row(i, p, p / k, flags) * x_stride + d0, room[r], steps);
             }
-            const global ELEM(W_T) *const piece0 = AHEAD(W_T, w0, d0, w_depth);
-            const global ELEM(W_T) *const piece1 = AHEAD(W_T, w1, d0, depth1);
+            const global ELEM(W_T) *const piece0 = AHEAD(w0, d0, w_depth), *const piece1 = AHEAD(w1, d0, depth1);
             switch (some) {
-            case 1: multiply_1(sums + r0, xs, piece0, piece1, w_depth, depth1, steps); break;
-            case 2: multiply_2(sums + r0, xs, piece0, piece1, w_depth, depth1, steps); break;
-            case 3: multiply_3(sums + r0, xs, piece0, piece1, w_depth, depth1, steps); break;
+                CASE(1)
+                CASE(2)
+#if MR > 2
+                CASE(3)
+                CASE(4)
+#endif
 #if MR > 4
-            case 4: multiply_4(sums + r0, xs, piece0, piece1, w_depth, depth1, steps); break;
-            case 5: multiply_5(sums + r0, xs, piece0, piece1, w_depth, depth1, steps); break;
-            case 6: multiply_6(sums + r0, xs, piece0, piece1, w_depth, depth1, steps); break;
-            case 7: multiply_7(sums + r0, xs, piece0, piece1, w_depth, depth1, steps); break;
-            default: multiply_8(sums + r0, xs, piece0, piece1, w_depth, depth1, steps); break;
-#else
-            default: multiply_4(sums + r0, xs, piece0, piece1, w_depth, depth1, steps); break;
+                CASE(5)
+                CASE(6)
+                CASE(7)
+                CASE(8)
 #endif
             }
         }

@@ -15,7 +15,7 @@
 // dot_R: sums[r][lane[c]] += R rows of xs times NR rows of w, from step d0 on. One function for each R, so that R is a
 // constant of its loops and the vectors of sums become registers.
 #define DOT(R)                                                                                                         \
-    static inline void dot_##R(float(*sums)[2 * WIDTH], const int *lane, const float(*xs)[TK],                         \
+    static inline void dot_##R(float(*sums)[2 * WIDTH], const int *lane, const floats *xs,                         \
                                const global ELEM(W_T) *const *w, const global ELEM(S_T) *const *scales,                \
                                int scale_shift, long w_scale_group, long d0, int steps) {                              \
         const int whole = steps & ~15;                                                                                 \
@@ -67,11 +67,12 @@ kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) void matmul_cpu_d
     for (long d0 = 0; d0 < all; d0 += TK) {
         const int steps = (int)min((long)TK, all - d0);
         for (int r0 = 0; r0 < rows; r0 += MR) {
-            float xs[MR][TK];
+            float room[MR][TK];
+            floats xs[MR];
             const int some = min(MR, rows - r0);
             for (int r = 0; r < some; r++) {
                 const long i = begin + r0 + r, p = pair_at(i, order + order_skip, flags);
-                widen(x + x_skip + x_row(i, p, p / k, flags) * x_stride + d0, xs[r], steps);
+                xs[r] = piece_of_x(x + x_skip + x_row(i, p, p / k, flags) * x_stride + d0, room[r], steps);
             }
             for (int c0 = 0; c0 < width; c0 += GLU ? NR / 2 : NR) {
                 const global ELEM(W_T) *w_rows[NR];

@@ -11,19 +11,28 @@
 #include "matmul/slot.cl"
 #include "matmul/sum.cl"
 
-// Widens up to TK elements of a row of x, and fills up with zeros to a multiple of 32.
-static inline void widen(const global ELEM(X_T) *x, float *out, int n) {
+// A piece of a row of x as floats: as it lies where it is f32, else widened into `room`, which has TK of them.
+#define LIES_AS_FLOATS_f32 1
+#define LIES_AS_FLOATS_f16 0
+#define LIES_AS_FLOATS_bf16 0
+#if CAT(LIES_AS_FLOATS_, X_T)
+typedef const global float *floats;
+static inline floats piece_of_x(const global float *x, float *room, int n) { return x; }
+#else
+typedef const float *floats;
+static inline floats piece_of_x(const global ELEM(X_T) *x, float *room, int n) {
     int d = 0;
     for (; d + 16 <= n; d += 16)
-        vstore16(LOAD16(X_T, x, d), 0, out + d);
+        vstore16(LOAD16(X_T, x, d), 0, room + d);
     for (; d < n; d++)
-        out[d] = LOAD(X_T, x, d);
-    for (; d & 31; d++)
-        out[d] = 0.0f;
+        room[d] = LOAD(X_T, x, d);
+    return room;
 }
+#endif
 
-// Positions begin .. begin + rows - 1 of a slot, and their expert; E for skipped pairs, whose rows become zero. Where there
-// are fewer pairs than slots of slot.cl, each position is a slot, which takes all rows of a tile if it is its first one.
+// Positions begin .. begin + rows - 1 of a slot, and their expert; E for skipped pairs, whose rows become zero. Where
+// there are fewer pairs than slots of slot.cl, each position is a slot, which takes all rows of a tile if it is its
+// first one.
 static inline int find_rows(long slot, long *begin, int *rows, const global int *starts, const global int *ids,
                             long ids_stride, long pairs, int k, int experts, int first, int count, int flags) {
     if (flags & DENSE) {
