@@ -78,9 +78,16 @@ static inline float16 scales16_mxfp4_panel(const global uchar *tile) {
     const uint16 scale = select((e - 1u) << 23u, (uint16)(0x200000u) << e, e < 2u);
     return as_float16(select(scale, (uint16)(0x7fc00000u), e == 255u));
 }
+// Magnitudes by four times their codes, signs in the highest bits
+static inline float16 signed_e2m1_16(uint16 place, uint16 sign) {
+    const int16 magnitude = as_int16(((uint16)(DOUBLED_E2M1) >> (place & 28u)) & 15u);
+    return as_float16(as_uint16(convert_float16(magnitude)) | (sign & 0x80000000u));
+}
 static inline float16 low16_mxfp4_panel(const global uchar *tile, int j) {
-    return doubled_e2m1_16(convert_uint16(vload16(2 * j, tile + 32)) & 15u);
+    const uint16 codes = convert_uint16(vload16(2 * j, tile + 32));
+    return signed_e2m1_16(codes << 2u, codes << 28u);
 }
 static inline float16 high16_mxfp4_panel(const global uchar *tile, int j) {
-    return doubled_e2m1_16(convert_uint16(vload16(2 * j, tile + 32)) >> 4u);
+    const uint16 codes = convert_uint16(vload16(2 * j, tile + 32));
+    return signed_e2m1_16(codes >> 2u, codes << 24u);
 }
