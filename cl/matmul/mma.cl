@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT
 // For many rows on NVIDIA's sm_80 and later: mma.sync on what asynchronous copies bring into a ring in local memory. A
-// work-group computes TM rows of one expert times TN columns of y; x and w are of one dtype of 16 bits, K is fastest in
-// both, and rows begin at multiples of 16 bytes.
+// work-group computes TM rows of one expert times TN columns of y; x and w are of one dtype of 16 bits, and rows begin at
+// multiples of 16 bytes.
 //
 //   group = (band * column groups + column group) * BAND + slot in the band       slot -> expert and rows: slot.cl
-//   ring [STAGES][TM rows of x, TN rows of w or, with GLU, TN of gate and TN of up][TK]
+//   ring [STAGES][TM rows of x, TK steps each; weights: mma_weights.cl]
 //
 // Groups that run at a time so share rows of x and of w. Rows in the ring have chunks of 8 elements; chunk c of row r is
 // at c ^ SWIZZLE(r), so that neither 8 rows of one chunk nor neighbouring chunks share banks. While a wave multiplies 16
@@ -38,18 +38,16 @@
 #define COLUMNS_N (FRAGMENTS_N / (1 + GLU))
 #define TM (WAVES_M * FRAGMENTS_M * 16)
 #define TN (WAVES_N * COLUMNS_N * 8)
-#define W_ROWS ((1 + GLU) * TN)
 #define CHUNKS (TK / 8)
 #define SWIZZLE(r) (TK == 64 ? (r)&7u : (r) / 2 & 3u)
-#define STAGE ((TM + W_ROWS) * CHUNKS)
+#define STAGE ((TM + (1 + GLU) * TN) * CHUNKS)
 #define BAND 16
 
-// Each work-item copies chunk lid % CHUNKS of rows lid / CHUNKS, lid / CHUNKS + ROWS, ..
+// Of x a work-item copies chunk lid % CHUNKS of rows lid / CHUNKS, lid / CHUNKS + ROWS, ..
 #define ROWS (LOCAL_SIZE / CHUNKS)
 #define COPIES_X (TM / ROWS)
-#define COPIES_W (W_ROWS / ROWS)
-#define COPIES (COPIES_X + COPIES_W)
-#if TM % ROWS || TN % ROWS || ROWS % 8
+#define COPIES (COPIES_X + (1 + GLU) * TN / ROWS)
+#if TM % ROWS || ROWS % 8
 #error "work-items do not come out even"
 #endif
 
@@ -61,6 +59,7 @@
 #include "matmul/matrix_mma.cl"
 #include "matmul/matrix_emulated.cl"
 #include "matmul/mma_memory.cl"
+#include "matmul/mma_weights.cl"
 #include "matmul/slot.cl"
 
 // The slot of the work-group, and its first column of y
@@ -72,14 +71,9 @@ static inline long own_slot(long columns, long *n0) {
     return band + in_band - column_group * width;
 }
 
-// Where a lane reads: of a fragment of x it names row lane % 16, chunk lane / 16; of two fragments of w row lane % 8 of the
-// one that lane / 16 says, chunk lane / 8 % 2. `step` counts 16 of K.
+// Where a lane reads of a fragment of x: row lane % 16, chunk lane / 16. `step` counts 16 of K.
 static inline uint a_place(uint wave_m, uint lane, uint step) {
     return (wave_m + lane % 16) * CHUNKS + ((step * 2 + lane / 16) ^ SWIZZLE(lane % 8));
-}
-
-static inline uint b_place(uint wave_n, uint lane, uint step) {
-    return (TM + wave_n + lane / 16 * 8 + lane % 8) * CHUNKS + ((step * 2 + lane / 8 % 2) ^ SWIZZLE(lane % 8));
 }
 
 #define READ_FRAGMENTS(a, b, stage, step)                                                                              \
@@ -87,26 +81,16 @@ static inline uint b_place(uint wave_n, uint lane, uint step) {
         UNROLL for (uint i = 0; i < FRAGMENTS_M; i++)                                                                  \
             READ_MATRICES(a[i], (stage)*STAGE + a_place(wave_m, lane, step) + i * 16 * CHUNKS)                         \
         UNROLL for (uint j = 0; j < FRAGMENTS_N; j += 2)                                                               \
-            READ_MATRICES(b[j / 2], (stage)*STAGE + b_place(wave_n, lane, step) +                                      \
-                                        (j % COLUMNS_N * 8 + j / COLUMNS_N * TN) * CHUNKS)                             \
+            READ_WEIGHTS(b[j / 2], (stage)*STAGE + weight_place(wave_n, lane, step, j, weights.mixed))                 \
     }
 
-// What a work-item copies for a stage, from step d of K on: its chunk of rows of x, and of columns of w (and v) that are
-// `w_step` apart in memory, as far as `exists`. Of a row there are `left` elements.
-static inline void fetch(struct copies *c, local uint4 *to, const global ushort *const x_from[COPIES_X],
-                         const global ushort *w, long w_step, const global ushort *v, long v_step, uint exists, int d,
-                         int left) {
-    UNROLL for (int i = 0; i < COPIES_X; i++) copy_chunk(c, to + i * ROWS * CHUNKS, x_from[i] + d, d < left);
-    w += d, v += d;
-    UNROLL for (int i = 0; i < COPIES_W; i++) {
-        const int column = i % (TN / ROWS);
-        copy_chunk(c, to + (TM + i * ROWS) * CHUNKS, i < TN / ROWS ? w : v, d < left && exists >> column & 1);
-        if (i < TN / ROWS) w += w_step;
-        else v += v_step;
-    }
+// What a work-item copies for a stage, from step d of K on. Of its chunk of x there are `left` elements.
+static inline void fetch(struct copies *c, local uint4 *stage, uint to, const global ushort *const x_from[COPIES_X],
+                         int left, const struct weights *weights, int d) {
+    UNROLL for (int i = 0; i < COPIES_X; i++) copy_chunk(c, stage + to + i * LOCAL_SIZE, x_from[i] + d, d < left);
+    fetch_weights(c, stage, weights, d);
 }
-#define FETCH(stage)                                                                                                   \
-    fetch(&copies, ring + (stage)*STAGE + to, x_from, w_from, ROWS *w_column, v_from, ROWS *v_column, exists, d, left)
+#define FETCH(stage) fetch(&copies, ring + (stage)*STAGE, to, x_from, left, &weights, d)
 
 // A barrier that products with `a` stay behind: they are to cover the reads that follow it.
 static inline void barrier_before(uint4 a[FRAGMENTS_M]) {
@@ -121,11 +105,18 @@ static inline void multiply_step(d_fragment sums[FRAGMENTS_M][FRAGMENTS_N], cons
         ACCUMULATE(sums[i][j], a[i], j & 1 ? b[j / 2].hi : b[j / 2].lo);
 }
 
-static inline void stage_sums(local float *to, const d_fragment sums[FRAGMENTS_N], uint lane) {
-    local float2 *const at = (local float2 *)(to + lane / 4 * SUM_STRIDE) + lane % 4;
+// 16 rows of a wave, and in them gate before up
+static inline void stage_sums(local float *to, const d_fragment sums[FRAGMENTS_N], uint lane, bool mixed) {
+    const uint row = lane / 4 * SUM_STRIDE, below = 8 * SUM_STRIDE;
     UNROLL for (int j = 0; j < FRAGMENTS_N; j++) {
-        at[j * 4] = sums[j].lo;
-        at[j * 4 + 8 * SUM_STRIDE / 2] = sums[j].hi;
+        local float *const at = to + row + (mixed ? j * 4 + lane % 4 : j * 8 + lane % 4 * 2);
+        if (mixed) {
+            at[0] = sums[j].s0, at[COLUMNS_N * 8] = sums[j].s1;
+            at[below] = sums[j].s2, at[below + COLUMNS_N * 8] = sums[j].s3;
+        } else {
+            *(local float2 *)at = sums[j].lo;
+            *(local float2 *)(at + below) = sums[j].hi;
+        }
     }
 }
 
@@ -158,13 +149,6 @@ static inline void store_run(global ELEM(Y_T) *to, float4 v, bool wide, long ins
 #define OF_4(at, of)                                                                                                   \
     (float4)(OF_COLUMN(at, of, n), OF_COLUMN(at, of, n + 1), OF_COLUMN(at, of, n + 2), OF_COLUMN(at, of, n + 3))
 
-// Bit i: whether there is column n + i * ROWS
-static inline uint existing(long n, long columns) {
-    uint bits = 0;
-    UNROLL for (uint i = 0; i < TN / ROWS; i++) bits |= (n + i * ROWS < columns ? 1u : 0u) << i;
-    return bits;
-}
-
 kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) void matmul_mma(MATMUL_ARGS) {
     local uint4 ring[STAGES * STAGE];
     local int pair_of[TM];
@@ -195,10 +179,9 @@ kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) void matmul_mma(M
         const long p = pair_of[m];
         x_from[i] = x + x_skip + x_row(begin + min(m, rows - 1), p, p / k, flags) * x_stride + chunk * 8;
     }
-    const global ushort *const w_from = w + w_skip + expert * w_expert + (n0 + row) * w_column + chunk * 8;
-    const global ushort *const v_from = v + v_skip + expert * v_expert + (n0 + row) * v_column + chunk * 8;
-    const uint exists = existing(n0 + row, columns);
-
+    struct weights weights;
+    place_weights(&weights, w + w_skip + expert * w_expert, w_column, w_depth, v + v_skip + expert * v_expert, v_column,
+                  v_depth, n0, columns, steps);
     struct copies copies = {0};
     const int last = (steps + TK - 1) / TK, left = steps - (int)chunk * 8;
     int d = 0; // where the next stage begins
@@ -246,7 +229,7 @@ kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) void matmul_mma(M
     local float *const mine = (local float *)ring + wave * (16 * SUM_STRIDE);
     ROLL for (int i = 0; i < FRAGMENTS_M; i++) {
         UNROLL for (int f = 0; f < FRAGMENTS_M; f++) if (f == i) // or the sums are no registers
-            stage_sums(mine, sums[f], lane);
+            stage_sums(mine, sums[f], lane, weights.mixed);
         WAVE_BARRIER();
         UNROLL_BY_2 for (uint turn = 0; turn < RUNS / 2; turn++) {
             const uint r = turn * (32 / RUNS) + lane / RUNS;

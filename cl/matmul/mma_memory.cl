@@ -8,6 +8,7 @@
 //   wait_groups   until all but the last `but` groups are there, of this work-item's copies; a constant
 //   READ_MATRICES `at` is an expression of `lane`: where in `ring` lane l has row l % 8 of matrix l / 8, 8 elements. Of each
 //                 of the four matrices it gets the elements 2 * (l % 4) and the next of row l / 4
+//   READ_ACROSS   the same of the transposed matrices: the elements l / 4 of rows 2 * (l % 4) and the next
 //   zero_behind_barrier   of the work-group: 0, but the compiler does not know, so that what is made of it stays behind
 //   WAVE_BARRIER  for a wave; every work-item of the work-group comes by
 //   PAIR_OF_f16, PAIR_OF_bf16   two floats, rounded, the first in the lower half
@@ -60,6 +61,17 @@ static inline void wait_groups(struct copies *c, int but) {
         to = vload4(0, r);                                                                                             \
     }
 
+#define READ_ACROSS(to, at)                                                                                            \
+    {                                                                                                                  \
+        const uint own = lane;                                                                                         \
+        ushort r[8];                                                                                                   \
+        for (int element = 0; element < 8; element++) {                                                                         \
+            const uint lane = element / 2 * 8 + own % 4 * 2 + element % 2;                                                   \
+            r[element] = ((const local ushort *)(ring + (at)))[own / 4];                                                  \
+        }                                                                                                              \
+        to = as_uint4(vload8(0, r));                                                                                   \
+    }
+
 static inline uint zero_behind_barrier(void) {
     barrier(CLK_LOCAL_MEM_FENCE);
     return 0;
@@ -90,15 +102,13 @@ static inline void close_group(struct copies *c) {
 
 #define wait_groups(c, but) asm volatile("cp.async.wait_group %0;" : : "n"(but) : "memory")
 
-#define READ_MATRICES(to, at) to = read_matrices(ring + (at));
-static inline uint4 read_matrices(const local uint4 *row) {
-    uint4 r;
-    asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
-                 : "=r"(r.x), "=r"(r.y), "=r"(r.z), "=r"(r.w)
-                 : "r"((uint)(size_t)row)
+#define READ_MATRICES(to, at) READ_FOUR("", to, at)
+#define READ_ACROSS(to, at) READ_FOUR(".trans", to, at)
+#define READ_FOUR(how, to, at)                                                                                         \
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4" how ".shared.b16 {%0, %1, %2, %3}, [%4];"                             \
+                 : "=r"(to.x), "=r"(to.y), "=r"(to.z), "=r"(to.w)                                                      \
+                 : "r"((uint)(size_t)(ring + (at)))                                                                    \
                  : "memory");
-    return r;
-}
 
 static inline uint zero_behind_barrier(void) {
     uint r;

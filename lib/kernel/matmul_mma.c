@@ -53,9 +53,10 @@ static const struct shape *choose(const struct device *dev, const struct matmul_
 
 bool matmul_mma_async_fits(const struct device *dev, const void *problem, struct reason *why) {
     const struct matmul_problem *const p = problem;
-    if (p->w_order != CLMOE_W_ENK) return refuse(why, "needs weights in the order ENK");
     if (p->in % ALIGNED)
         return refuse(why, "%lld columns of x are no multiple of %d", (long long)p->in, ALIGNED);
+    if (p->w_order == CLMOE_W_EKN && p->out % ALIGNED)
+        return refuse(why, "%lld columns of w are no multiple of %d", (long long)p->out, ALIGNED);
     if (p->limit == CLMOE_LIMIT_IN) return refuse(why, "has no limits of K");
     if (!shape_fits(dev, &small))
         return refuse(why,
@@ -75,6 +76,7 @@ static void add_shape(const struct device *dev, const struct matmul_problem *p, 
     spec_define(spec, "WAVES_N", "%d", s->waves_n);
     spec_define(spec, "FRAGMENTS_M", "%d", s->fragments_m);
     spec_define(spec, "FRAGMENTS_N", "%d", s->fragments_n);
+    spec_define(spec, "ENK", "%d", p->w_order == CLMOE_W_ENK);
     spec_define(spec, "TK", "%d", s->steps);
     spec_define(spec, "STAGES", "%d", s->stages);
 }
@@ -86,16 +88,19 @@ void matmul_mma_async_prepare(const struct device *dev, const void *problem, str
     matmul_mma_prepare(dev, p, recipe);
 }
 
-static bool aligned(const struct columns *c) {
-    return (c->skip | (uint64_t)c->expert | (uint64_t)c->column) % ALIGNED == 0;
+static bool aligned(const struct matmul_problem *p, const struct columns *c) {
+    const int64_t row = p->w_order == CLMOE_W_ENK ? c->column : c->depth;
+    return (c->skip | (uint64_t)c->expert | (uint64_t)row) % ALIGNED == 0;
 }
 
-/* Whether chunks of 8 elements begin at multiples of 16 bytes. */
+/* Whether chunks of 8 elements begin at multiples of 16 bytes. Where gate and up columns alternate they are in
+ * the same chunks. */
 static bool addressable(const struct matmul_problem *p, const struct matmul_call *c) {
+    const bool mixed = p->w_order == CLMOE_W_EKN && p->glu == CLMOE_GLU_INTERLEAVED;
     bool yes = (c->x.offset | (uint64_t)c->x.stride[0]) % ALIGNED == 0;
     for (int32_t i = 0; i < c->n_w && yes; i++) {
         const struct matmul_part part = matmul_part_at(p, c->w, c->w_up, i, 0);
-        yes = aligned(&part.gate) && (!part.up.mem || aligned(&part.up));
+        yes = aligned(p, &part.gate) && (!part.up.mem || mixed || aligned(p, &part.up));
     }
     return yes;
 }
