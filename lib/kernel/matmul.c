@@ -335,7 +335,7 @@ static const struct kernel_row rows[] = {
     {"matmul_dpas_16", matmul_dpas_16_fits, matmul_dpas_16_prepare, matmul_dpas_16_run,
      .needs = CLMOE_FEATURE_INTEL_DPAS_16},
     {"matmul_mma_async", matmul_mma_async_fits, matmul_mma_async_prepare, matmul_mma_async_run,
-     .needs = CLMOE_FEATURE_NV_MMA},
+     .needs = CLMOE_FEATURE_NV_MMA, .tunables = matmul_mma_async_tunables},
     {"matmul_mma", matmul_mma_fits, matmul_mma_prepare, matmul_mma_run, .needs = CLMOE_FEATURE_NV_MMA},
     {"matmul_tile_128x128", matmul_tile_128_fits, matmul_tile_128_prepare, matmul_tile_128_run,
      .tunables = matmul_tile_tunables},

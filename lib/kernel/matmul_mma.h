@@ -6,5 +6,6 @@
 #include "matmul_matrix.h"
 
 MATMUL_ROW_FUNCTIONS(matmul_mma_async);
+extern const struct tunable matmul_mma_async_tunables[];
 
 #endif

@@ -48,9 +48,8 @@ struct kernel_spec {
     const char *file;  /* under cl/ */
     const char *entry; /* kernel function */
     size_t local;      /* work-items of a work-group */
-    int resident; /* where PTX can be bounded: work-groups that a unit shall hold at once; 0: as it comes */
-    bool
-        unlisted; /* takes more local memory than the driver says there is: NVIDIA's says 48 KiB of all chips */
+    int resident;  /* where PTX can be bounded: work-groups that a unit shall hold at once; 0: as it comes */
+    bool unlisted; /* it takes more local memory than the driver lists: NVIDIA's lists 48 KiB of all chips */
     char options[SPEC_OPTIONS];
 };
 

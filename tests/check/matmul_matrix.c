@@ -202,6 +202,38 @@ START_TEST(out_of_order_queue) {
 }
 END_TEST
 
+/* Other tiles, and some that the kernel cannot have. */
+START_TEST(tuned) {
+    static const struct {
+        const char *text;
+        bool legal;
+    } lines[] = {
+        {"matmul_mma_async * WAVES_M=2 WAVES_N=2 FRAGMENTS_M=2 FRAGMENTS_N=8 TK=64 STAGES=2", true},
+        {"matmul_mma_async bf16.bf16 WAVES_M=4 WAVES_N=4 TK=64", false},
+        {"matmul_mma_async bf16.bf16 WAVES_M=1 WAVES_N=1 TK=64", false},
+    };
+    struct rng rng = rng_for(21002);
+    struct clmoe_matmul_params params = plain;
+    params.max_tokens = 70, params.topk = params.experts = 1;
+    struct matmul_sample s = matmul_sample_make(&rng, &params, 70, ROUTING_RANDOM, 1);
+    s.aligned = true;
+    matmul_sample_solve(&s);
+    char text[160];
+    snprintf(text, sizeof text, "device * | * | *\n%s\n", lines[_i].text);
+    case_begin("%s", lines[_i].text);
+    case_ok(clmoe_context_set_tuning(tester_context(CAPS_EMULATED), text, 0));
+    clmoe_plan *plan;
+    params.plan.kernel = "matmul_mma_async";
+    case_ok(clmoe_matmul_plan(tester_context(CAPS_EMULATED), &params, &plan));
+    case_require((strstr(clmoe_plan_describe(plan), "[WAVES_M=") != NULL) == lines[_i].legal, "\"%s\"",
+                 clmoe_plan_describe(plan));
+    clmoe_plan_destroy(&plan);
+    run_rows(&rng, &s, CAPS_EMULATED, on_copies);
+    case_ok(clmoe_context_set_tuning(tester_context(CAPS_EMULATED), NULL, 0));
+    matmul_sample_free(&s);
+}
+END_TEST
+
 static char refusals[1024];
 static void keep_refusals(void *priv, enum clmoe_log_level level, const char *message) {
     (void)priv, (void)level;
@@ -265,6 +297,7 @@ static void add_tests(TCase *cases) {
     tcase_add_loop_test(cases, aligned, 0, tester()->small ? N_SMALL : N_ALIGNED);
     tcase_add_test(cases, nan_stays_where_it_is);
     tcase_add_test(cases, out_of_order_queue);
+    if (!tester()->small) tcase_add_loop_test(cases, tuned, 0, 3);
     tcase_add_loop_test(cases, reasons, 0, 9);
     tcase_add_test(cases, every_row_ran);
 }
