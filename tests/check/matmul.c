@@ -5,6 +5,7 @@
 #include "ref/convert.h"
 #include "ref/quant.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -186,6 +187,17 @@ START_TEST(packing) {
 }
 END_TEST
 
+/* The up rows get the smallest scales there are, and x is large enough that results are no denormals. */
+static void tiny_scales(struct matmul_sample *s) {
+    const struct clmoe_matmul_params *const p = &s->params;
+    const int64_t n = p->experts * p->out * p->in, size = ref_block_bytes(p->w_dtype);
+    for (int64_t b = 0; b < n / 32; b++)
+        if (s->raw_up[b * size] != 255) s->raw_up[b * size] = (unsigned char)(b % 3);
+    ref_unpack(p->w_dtype, s->raw_up, n, s->up);
+    for (int64_t i = 0; i < s->pairs * p->in; i++)
+        s->x[i] = ldexpf(s->x[i], 40);
+}
+
 /* Packed blocks: a lone row, fewer rows than the kernel for CPUs takes at once, more; pieces of K and tiles that end
  * within them. One format on every row of the table; the others, which differ in how an element is loaded, on those for
  * CPUs, which load 16, and on the reference. */
@@ -217,6 +229,7 @@ START_TEST(packed_blocks) {
         .limit = (enum clmoe_limit)(_i / 3 % 3),
     };
     struct matmul_sample s = matmul_sample_make(&rng, &params, t, ROUTING_RANDOM, 1 + _i % 2);
+    if (params.w_dtype == CLMOE_MXFP4 && _i % 2) tiny_scales(&s);
     matmul_sample_solve(&s);
     const char *name;
     for (int row = 0; (name = clmoe_kernel_name("matmul", row)); row++)
@@ -250,7 +263,35 @@ START_TEST(dense) {
 }
 END_TEST
 
+/* Where each position is a slot: one expert has more rows than a slot takes. In parts, positions before a part's first one
+ * are not its own, also if they are a multiple of a slot's rows before it. */
+START_TEST(rows_of_one_in_positions) {
+    struct rng rng = rng_for((uint64_t)_i + 9600);
+    const struct clmoe_matmul_params params = {
+        .max_tokens = 100,
+        .topk = 1,
+        .experts = 200,
+        .in = 32,
+        .out = 32,
+        .w_order = CLMOE_W_PACKED,
+        .routing = CLMOE_ROUTING_SORTED,
+    };
+    struct matmul_sample s;
+    for (;;) {
+        s = matmul_sample_make(&rng, &params, 100, ROUTING_ONE_EXPERT, _i ? MATMUL_PARTS : 1);
+        if (s.ids[0] < MATMUL_PARTS - 1) break; /* not in the last part, which has many experts */
+        matmul_sample_free(&s);
+    }
+    matmul_sample_solve(&s);
+    const char *name;
+    for (int row = 0; (name = clmoe_kernel_name("matmul", row)); row++)
+        if (strstr(name, "_cpu")) matmul_run_row(&rng, &s, CAPS_OWN, row);
+    matmul_sample_free(&s);
+}
+END_TEST
+
 static void add_tests(TCase *cases) {
+    if (!tester()->small) tcase_add_loop_test(cases, rows_of_one_in_positions, 0, 2);
     tcase_add_loop_test(cases, dense, 0, 10);
     tcase_add_loop_test(cases, packed_blocks, 0, tester()->small ? 3 : 12);
     tcase_add_loop_test(cases, packing, 0, tester()->small ? 10 : 60);
