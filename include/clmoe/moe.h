@@ -115,7 +115,7 @@ struct clmoe_moe_params {
     float out_scale;      /* factor on the sum over experts; 0 means 1 */
     float sum_scale;      /* factor on that sum and shared together (Cohere2, Grok-2); 0 means 1. The product
                              of the two must be finite and not 0 */
-    int offload;          /* 1: args.offload is given; not with adapters, and for 1024 experts at most */
+    int offload;          /* 1: args.offload is given; not with adapters, and for 2048 experts at most */
 };
 
 /* Strides and overlap as on the pages of the stages; y may be residual or shared, not x; out_ids

@@ -12,15 +12,16 @@
  *   clmoe_offload_create(plan, &offload_params, &offload); one for each layer of the model
  *   clmoe_moe_enqueue(plan, queue, &(struct clmoe_moe_args){.x = x, .offload = offload, .y = y}, ...);
  *
- * y has the same bits as from weights that are all on the device: whichever experts a call wants take turns
- * in the slots, those that are there first, while copies for the next turn run beside them on a queue of
- * their own. Slots belong to one layer, so that a layer's counts compare, and layers that run one after the
- * other do not push each other out: share a device's memory out among them by their budgets.
+ * y has the same bits as from weights that are all on the device. Hits are computed at once, while the host
+ * learns which experts else the call wants; these are copied on a queue of their own, and each is computed
+ * when it is there, while the next one comes. Any budget for one expert or more will do, as they take turns
+ * in the slots. Slots belong to one layer, so that counts compare, and layers that run one after the other do
+ * not push each other out: share a device's memory out among them by their budgets.
  *
  * What such a clmoe_moe_enqueue does that no other enqueue function does: it waits for the routing, reads the
  * ids and decides by them; it waits for copies where it needs their room; and where it fails on the way, it
  * waits until what it has enqueued is over. So the events that it shall wait for must not depend on the
- * calling thread. To have no misses, clmoe_offload_prefetch brings experts ahead of time.
+ * calling thread. To have fewer misses, clmoe_offload_prefetch brings experts ahead of time.
  *
  * Thread-safety: an object belongs to one thread at a time, and calls that use the same one must follow one
  * another on the device, like calls of the same plan.
@@ -41,8 +42,7 @@ typedef struct clmoe_offload clmoe_offload;
  * the order of the plan and without gaps: [R, Z] of w1, say, or [P, K, 32] packed. Arrays of pointers are
  * copied; what they point to must not change while the object lives. */
 struct clmoe_offload_params {
-    uint64_t
-        budget; /* bytes of device memory for the slots, of which there is no use for more than experts */
+    uint64_t budget; /* bytes of device memory for slots; more than one for each expert are not made */
     const void *const *w1, *const *w1_up, *const *w2;
     const void *const *w1_scale, *const *w1_scale_up, *const *w2_scale;
     const void *const *w1_zero, *const *w1_zero_up, *const *w2_zero;
@@ -53,8 +53,9 @@ struct clmoe_offload_params {
     int pinned;
 };
 
-/* Makes the slots and a queue for copies. `plan` is one of moe.h with params.offload, and is only looked at:
- * every plan of the same context, sizes, formats and orders can use the object. This waits for the device.
+/* Makes the slots, and queues for copies and for reading ids. `plan` is one of moe.h with params.offload, and
+ * is only looked at: every plan of the same context, sizes, formats and orders can use the object. This waits
+ * for the device.
  * CLMOE_E_INVALID: NULL arguments, another plan, a missing array or pointer, an array that the plan has no
  * use for, a budget that is smaller than an expert. */
 CLMOE_API enum clmoe_status clmoe_offload_create(const clmoe_plan *plan,
@@ -65,7 +66,7 @@ CLMOE_API enum clmoe_status clmoe_offload_create(const clmoe_plan *plan,
 CLMOE_API void clmoe_offload_destroy(clmoe_offload **offload);
 
 /* Begins to bring those of n experts to the device that are not there, in their order, while that pushes
- * none of them out. Their next call finds them. It waits for copies only for room in pinned memory.
+ * none of them out. Calls that follow wait for them. It waits for copies only for room in pinned memory.
  * CLMOE_E_INVALID: NULL arguments, an expert outside 0..E-1. CLMOE_E_OPENCL: a call failed; none of those
  * that were to come are there. */
 CLMOE_API enum clmoe_status clmoe_offload_prefetch(clmoe_offload *offload, int32_t n, const int32_t *experts);

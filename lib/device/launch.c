@@ -42,39 +42,25 @@ enum clmoe_status launch_kernel(struct launch *l, cl_kernel kernel, uint64_t gro
     return CLMOE_OK;
 }
 
-enum clmoe_status launch_read(struct launch *l, const struct launch_rows *r, void *to) {
-    const size_t from[3] = {(size_t)r->offset, 0, 0}, at[3] = {0, 0, 0}, region[3] = {r->width, r->rows, 1};
-    const cl_event *wait;
-    const cl_uint n_wait = wait_list(l, &wait);
-    TRY_CL(l->log, clEnqueueReadBufferRect(l->queue, r->mem, CL_TRUE, from, at, region, r->pitch, 0, r->width,
-                                           0, to, n_wait, wait, NULL));
-    l->started = true;
-    return CLMOE_OK;
-}
-
 enum clmoe_status launch_write(struct launch *l, cl_mem to, uint64_t offset, size_t size, const void *from) {
     const cl_event *wait;
     const cl_uint n_wait = wait_list(l, &wait);
+    cl_event done;
     TRY_CL(l->log,
-           clEnqueueWriteBuffer(l->queue, to, CL_TRUE, (size_t)offset, size, from, n_wait, wait, NULL));
-    l->started = true;
+           clEnqueueWriteBuffer(l->queue, to, CL_FALSE, (size_t)offset, size, from, n_wait, wait, &done));
+    follow(l, done);
     return CLMOE_OK;
 }
 
-enum clmoe_status launch_wait(struct launch *l, cl_uint n, const cl_event *events) {
-    assert(l->started);
-    cl_event done;
-    TRY_CL(l->log, clEnqueueMarkerWithWaitList(l->queue, n, events, &done));
-    if (l->out_of_order && l->previous) {
-        /* A marker waits for its list alone, and the next command for one event alone. */
-        const cl_event both[2] = {l->previous, done};
-        cl_event joined;
-        const cl_int err = clEnqueueMarkerWithWaitList(l->queue, 2, both, &joined);
-        clReleaseEvent(done);
-        if (err != CL_SUCCESS) return clerr_report(l->log, err, "clEnqueueMarkerWithWaitList");
-        done = joined;
-    }
-    follow(l, done);
+enum clmoe_status launch_wait(struct launch *l, cl_event event) {
+    /* A marker waits for its list alone, and the next command perhaps for one event alone. */
+    cl_event both[2] = {event, NULL};
+    TRY(launch_mark(l, &both[1]));
+    cl_event joined;
+    const cl_int err = clEnqueueMarkerWithWaitList(l->queue, 2, both, &joined);
+    clReleaseEvent(both[1]);
+    if (err != CL_SUCCESS) return clerr_report(l->log, err, "clEnqueueMarkerWithWaitList");
+    follow(l, joined);
     return CLMOE_OK;
 }
 

@@ -24,21 +24,11 @@ enum clmoe_status launch_begin(struct launch *l, const struct log *log, cl_comma
 /* `groups` work-groups of `local` work-items each, one-dimensional. No groups: nothing is launched. */
 enum clmoe_status launch_kernel(struct launch *l, cl_kernel kernel, uint64_t groups, size_t local);
 
-/* `rows` rows of `width` bytes, `pitch` bytes apart (0: one after the other, else at least `width`), from byte
- * `offset` of a buffer on. */
-struct launch_rows {
-    cl_mem mem;
-    uint64_t offset;
-    size_t rows, width, pitch;
-};
-
-/* Reads them into contiguous memory, or writes `size` bytes from there. Both return when that is done, and so
- * everything in the chain before. */
-enum clmoe_status launch_read(struct launch *l, const struct launch_rows *from, void *to);
+/* `size` bytes of a buffer, from host memory that stays as it is until they are written. */
 enum clmoe_status launch_write(struct launch *l, cl_mem to, uint64_t offset, size_t size, const void *from);
 
-/* What comes next in the chain waits for these events as well; not as the first of a chain. */
-enum clmoe_status launch_wait(struct launch *l, cl_uint n, const cl_event *events);
+/* What comes next in the chain waits for this event as well. */
+enum clmoe_status launch_wait(struct launch *l, cl_event event);
 
 /* An event that completes when the chain has come this far; the caller releases it. */
 enum clmoe_status launch_mark(struct launch *l, cl_event *done);

@@ -28,7 +28,7 @@ struct matmul_call {
     const struct clmoe_tensor *w, *w_up, *w_scale, *w_scale_up, *w_zero, *w_zero_up;
     int32_t n_w;
     /* Ids are below `numbers`, and w holds those from `first` on: all of them, but for offloaded experts, of
-     * which a call computes those of one turn. Rows of pairs of other turns are left alone. */
+     * which a call computes some. Rows of pairs of the others are left alone. */
     int32_t first, numbers;
 };
 

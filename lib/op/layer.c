@@ -28,7 +28,7 @@ static enum clmoe_status check_sizes(const struct log *log, const struct layer_p
     REQUIRE(log, dtype_is_float(p->x_dtype), "x_dtype = %d", (int)p->x_dtype);
     REQUIRE(log, dtype_is_float(p->mid_dtype), "mid_dtype = %d", (int)p->mid_dtype);
     REQUIRE(log, (unsigned)p->source <= CLMOE_MOE_IDS, "source = %d", (int)p->source);
-    REQUIRE(log, !p->offload || p->experts <= 1024, "offload with experts = %d > 1024", (int)p->experts);
+    REQUIRE(log, !p->offload || p->experts <= 2048, "offload with experts = %d > 2048", (int)p->experts);
     REQUIRE(log, !p->offload || !p->adapters.count, "offload with adapters.count = %d",
             (int)p->adapters.count);
     return CLMOE_OK;
@@ -71,7 +71,7 @@ enum clmoe_status layer_plan(clmoe_context *ctx, const struct layer_params *para
     ((struct layer_problem *)plan->problem)->p.plan.kernel =
         NULL; /* the caller's string lives only for the call */
     if (status == CLMOE_OK && params->offload) {
-        plan->host = malloc(2 * sizeof(int32_t) * (size_t)(params->max_tokens * params->topk + 1));
+        plan->host = malloc(sizeof(int32_t) * (size_t)(params->max_tokens * params->topk + 1));
         if (!plan->host) status = CLMOE_E_NO_MEMORY;
     }
     if (status != CLMOE_OK) clmoe_plan_destroy(&plan);
@@ -231,5 +231,8 @@ enum clmoe_status layer_enqueue(const clmoe_plan *plan, const struct layer_args 
     struct launch launch;
     if (t > 0) TRY(layer_check_stages(plan, args, t, path, &written, &calls));
     TRY(launch_begin(&launch, &plan->ctx->log, queue, n_wait, wait, event));
-    return launch_end(&launch, t > 0 ? layer_launch(plan, path, &calls, &launch) : CLMOE_OK);
+    const enum clmoe_status status =
+        launch_end(&launch, t > 0 ? layer_launch(plan, path, &calls, &launch) : CLMOE_OK);
+    if (status != CLMOE_OK && t > 0 && l->p.offload) offload_abandon(args->offload, queue);
+    return status;
 }

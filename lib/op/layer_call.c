@@ -108,7 +108,7 @@ static enum clmoe_status check_experts(const clmoe_plan *plan, const struct laye
     const struct layer_params *const p = &l->p;
     const struct clmoe_tensor none = {0};
     struct clmoe_matmul_args first = {.ids = a->ids, .limits = a->limits, .n_w = a->n_w};
-    if (p->offload) first.ids = calls->numbers = layer_own(plan, l->parts.numbers, CLMOE_I32, t, p->topk);
+    if (p->offload) TRY(layer_offload_check(plan, a, t, &first, calls));
     if (path == &l->many) TRY(check_permute(plan, t, &first, calls));
     struct clmoe_matmul_args second = first;
     first.x = *x;
@@ -136,8 +136,8 @@ static enum clmoe_status check_experts(const clmoe_plan *plan, const struct laye
     }
     const int32_t slots = p->offload ? a->offload->slots.slots : p->experts;
     if (p->offload) offload_operands(a->offload, &first, &second);
-    TRY(matmul_check_turn(path->first, &first, slots, layer_numbers(p), written, &calls->first));
-    return matmul_check_turn(path->second, &second, slots, layer_numbers(p), written, &calls->second);
+    TRY(matmul_check_slots(path->first, &first, slots, layer_numbers(p), written, &calls->first));
+    return matmul_check_slots(path->second, &second, slots, layer_numbers(p), written, &calls->second);
 }
 
 static enum clmoe_status check_shared(const clmoe_plan *plan, const struct layer_args *a, int64_t t,

@@ -292,6 +292,7 @@ enum clmoe_status layer_add_stages(clmoe_plan *layer) {
     if (l->p.source == CLMOE_MOE_ROUTER) TRY(add_router(layer, l));
     if (l->p.source != CLMOE_MOE_IDS) TRY(add_route(layer, l));
     if (l->p.latent) TRY(add_latent(layer, l));
+    if (l->p.offload) TRY(layer_offload_add(layer));
     TRY(add_paths(layer, l));
     if (l->p.shared_experts.inter) TRY(add_shared(layer, l));
     if (l->p.base) TRY(add_base(layer, l));

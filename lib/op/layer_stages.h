@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: MIT
  * Inside of the layer: its stages, its workspace, and one call's way through them. layer_plan.c makes the
  * stages, layer_call.c fills in what they get in one call and launches them, layer_adapters.c does both for
- * adapters on experts, layer_offload.c launches experts that take turns. */
+ * adapters on experts, layer_offload.c numbers and launches experts that are in host memory. */
 #ifndef CLMOE_OP_LAYER_STAGES_H
 #define CLMOE_OP_LAYER_STAGES_H
 
 #include "adapter.h"
 #include "combine.h"
+#include "kernel/offload.h"
 #include "layer.h"
 #include "matmul.h"
 #include "offload.h"
@@ -40,6 +41,7 @@ struct layer_problem {
     clmoe_plan *down, *up, *finish;
     clmoe_plan *shared_gate, *shared_first, *shared_second, *base;
     clmoe_plan *adapter, *adapter_permute;
+    clmoe_plan *numbers; /* offload */
     struct path few, many;
     int64_t few_tokens; /* calls of up to this many tokens take `few` */
 };
@@ -48,7 +50,7 @@ struct layer_problem {
  * the launches: `args` is the caller's, with the routing filled in, and `w_` are those that are made here. */
 struct stage_calls {
     struct layer_args args;
-    struct clmoe_tensor numbers; /* offload */
+    struct offload_call numbers;
     struct clmoe_tensor w_router, w_down, w_up, w_shared_gate, w_shared_first, w_shared_up, w_shared_second,
         w_base;
     struct matmul_call router, down, up, shared_gate, shared_first, shared_second, base, first, second;
@@ -103,7 +105,16 @@ enum clmoe_status layer_check_stages(const clmoe_plan *plan, const struct layer_
 enum clmoe_status layer_launch(const clmoe_plan *plan, const struct path *path,
                                const struct stage_calls *calls, struct launch *launch);
 
-/* The sort and the products of offloaded experts, in turns. */
+/* ---- experts in host memory: layer_offload.c ---- */
+
+/* The stage that numbers experts by the slots they are in. */
+enum clmoe_status layer_offload_add(clmoe_plan *layer);
+
+/* Fills its call; the products take what it writes for ids. */
+enum clmoe_status layer_offload_check(const clmoe_plan *plan, const struct layer_args *args, int64_t t,
+                                      struct clmoe_matmul_args *first, struct stage_calls *calls);
+
+/* The sort and the products. */
 enum clmoe_status layer_offload_launch(const clmoe_plan *plan, const struct path *path,
                                        const struct stage_calls *calls, struct launch *launch);
 

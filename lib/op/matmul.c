@@ -278,12 +278,12 @@ static enum clmoe_status check_weights(const clmoe_plan *plan, const struct clmo
 enum clmoe_status matmul_check(const clmoe_plan *plan, const struct clmoe_matmul_args *args,
                                const struct written *written, struct matmul_call *call) {
     const struct matmul_problem *const p = plan->problem;
-    return matmul_check_turn(plan, args, p->experts, p->experts, written, call);
+    return matmul_check_slots(plan, args, p->experts, p->experts, written, call);
 }
 
-enum clmoe_status matmul_check_turn(const clmoe_plan *plan, const struct clmoe_matmul_args *args,
-                                    int32_t slots, int32_t numbers, const struct written *written,
-                                    struct matmul_call *call) {
+enum clmoe_status matmul_check_slots(const clmoe_plan *plan, const struct clmoe_matmul_args *args,
+                                     int32_t slots, int32_t numbers, const struct written *written,
+                                     struct matmul_call *call) {
     const struct matmul_problem *const p = plan->problem;
     struct written outputs = written ? *written : (struct written){0};
     const bool apart = p->glu == CLMOE_GLU_APART;

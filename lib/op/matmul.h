@@ -17,11 +17,10 @@ enum clmoe_status matmul_stage(clmoe_context *ctx, const struct clmoe_matmul_par
 enum clmoe_status matmul_check(const clmoe_plan *plan, const struct clmoe_matmul_args *args,
                                const struct written *written, struct matmul_call *call);
 
-/* The same for a turn of offloaded experts: w and bias hold `slots` of them, and ids are numbers below
- * `numbers`. The call is that of the first turn: see struct matmul_call. */
-enum clmoe_status matmul_check_turn(const clmoe_plan *plan, const struct clmoe_matmul_args *args,
-                                    int32_t slots, int32_t numbers, const struct written *written,
-                                    struct matmul_call *call);
+/* The same for offloaded experts: w and bias hold the first `slots` of `numbers`. See struct matmul_call. */
+enum clmoe_status matmul_check_slots(const clmoe_plan *plan, const struct clmoe_matmul_args *args,
+                                     int32_t slots, int32_t numbers, const struct written *written,
+                                     struct matmul_call *call);
 
 /* The arrays that make up the weights of a call. */
 enum matmul_array {

@@ -119,8 +119,8 @@ static enum clmoe_status count_slots(const struct clmoe_offload *o, int32_t expe
 
 static enum clmoe_status make_slots(struct clmoe_offload *o, int32_t experts, int32_t slots) {
     if (!slots_init(&o->slots, experts, slots)) return CLMOE_E_NO_MEMORY;
-    o->events = calloc((size_t)slots, sizeof *o->events);
-    if (!o->events) return CLMOE_E_NO_MEMORY;
+    o->used = calloc((size_t)slots, sizeof(cl_event));
+    if (!o->used) return CLMOE_E_NO_MEMORY;
     o->stats.slots = slots;
     for (int a = 0; a < OFFLOAD_ARRAYS; a++) {
         struct offload_array *const array = &o->arrays[a];
@@ -131,7 +131,16 @@ static enum clmoe_status make_slots(struct clmoe_offload *o, int32_t experts, in
             clCreateBuffer(o->ctx->dev.context, CL_MEM_READ_ONLY, (size_t)slots * array->bytes, NULL, &err);
         if (err != CL_SUCCESS) return clerr_report(&o->ctx->log, err, "clCreateBuffer(slots)");
     }
-    return CLMOE_OK;
+    cl_int err;
+    o->map = clCreateBuffer(o->ctx->dev.context, CL_MEM_READ_ONLY, (size_t)experts * sizeof *o->slots.map,
+                            NULL, &err);
+    return err == CL_SUCCESS ? CLMOE_OK : clerr_report(&o->ctx->log, err, "clCreateBuffer(map)");
+}
+
+static enum clmoe_status make_queue(const struct clmoe_offload *o, cl_command_queue *queue) {
+    cl_int err;
+    *queue = clCreateCommandQueue(o->ctx->dev.context, o->ctx->dev.id, 0, &err);
+    return err == CL_SUCCESS ? CLMOE_OK : clerr_report(&o->ctx->log, err, "clCreateCommandQueue");
 }
 
 static enum clmoe_status make_pieces(struct clmoe_offload *o) {
@@ -146,7 +155,7 @@ static enum clmoe_status make_pieces(struct clmoe_offload *o) {
             clCreateBuffer(o->ctx->dev.context, CL_MEM_READ_ONLY | CL_MEM_ALLOC_HOST_PTR, bytes, NULL, &err);
         if (err != CL_SUCCESS) return clerr_report(&o->ctx->log, err, "clCreateBuffer(pinned)");
         piece->at =
-            clEnqueueMapBuffer(o->queue, piece->mem, CL_TRUE, CL_MAP_WRITE, 0, bytes, 0, NULL, NULL, &err);
+            clEnqueueMapBuffer(o->copies, piece->mem, CL_TRUE, CL_MAP_WRITE, 0, bytes, 0, NULL, NULL, &err);
         if (err != CL_SUCCESS) {
             piece->at = NULL;
             return clerr_report(&o->ctx->log, err, "clEnqueueMapBuffer");
@@ -158,15 +167,13 @@ static enum clmoe_status make_pieces(struct clmoe_offload *o) {
 static enum clmoe_status make(struct clmoe_offload *o, const clmoe_plan *plan,
                               const struct clmoe_offload_params *params) {
     const struct layer_problem *const l = plan->problem;
-    const struct device *const dev = &o->ctx->dev;
     int32_t slots;
-    cl_int err;
     TRY(take_arrays(o, l, params));
     TRY(count_slots(o, l->p.experts, params->budget, &slots));
     TRY(make_slots(o, l->p.experts, slots));
-    o->queue = clCreateCommandQueue(dev->context, dev->id, 0, &err);
-    if (err != CL_SUCCESS) return clerr_report(&o->ctx->log, err, "clCreateCommandQueue");
-    return params->pinned || (dev->features & CLMOE_FEATURE_CPU) ? CLMOE_OK : make_pieces(o);
+    TRY(make_queue(o, &o->copies));
+    TRY(make_queue(o, &o->reads));
+    return params->pinned || (o->ctx->dev.features & CLMOE_FEATURE_CPU) ? CLMOE_OK : make_pieces(o);
 }
 
 enum clmoe_status clmoe_offload_create(const clmoe_plan *plan, const struct clmoe_offload_params *params,
@@ -192,20 +199,22 @@ enum clmoe_status clmoe_offload_create(const clmoe_plan *plan, const struct clmo
 void clmoe_offload_destroy(clmoe_offload **handle) {
     if (!handle || !*handle) return;
     clmoe_offload *const o = *handle;
-    if (o->queue) clFinish(o->queue);
+    if (o->copies) clFinish(o->copies);
     offload_forget_events(o);
     for (int i = 0; i < OFFLOAD_PIECES; i++) {
         struct offload_piece *const piece = &o->pieces[i];
-        if (piece->at) clEnqueueUnmapMemObject(o->queue, piece->mem, piece->at, 0, NULL, NULL);
+        if (piece->at) clEnqueueUnmapMemObject(o->copies, piece->mem, piece->at, 0, NULL, NULL);
         if (piece->mem) clReleaseMemObject(piece->mem);
     }
-    if (o->queue) clReleaseCommandQueue(o->queue);
+    if (o->copies) clReleaseCommandQueue(o->copies);
+    if (o->reads) clReleaseCommandQueue(o->reads);
+    if (o->map) clReleaseMemObject(o->map);
     for (int a = 0; a < OFFLOAD_ARRAYS; a++) {
         if (o->arrays[a].slots.mem) clReleaseMemObject(o->arrays[a].slots.mem);
         free(o->arrays[a].from);
     }
     slots_destroy(&o->slots);
-    free(o->events);
+    free(o->used);
     context_release(o->ctx);
     free(o);
     *handle = NULL;
@@ -222,7 +231,13 @@ enum clmoe_status clmoe_offload_prefetch(clmoe_offload *o, int32_t n, const int3
         REQUIRE(log, experts[i] >= 0 && experts[i] < o->slots.experts, "experts[%d] = %d of %d", (int)i,
                 (int)experts[i], (int)o->slots.experts);
     slots_prefetch(&o->slots, n, experts);
-    const enum clmoe_status status = offload_fill(o, 0);
+    enum clmoe_status status = CLMOE_OK;
+    for (int32_t i = 0; i < o->slots.n_loads && status == CLMOE_OK; i++) {
+        if (o->prefetched) clReleaseEvent(o->prefetched);
+        o->prefetched = NULL;
+        status = offload_load(o, i, &o->prefetched);
+    }
+    if (o->slots.n_loads) o->map_sent = false;
     if (status == CLMOE_OK)
         o->stats.prefetched += (uint64_t)o->slots.n_loads;
     else

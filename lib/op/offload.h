@@ -27,13 +27,11 @@ struct clmoe_offload {
         struct clmoe_tensor slots; /* [slots, ...], contiguous; its buffer is owned */
         size_t bytes;              /* of one expert */
     } arrays[OFFLOAD_ARRAYS];
-    struct slot_events {
-        cl_event filled; /* until a turn has waited for it */
-        cl_event used;   /* by the last turn */
-        uint64_t fill;   /* fills are counted: a later one is done after an earlier one */
-    } * events;
-    cl_command_queue queue; /* in-order: of copies alone */
-    uint64_t fills;
+    cl_event *used;                 /* of each slot: by the last products */
+    cl_event prefetched;            /* until a call has waited for it */
+    cl_command_queue copies, reads; /* in-order, of nothing else */
+    cl_mem map;                     /* slots.map, if map_sent */
+    bool map_sent;
     struct offload_piece { /* of pinned memory; none where copies go straight */
         cl_mem mem;
         void *at;
@@ -43,23 +41,41 @@ struct clmoe_offload {
     struct clmoe_offload_stats stats;
 };
 
-/* The weights and biases of both products, as their args have them. */
+/* The weights and biases of both products, as their args have them: of all slots. */
 void offload_operands(const struct clmoe_offload *o, struct clmoe_matmul_args *first,
                       struct clmoe_matmul_args *second);
 
-/* Copies of what slots_route or slots_prefetch has loaded for `turn`, after which its slots are `filled`. */
-enum clmoe_status offload_fill(struct clmoe_offload *o, int32_t turn);
+/* Turns calls of all slots into calls of the expert with number `number`, which is in `slot`. The weights are
+ * `views`, which must live until the launches. */
+void offload_turn(const struct clmoe_offload *o, int32_t slot, int32_t number,
+                  struct clmoe_tensor views[OFFLOAD_ARRAYS], struct matmul_call *first,
+                  struct matmul_call *second);
 
-/* The event that a turn of a call has to wait for; NULL: none. */
-cl_event offload_filled(const struct clmoe_offload *o, int32_t turn);
+/* The chain has the map on the device, and goes on when all is there that was prefetched. */
+enum clmoe_status offload_begin(struct clmoe_offload *o, struct launch *launch);
 
-/* The turn waits for that, and is over when `used` is. */
-enum clmoe_status offload_use(struct clmoe_offload *o, int32_t turn, cl_event used);
+/* Reads after an event: `rows` rows of `width` bytes, `pitch` bytes apart (0: one after the other). Waits. */
+struct offload_rows {
+    cl_mem mem;
+    uint64_t offset;
+    size_t rows, width, pitch;
+};
+enum clmoe_status offload_read(struct clmoe_offload *o, const struct offload_rows *from, cl_event after,
+                               void *to);
+
+/* The hits of the call are in use until `used`. */
+enum clmoe_status offload_use_hits(struct clmoe_offload *o, cl_event used);
+
+/* Begins to bring what load `i` is; `*filled`, to be released, completes when it is there. */
+enum clmoe_status offload_load(struct clmoe_offload *o, int32_t i, cl_event *filled);
+
+/* It is in use until then. */
+enum clmoe_status offload_use_load(struct clmoe_offload *o, int32_t i, cl_event used);
 
 /* All of them, also those of pieces. */
 void offload_forget_events(struct clmoe_offload *o);
 
-/* After a failure: waits for `queue` and for copies, and forgets what the call has loaded. */
+/* After a failure: waits for `queue`, which may be NULL, and for copies, and forgets what was loaded. */
 void offload_abandon(struct clmoe_offload *o, cl_command_queue queue);
 
 #endif

@@ -9,7 +9,7 @@
 #include <time.h>
 
 static const char *const op_names[] = {"topk",        "scatter", "route",   "permute", "matmul",
-                                       "matmul_pack", "combine", "adapter", "quant"};
+                                       "matmul_pack", "combine", "adapter", "quant",   "offload"};
 
 enum { N_OPS = sizeof op_names / sizeof *op_names, MAX_ROWS = 24 };
 

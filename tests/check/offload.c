@@ -138,7 +138,33 @@ START_TEST(bits_of_the_resident_layer) {
 }
 END_TEST
 
+START_TEST(every_row) {
+    struct clmoe_moe_params params = params_of(&layers[0]);
+    struct rng rng = rng_for(1);
+    for (int row = 0; (params.plan.kernel = clmoe_kernel_name("offload", row)); row++) {
+        struct clmoe_moe_params offloaded = params;
+        clmoe_plan *resident, *plan;
+        case_begin("every row: %s", params.plan.kernel);
+        offloaded.offload = 1;
+        params.plan.kernel = NULL;
+        struct offload_case *const c = offload_case_make(&rng, &params, 21);
+        if (row_fits("offload", row, clmoe_moe_plan(tester_context(CAPS_OWN), &offloaded, &plan))) {
+            case_ok(clmoe_moe_plan(tester_context(CAPS_OWN), &params, &resident));
+            clmoe_offload *offload = offload_case_create(c, plan, 2 * c->expert_bytes);
+            uint64_t wanted = 0;
+            offload_case_route(&rng, c, OFFLOAD_SKIPS);
+            same_bits(c, resident, plan, offload, &wanted);
+            clmoe_offload_destroy(&offload);
+            clmoe_plan_destroy(&resident);
+            clmoe_plan_destroy(&plan);
+        }
+        offload_case_free(c);
+    }
+}
+END_TEST
+
 static void add_tests(TCase *cases) {
+    tcase_add_test(cases, every_row);
     if (tester()->small) /* two slots, and reference kernels, which a simulator runs fastest */
         tcase_add_loop_test(cases, bits_of_the_resident_layer, N_LAYERS + 3, N_LAYERS + 6);
     else
@@ -146,5 +172,5 @@ static void add_tests(TCase *cases) {
 }
 
 int main(void) {
-    return harness_main("offload", "", add_tests);
+    return harness_main("offload", "offload", add_tests);
 }

@@ -123,8 +123,8 @@ START_TEST(plans_refused) {
     clmoe_plan *plan;
     case_begin("plans refused");
     p.offload = 1;
-    p.experts = 1025;
-    refused(clmoe_moe_plan(tester_context(CAPS_OWN), &p, &plan), plan, "experts = 1025 > 1024");
+    p.experts = 2049;
+    refused(clmoe_moe_plan(tester_context(CAPS_OWN), &p, &plan), plan, "experts = 2049 > 2048");
     p = small_layer();
     p.offload = 1;
     p.adapters = (struct clmoe_moe_adapters){.count = 2, .rank = 4, .glu = CLMOE_GLU_GATE_UP};
@@ -241,7 +241,7 @@ END_TEST
 START_TEST(large_experts) {
     struct rng rng = rng_for(5);
     struct clmoe_moe_params params = small_layer();
-    params.experts = 2;
+    params.experts = 3;
     params.topk = 1;
     params.hidden = 1024;
     params.inter = 1280;
@@ -257,6 +257,16 @@ START_TEST(large_experts) {
     run(&r, o);
     run(&r, o);
     ck_assert_uint_eq(stats_of(o).misses, 3);
+    clmoe_offload_destroy(&o);
+    /* The last of several that are still on their way is waited for. */
+    p.budget *= 3;
+    case_ok(clmoe_offload_create(r.plan, &p, &o));
+    r.c->routing[0] = r.c->routing[1] = 2;
+    offload_case_put_ids(&rng, r.c);
+    offload_case_solve(r.c, r.resident);
+    case_ok(clmoe_offload_prefetch(o, 3, (const int32_t[]){0, 1, 2}));
+    run(&r, o);
+    ck_assert_uint_eq(stats_of(o).misses, 0);
     clmoe_offload_destroy(&o);
     rig_free(&r);
 }
@@ -367,6 +377,8 @@ START_TEST(strided_ids) {
     clmoe_offload *o = offload_case_create(r.c, r.plan, 2 * r.c->expert_bytes);
     run(&r, o);
     run(&r, o);
+    memcpy(r.c->routing, dense, sizeof dense);
+    ck_assert_uint_eq(stats_of(o).hits + stats_of(o).misses, (uint64_t)(2 * offload_case_wanted(r.c)));
     clmoe_offload_destroy(&o);
     rig_free(&r);
 }

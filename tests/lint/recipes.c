@@ -8,6 +8,7 @@
  * status 1. */
 #include "clmoe/clmoe.h"
 #include "kernel/row.h"
+#include "kernel/offload.h"
 #include "op/adapter.h"
 #include "plan/plan.h"
 
@@ -246,6 +247,11 @@ static void draw_adapter(clmoe_context *ctx, clmoe_plan **plan) {
     adapter_stage(ctx, &problem, &(struct clmoe_plan_options){0}, plan);
 }
 
+static void draw_offload(clmoe_context *ctx, clmoe_plan **plan) {
+    const struct offload_problem problem = {some(), some()};
+    plan_make(ctx, &offload_table, &problem, sizeof problem, &(struct clmoe_plan_options){0}, true, plan);
+}
+
 static void draw_topk(clmoe_context *ctx, clmoe_plan **plan) {
     static const enum clmoe_dtype dtypes[] = {CLMOE_F64, CLMOE_I8,  CLMOE_U8,  CLMOE_I16, CLMOE_U16,
                                               CLMOE_I32, CLMOE_U32, CLMOE_I64, CLMOE_U64};
@@ -270,7 +276,7 @@ static void draw_topk(clmoe_context *ctx, clmoe_plan **plan) {
 
 static void (*const draws[])(clmoe_context *ctx, clmoe_plan **plan) = {
     draw_combine, draw_scatter,     draw_permute, draw_quant,   draw_route,
-    draw_matmul,  draw_matmul_pack, draw_topk,    draw_adapter,
+    draw_matmul,  draw_matmul_pack, draw_topk,    draw_adapter, draw_offload,
 };
 
 int main(void) {

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: MIT
- * Turns through slots: played through, every expert that a call wants is where its number says when its turn
- * comes, and what stays is what was wanted most. */
+ * Experts in slots: played through, every expert that a call wants is either where the map said before the
+ * call or brought by one load, and what stays is what was wanted most. */
 #include "check/harness.h"
 #include "op/slots.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 #define MAX_EXPERTS 40
 #define MAX_PAIRS 160
@@ -21,57 +22,63 @@ static void play_begin(struct play *p, int experts, int slots) {
         p->held[i] = -1;
 }
 
-static void play_loads(struct play *p, int32_t turn) {
+/* The map and the slots agree with what is held. */
+static void check_map(const struct play *p) {
+    const struct slots *const s = &p->slots;
+    for (int32_t e = 0; e < s->experts; e++) {
+        const int32_t slot = s->of_expert[e].slot;
+        case_require(slot >= -1 && slot < s->slots, "expert %d is in slot %d", (int)e, (int)slot);
+        case_require(s->map[e] == (slot < 0 ? s->slots + e : slot),
+                     "expert %d is in slot %d, its number is %d", (int)e, (int)slot, (int)s->map[e]);
+        case_require(s->map[e] < SLOTS_NUMBERS(s->experts), "expert %d has the number %d", (int)e,
+                     (int)s->map[e]);
+        case_require(slot < 0 || p->held[slot] == e, "slot %d holds %d, not %d", (int)slot,
+                     (int)(slot < 0 ? 0 : p->held[slot]), (int)e);
+    }
+}
+
+static void play_loads(struct play *p) {
     const struct slots *const s = &p->slots;
     for (int32_t i = 0; i < s->n_loads; i++)
-        if (s->loads[i].turn == turn) p->held[s->loads[i].slot] = s->loads[i].expert;
+        p->held[s->loads[i].slot] = s->loads[i].expert;
+    check_map(p);
 }
 
-/* Loads in the order of their turns, at most half of the slots, rounded up, in each. */
-static void check_loads(const struct slots *s) {
-    for (int32_t i = 0, n = 0; i < s->n_loads; i++) {
-        const struct slot_load *const l = &s->loads[i];
-        n = i && l[-1].turn == l->turn ? n + 1 : 1;
-        case_require(l->turn >= 0 && l->turn < s->n_turns && (!i || l[-1].turn <= l->turn),
-                     "turn %d of load %d", (int)l->turn, (int)i);
-        case_require(n <= (s->slots + 1) / 2, "%d loads in turn %d", (int)n, (int)l->turn);
-    }
-}
-
+/* Each wanted expert once: those that were held are hits, the others come, in any order of slots that does
+ * not take one from the hits while another is free. */
 static void play_call(struct play *p, const int32_t *ids, int64_t tokens, int k, int64_t stride) {
     struct slots *const s = &p->slots;
-    int32_t numbers[MAX_PAIRS];
-    slots_route(s, ids, tokens, k, stride, numbers);
-    check_loads(s);
-    bool seen[MAX_EXPERTS] = {false};
-    for (int32_t turn = 0; turn < s->n_turns; turn++) {
-        play_loads(p, turn);
-        for (int64_t i = 0; i < tokens * k; i++) {
-            const int32_t e = ids[i / k * stride + i % k], n = numbers[i];
-            if (e < 0 || e >= s->experts) {
-                case_require(n == -1, "id %d has the number %d", (int)e, (int)n);
-                continue;
-            }
-            case_require(n >= 0 && n < SLOTS_NUMBERS(s->experts), "expert %d has the number %d", (int)e,
-                         (int)n);
-            if (n / s->slots != turn) continue;
-            case_require(p->held[n % s->slots] == e, "expert %d in turn %d: slot %d holds %d", (int)e,
-                         (int)turn, (int)(n % s->slots), (int)p->held[n % s->slots]);
-            seen[e] = true;
-        }
-    }
-    int wanted = 0;
+    int32_t before[MAX_EXPERTS];
+    int wanted[MAX_EXPERTS] = {0}, hits = 0, loads = 0;
+    memcpy(before, s->map, (size_t)s->experts * sizeof *before);
     for (int64_t i = 0; i < tokens * k; i++) {
         const int32_t e = ids[i / k * stride + i % k];
-        case_require(e < 0 || e >= s->experts || seen[e], "expert %d has no turn", (int)e);
+        if (e >= 0 && e < s->experts) wanted[e] = 1;
     }
-    for (int e = 0; e < s->experts; e++)
-        wanted += seen[e];
-    ck_assert_int_eq(s->n_hits + s->n_loads, wanted);
+    slots_route(s, ids, tokens, k, stride);
+    for (int e = 0; e < s->experts; e++) {
+        hits += wanted[e] && before[e] < s->slots;
+        loads += wanted[e] && before[e] >= s->slots;
+    }
+    ck_assert_int_eq(s->n_hits, hits);
+    ck_assert_int_eq(s->n_loads, loads);
+    for (int32_t i = 0; i < s->n_hits; i++)
+        case_require(wanted[p->held[s->hits[i]]]-- == 1, "slot %d is a hit", (int)s->hits[i]);
+    for (int32_t i = 0; i < s->n_loads; i++) {
+        const struct slot_load *const l = &s->loads[i];
+        case_require(wanted[l->expert]-- == 1 && before[l->expert] >= s->slots, "load %d brings %d", (int)i,
+                     (int)l->expert);
+        bool hit = false;
+        for (int32_t h = 0; h < s->n_hits; h++)
+            hit |= s->hits[h] == l->slot;
+        case_require(!hit || i >= s->slots - s->n_hits, "load %d goes to slot %d, a hit", (int)i,
+                     (int)l->slot);
+    }
+    play_loads(p);
 }
 
 /* Every number of experts and slots up to 12, and some larger ones. */
-START_TEST(everyone_has_a_turn) {
+START_TEST(everyone_is_there_or_comes) {
     struct rng rng = rng_for((uint64_t)_i);
     const int experts = _i < 12 ? _i + 1 : 13 + (int)rng_below(&rng, MAX_EXPERTS - 12);
     for (int slots = 1; slots <= experts; slots++) {
@@ -121,10 +128,10 @@ END_TEST
 START_TEST(counts_age) {
     struct play p;
     int32_t ids[300];
-    case_begin("what was wanted 100 times, long ago, goes");
+    case_begin("what was wanted 200 times, long ago, goes");
     play_begin(&p, 3, 2);
     for (int i = 0; i < 300; i++)
-        ids[i] = i < 100 ? 0 : 1;
+        ids[i] = i < 200 ? 0 : 1;
     hits_of(&p, ids, 300);
     hits_of(&p, (const int32_t[]){2, 2}, 2);
     case_begin("2 took the place of 0, not of 1");
@@ -139,12 +146,12 @@ START_TEST(ahead_of_time) {
     play_begin(&p, 8, 4);
     slots_prefetch(&p.slots, 3, (const int32_t[]){5, 2, 5});
     ck_assert_int_eq(p.slots.n_loads, 2);
-    play_loads(&p, 0);
+    play_loads(&p);
     ck_assert_int_eq(hits_of(&p, (const int32_t[]){5, 2}, 2), 2);
     /* Those that are there stay, and no more come than there is room for. */
     slots_prefetch(&p.slots, 6, (const int32_t[]){0, 1, 2, 3, 4, 5});
     ck_assert_int_eq(p.slots.n_loads, 2);
-    play_loads(&p, 0);
+    play_loads(&p);
     ck_assert_int_eq(hits_of(&p, (const int32_t[]){2, 5, 0, 1}, 4), 4);
     slots_prefetch(&p.slots, 0, NULL);
     ck_assert_int_eq(p.slots.n_loads, 0);
@@ -154,17 +161,15 @@ END_TEST
 
 START_TEST(forgotten_loads) {
     struct play p;
-    int32_t numbers[6];
     case_begin("loads that did not come");
     play_begin(&p, 6, 3);
     play_call(&p, (const int32_t[]){0, 1}, 2, 1, 1);
-    /* 0 and 1 are there; in the turns of the others they may have gone. */
-    slots_route(&p.slots, (const int32_t[]){0, 1, 2, 3, 4, 5}, 6, 1, 1, numbers);
+    slots_route(&p.slots, (const int32_t[]){0, 1, 2, 3, 4, 5}, 6, 1, 1);
     slots_forget_loads(&p.slots);
-    for (int i = 0; i < 3; i++)
-        p.held[i] = -2; /* rubbish: whoever has a hit must not be here */
+    /* All of the slots were to be filled, so nobody knows who is in them. */
     for (int e = 0; e < 6; e++)
         ck_assert_int_eq(p.slots.of_expert[e].slot, -1);
+    check_map(&p);
     play_call(&p, (const int32_t[]){5, 0, 3}, 3, 1, 1);
     ck_assert_int_eq(p.slots.n_hits, 0);
     slots_destroy(&p.slots);
@@ -172,7 +177,7 @@ START_TEST(forgotten_loads) {
 END_TEST
 
 static void add_tests(TCase *cases) {
-    tcase_add_loop_test(cases, everyone_has_a_turn, 0, 20);
+    tcase_add_loop_test(cases, everyone_is_there_or_comes, 0, 20);
     tcase_add_test(cases, what_is_wanted_most_stays);
     tcase_add_test(cases, counts_age);
     tcase_add_test(cases, ahead_of_time);
