@@ -22,11 +22,12 @@ static inline b_fragment read_b(const local ushort *rows, uint lane) {
 #if !EMULATED
 #define MMA(type)                                                                                                      \
     static inline float4 CAT(multiply_, type)(float4 d, uint4 a, uint2 b) {                                            \
+        float d0 = d.x, d1 = d.y, d2 = d.z, d3 = d.w;                                                                  \
         asm volatile("mma.sync.aligned.m16n8k16.row.col.f32." #type "." #type                                          \
                      ".f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"                            \
-                     : "+f"(d.x), "+f"(d.y), "+f"(d.z), "+f"(d.w)                                                      \
+                     : "+f"(d0), "+f"(d1), "+f"(d2), "+f"(d3)                                                          \
                      : "r"(a.x), "r"(a.y), "r"(a.z), "r"(a.w), "r"(b.x), "r"(b.y));                                    \
-        return d;                                                                                                      \
+        return (float4)(d0, d1, d2, d3);                                                                               \
     }
 MMA(f16)
 MMA(bf16)
