@@ -214,7 +214,7 @@ enum { OK = CLMOE_OK, INVALID = CLMOE_E_INVALID, UNSUPPORTED = CLMOE_E_UNSUPPORT
     X(p->experts = 0, INVALID, "experts = 0")                                                                \
     X(p->out = 0, INVALID, "out = 0")                                                                        \
     X(p->w_order = CLMOE_W_PACKED, INVALID, "the weights are packed")                                        \
-    X((p->w_dtype = CLMOE_Q8_0, p->in = 64), INVALID, "q8_0 cannot be packed")                               \
+    X((p->w_dtype = CLMOE_Q5_0, p->in = 64), INVALID, "q5_0 cannot be packed")                               \
     X(p->plan.kernel = "matmul_pack_nothing", INVALID, "matmul_pack_nothing")
 
 #define MATMUL_PACK_ARGS(X)                                                                                  \
