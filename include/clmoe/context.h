@@ -91,11 +91,11 @@ CLMOE_API enum clmoe_status clmoe_context_create(cl_context context, cl_device_i
 /* Releases the context. Plans keep what they need of it: they may be destroyed before or after. */
 CLMOE_API void clmoe_context_destroy(clmoe_context **ctx);
 
-/* Kernels have parameters that change how fast they are, and at most the order of sums (clmoe_kernel_parameter).
- * `clmoe tune` finds good ones for a device and writes them down as text. A context made with a cache finds
- * what that has for its device; if the environment has CLMOE_TUNING, the file of that name takes its place.
- * Behind either are the parameters that the library ships for some devices. What cannot be read, and values
- * that a row cannot take, are ignored: defaults stand in.
+/* Kernels have parameters that change how fast they are, and at most the order of sums
+ * (clmoe_kernel_parameter). `clmoe tune` finds good ones for a device and writes them down as text. A context
+ * made with a cache finds what that has for its device; if the environment has CLMOE_TUNING, the file of that
+ * name takes its place. Behind either are the parameters that the library ships for some devices. What cannot
+ * be read, and values that a row cannot take, are ignored: defaults stand in.
  *
  * Lines of the text are, where ? in a name is any character, * at its end any rest, and * any class,
  *

@@ -112,6 +112,11 @@ static int search_parameter(struct search *s, int index, const struct clmoe_para
         progress(what, v, p->n_values);
         code = measure(s, values, &us);
         if (us == 0 || us > s->best_us * GAIN) continue;
+        /* Has the device been slower before? */
+        double again = 0;
+        if (code < 0) code = measure(s, s->values, &again);
+        if (again < s->best_us) s->best_us = again;
+        if (us > s->best_us * GAIN) continue;
         s->best_us = us;
         memcpy(s->values, values, sizeof values);
     }
@@ -119,18 +124,32 @@ static int search_parameter(struct search *s, int index, const struct clmoe_para
     return code;
 }
 
+/* What was found, and the row as it is by itself, once more: the better one stays. */
+static int compare(struct search *s, double *own_us) {
+    static const int own[MAX_PARAMETERS] = {0};
+    double us = 0;
+    if (memcmp(s->values, own, sizeof own) == 0) return -1;
+    int code = measure(s, own, own_us);
+    if (code < 0) code = measure(s, s->values, &us);
+    if (us > *own_us * GAIN) memset(s->values, 0, sizeof s->values);
+    s->best_us = us;
+    return code;
+}
+
 static int search_row(struct search *s) {
     struct clmoe_parameter p;
     char line[256];
-    int code = measure(s, s->values, &s->best_us);
-    if (code >= 0 || s->best_us == 0) return code;
-    const double own_us = s->best_us;
-    double before = 0;
+    double own_us, before = 0;
+    int code = measure(s, s->values, &own_us);
+    if (code >= 0 || own_us == 0) return code;
+    s->best_us = own_us;
     for (int pass = 0; pass < PASSES && s->best_us != before && code < 0; pass++) {
         before = s->best_us;
         for (int i = 0; i < MAX_PARAMETERS && clmoe_kernel_parameter(s->row, i, &p) && code < 0; i++)
             code = search_parameter(s, i, &p);
     }
+    if (code < 0) code = compare(s, &own_us);
+    if (code >= 0) return code;
     print_line(s, s->values, line, sizeof line);
     const size_t used = strlen(s->t->lines);
     if (used + strlen(line) < sizeof s->t->lines) strcat(s->t->lines, line);
@@ -148,10 +167,14 @@ static int search_row(struct search *s) {
 /* Whether --kernel names the row, or there is none and it has parameters. */
 static bool wanted(const struct tuner *t, const char *row) {
     struct clmoe_parameter p;
-    const char *const list = t->settings.kernel, *const at = list ? strstr(list, row) : NULL;
-    const size_t size = strlen(row);
+    const char *name = t->settings.kernel;
     if (!clmoe_kernel_parameter(row, 0, &p)) return false;
-    return !list || (at && (at == list || at[-1] == ',') && (at[size] == ',' || !at[size]));
+    while (name && *name) {
+        const size_t size = strcspn(name, ",");
+        if (strlen(row) == size && memcmp(name, row, size) == 0) return true;
+        name += size + (name[size] == ',');
+    }
+    return !t->settings.kernel;
 }
 
 /* One row on weights that are made. Rows for few pairs are measured at one token. */
