@@ -64,7 +64,7 @@ enum clmoe_status topk_begin(const struct run *run, int kernel, bool *done) {
     return topk_launch_zero(run, kernel, c->counts.mem, c->counts.offset, p->n);
 }
 
-static int32_t flags_of(const struct topk_problem *p) {
+int32_t topk_flags(const struct topk_problem *p) {
     return (int32_t)p->outputs | (p->smallest ? FLAG_SMALLEST : 0) |
            (p->nan == CLMOE_NAN_LOWEST ? FLAG_NAN_LOWEST : 0) |
            (p->nan == CLMOE_NAN_TOTAL_ORDER ? FLAG_NAN_TOTAL_ORDER : 0) |
@@ -72,10 +72,6 @@ static int32_t flags_of(const struct topk_problem *p) {
            (p->ties == CLMOE_TIES_HIGHEST ? FLAG_BACKWARD : 0) | (p->scale != 1.0f ? FLAG_SCALED : 0) |
            (p->index_dtype == CLMOE_I64 ? FLAG_INDEX64 : 0) | (p->row_begin ? FLAG_HAS_BEGIN : 0) |
            (p->row_length ? FLAG_HAS_LENGTH : 0) | (p->row_k ? FLAG_HAS_K : 0);
-}
-
-bool topk_is_plain(const struct topk_problem *p) {
-    return flags_of(p) == TOPK_LISTS;
 }
 
 static void bind_strides(struct bind *b, const struct operand *o) {
@@ -105,7 +101,7 @@ void bind_topk(struct bind *b, const struct run *run) {
     bind_i64(b, c->rows);
     bind_u32(b, p->n);
     bind_u32(b, p->k);
-    bind_i32(b, flags_of(p));
+    bind_i32(b, topk_flags(p));
     bind_array(b, &c->row_begin);
     bind_array(b, &c->row_length);
     bind_array(b, &c->row_k);

@@ -15,8 +15,9 @@ int64_t topk_group(const struct device *dev, int64_t wanted);
 int topk_key_bytes(const struct topk_problem *p);
 int topk_key_bits(const struct topk_problem *p);
 
-/* Whether the best values and indices are all that is wanted, by the defaults of every option. */
-bool topk_is_plain(const struct topk_problem *p);
+/* `flags` of cl/topk/output.cl; TOPK_LISTS where the best values and indices are all that is wanted, by the
+ * defaults of every option. */
+int32_t topk_flags(const struct topk_problem *p);
 
 /* Whether rows may have slots that are padding. */
 bool topk_pads(const struct topk_problem *p);

@@ -10,15 +10,17 @@ static bool narrow_keys(const struct topk_problem *p, struct reason *why) {
     return topk_key_bytes(p) == 4 || refuse(why, "keys of 64 bits");
 }
 
-/* What cl/common/team.cl and cl/topk/quick.cl want to know. */
+/* What cl/common/team.cl and cl/topk/quick.cl want to know. A kernel of short rows, whose code takes as long to
+ * come as its rows, is made for the outputs of its plan; others are one for all unusual outputs. */
 static void define_team(const struct device *dev, struct kernel_spec *spec, const struct topk_problem *p,
-                        bool ptx) {
+                        bool ptx, bool short_rows) {
     const bool sm80 = dev->features & DEVICE_PTX_SM80;
     const bool quick = ptx && sm80 && p->dtype == CLMOE_F32 && p->nan == CLMOE_NAN_GREATEST;
     spec_define(spec, "PTX", "%d", ptx);
     spec_define(spec, "QUICK_KEY", "%d", quick);
     spec_define(spec, "SMALLEST_FIRST", "%d", quick && p->smallest);
-    if (ptx && topk_is_plain(p)) spec_define(spec, "TOPK_FLAGS", "%d", (int)TOPK_LISTS);
+    const int32_t flags = topk_flags(p);
+    if (ptx && (short_rows || flags == TOPK_LISTS)) spec_define(spec, "TOPK_FLAGS", "%d", (int)flags);
 }
 
 static bool room_for(const struct device *dev, int64_t bytes, struct reason *why) {
@@ -44,7 +46,7 @@ struct packed_shape {
 
 static struct packed_shape packed_shape(const struct device *dev, const struct topk_problem *p) {
     struct packed_shape s = {.local = topk_group(dev, 128)};
-    s.per = p->n <= 8 && p->k <= 8 ? 8 : p->n > 128 && p->k <= 8 ? 32 : 16;
+    s.per = p->n <= 16 && p->k <= 8 ? 8 : p->n > 128 && p->k <= 8 ? 32 : 16;
     s.lanes = ceil_pow2(ceil_div(p->n, s.per));
     s.kmax_log2 = p->k <= 8 ? 3 : 4;
     while ((int64_t)1 << s.id_bits < s.per * s.lanes)
@@ -64,7 +66,7 @@ static void packed_prepare(const struct device *dev, const struct topk_problem *
                            struct recipe *recipe) {
     const struct packed_shape s = packed_shape(dev, p);
     struct kernel_spec *const spec = topk_kernel(recipe, p, "topk/packed.cl", "topk_packed", s.local);
-    define_team(dev, spec, p, ptx);
+    define_team(dev, spec, p, ptx, true);
     if (s.per == 32) spec->resident = 6; /* else the compiler lets 4 */
     spec_define(spec, "LANES", "%d", (int)s.lanes);
     spec_define(spec, "PER", "%d", s.per);
@@ -94,7 +96,7 @@ static void team_prepare(const struct device *dev, const struct topk_problem *p,
                          struct recipe *recipe) {
     struct kernel_spec *const spec =
         topk_kernel(recipe, p, "topk/team.cl", "topk_team", topk_group(dev, 128));
-    define_team(dev, spec, p, ptx);
+    define_team(dev, spec, p, ptx, false);
     spec_define(spec, "PER", "%d", (int)ceil_pow2(ceil_div(p->n, TEAM)));
     spec_define(spec, "CAP", "%d", TEAM);
     topk_prepare_counts(dev, p, recipe);
@@ -139,7 +141,7 @@ void topk_group_prepare(const struct device *dev, const void *problem, struct re
     const struct topk_problem *const p = problem;
     const struct group_shape s = group_shape(dev, p);
     struct kernel_spec *const spec = topk_kernel(recipe, p, "topk/group.cl", "topk_group", s.local);
-    define_team(dev, spec, p, true);
+    define_team(dev, spec, p, true, false);
     spec_define(spec, "PER", "%d", (int)s.per);
     spec_define(spec, "CAP", "%d", (int)s.cap);
     topk_prepare_counts(dev, p, recipe);
@@ -235,7 +237,7 @@ static void filter_prepare(const struct device *dev, const struct topk_problem *
     static const char *const entries[] = {"topk_filter", "topk_filter_finish"};
     for (int i = 0; i < (s.spans > 1 && !ptx ? 2 : 1); i++) {
         struct kernel_spec *const spec = topk_kernel(recipe, p, "topk/filter.cl", entries[i], s.local);
-        define_team(dev, spec, p, ptx);
+        define_team(dev, spec, p, ptx, false);
         spec->resident = (int)s.resident;
         spec_define(spec, "SPANNED", "%d", s.spans > 1);
         spec_define(spec, "TICKET", "%d", ptx);
