@@ -24,6 +24,7 @@
 
 #if PTX
 #define TEAM_UNROLL _Pragma("unroll")
+#define TEAM_LOOP _Pragma("unroll 1") // where code is dearer than what it does
 
 // The same pointer, of which the compiler knows nothing: what is loaded at constant distances from it then has them in
 // the instruction, where it would else add up a 64-bit address for each.
@@ -87,6 +88,7 @@ inline void team_fence(void) { asm volatile("bar.warp.sync 0xffffffff;" : : : "m
 
 #else
 #define TEAM_UNROLL
+#define TEAM_LOOP
 #define OPAQUE(pointer)
 
 inline uint4 team_load4(const global uint4 *from) { return *from; }

@@ -7,8 +7,9 @@ kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) void permute_grou
     global int *offsets, ulong offsets_skip, global int *order, ulong order_skip, int has_inverse,
     global int *inverse, ulong inverse_skip, int pairs, int k, int experts) {
     local int start[BUCKETS], placed[TEAMS * BUCKETS], sums[TEAMS];
+    local ushort bucket[HELD];
     local ulong swap[PTX ? 1 : LOCAL_SIZE];
     const struct pairs p = {
         ids + ids_skip, ids_stride, k, experts, order + order_skip, has_inverse ? inverse + inverse_skip : 0};
-    permute_pairs(&p, pairs, counts + counts_skip, offsets + offsets_skip, start, placed, sums, swap);
+    permute_pairs(&p, pairs, counts + counts_skip, offsets + offsets_skip, bucket, start, placed, sums, swap);
 }

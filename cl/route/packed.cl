@@ -4,8 +4,9 @@
 // dropped. The softmax's sum over all experts is left out where it cancels (SUM = 0: weights are renormalised and eps is
 // nothing beside them).
 //
-// SORTS = 1: with sort_here the work-group that is through last sorts the pairs as permute does; its outputs follow the
-// other arguments.
+// SORTS = 1: the pairs are sorted as permute does it. With sort_here by the work-group that is through last; its outputs
+// follow the other arguments. Else they are counted for permute_place of permute/chunks.cl: table [chunks, ROOM], 0 at
+// first, gets the pairs of each expert in each `chunk` pairs.
 //
 // The sum has another order than score.cl's: weights may differ from the other rows' in the last bits. Ids do not, since
 // scores of softmax are not chosen by here.
@@ -86,7 +87,7 @@ inline uint packed_key(const struct packed_source *source, uint position) {
 #define SORTS_PARAMETERS                                                                                               \
     , int sort_here, int slots, int buckets, global int *counts, ulong counts_skip, global int *offsets,               \
         ulong offsets_skip, global int *order, ulong order_skip, int has_inverse, global int *inverse,                 \
-        ulong inverse_skip, global uint *tickets
+        ulong inverse_skip, global uint *tickets, global int *table, ulong table_skip, int chunk
 #else
 #define SORTS_PARAMETERS
 #endif
@@ -256,11 +257,23 @@ kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) void route_packed
 #if SORTS
     local uint last;
     local int start[BUCKETS], placed[TEAMS * BUCKETS], sums[TEAMS];
-    if (!sort_here) return;
+    local ushort bucket[HELD];
+    if (!sort_here) {
+        if (!chunk) return;
+        team_fence(); // other lanes have written ids of this token
+        const global int *const own = ids + ids_skip + t * ids_stride;
+        for (uint slot = lane; active && slot < slots; slot += LANES) {
+            const uint e = (uint)own[slot];
+            const int in_chunk = ((int)t * slots + (int)slot) / chunk;
+            if (e < buckets) atomic_inc(&table[table_skip + (long)in_chunk * (BUCKETS - 1) + e]);
+        }
+        return;
+    }
     if (!last_of(tickets, get_num_groups(0), &last)) return;
     if (get_local_id(0) == 0) *tickets = 0;
     const struct pairs p = {ids + ids_skip, ids_stride, slots, buckets, order + order_skip,
                             has_inverse ? inverse + inverse_skip : 0};
-    permute_pairs(&p, (int)tokens * slots, counts + counts_skip, offsets + offsets_skip, start, placed, sums, swap);
+    permute_pairs(&p, (int)tokens * slots, counts + counts_skip, offsets + offsets_skip, bucket, start, placed, sums,
+                  swap);
 #endif
 }

@@ -33,44 +33,52 @@ static int64_t expert_room(int32_t experts) {
     return experts > 1024 ? ceil_div(experts, 64) * 64 : ceil_pow2(experts < 16 ? 16 : experts);
 }
 
-void permute_define_sort(struct kernel_spec *spec, int32_t experts) {
+void permute_define_sort(struct kernel_spec *spec, int32_t experts, int64_t held) {
     int log2 = 0;
     while ((int64_t)1 << log2 < expert_room(experts) + 2)
         log2++;
     spec_define(spec, "BUCKETS", "%d", (int)expert_room(experts) + 1);
     spec_define(spec, "BUCKETS_LOG2", "%d", log2);
+    spec_define(spec, "HELD", "%d", (int)held);
 }
 
-/* Rows of buckets for each team and for starts, and what teams exchange. */
-uint64_t permute_sort_bytes(int32_t experts, int64_t local) {
-    return (uint64_t)((local / TEAM + 1) * (expert_room(experts) + 1) * 4 + local * 8 + local / TEAM * 4);
+/* Rows of buckets for each team, for starts and for what lies before a chunk, what teams exchange, and the
+ * buckets that are held. */
+uint64_t permute_sort_bytes(int32_t experts, int64_t held, int64_t local) {
+    return (uint64_t)(held * 2 + (local / TEAM + 2) * (expert_room(experts) + 1) * 4 + local * 8 +
+                      local / TEAM * 4);
 }
 
-/* As many work-items as the device and its local memory let, up to `most`. */
-static int64_t sort_local(const struct device *dev, const struct permute_problem *p, int64_t most) {
+/* Of a kernel that sorts: at most so many work-items, pairs whose buckets are held. */
+struct sorter {
+    int64_t most, held;
+};
+
+/* As many work-items as the device and its local memory let. */
+static int64_t sort_local(const struct device *dev, const struct permute_problem *p, struct sorter s) {
     int64_t local = floor_pow2((int64_t)dev->caps.max_work_group);
-    if (local > most) local = most;
-    while (local > TEAM && permute_sort_bytes(p->experts, local) > dev->caps.local_mem)
+    if (local > s.most) local = s.most;
+    while (local > TEAM && permute_sort_bytes(p->experts, s.held, local) > dev->caps.local_mem)
         local /= 2;
     return local;
 }
 
-static bool sort_fits(const struct device *dev, const struct permute_problem *p, int64_t most,
+static bool sort_fits(const struct device *dev, const struct permute_problem *p, struct sorter s,
                       struct reason *why) {
-    const int64_t local = sort_local(dev, p, most);
+    const int64_t local = sort_local(dev, p, s);
+    const uint64_t bytes = permute_sort_bytes(p->experts, s.held, local);
     if (local < TEAM) return refuse(why, "work-groups of %zu < %d", dev->caps.max_work_group, TEAM);
-    if (permute_sort_bytes(p->experts, local) <= dev->caps.local_mem) return true;
-    return refuse(why, "%d experts need %llu bytes of local memory of %llu", (int)p->experts,
-                  (unsigned long long)permute_sort_bytes(p->experts, local),
-                  (unsigned long long)dev->caps.local_mem);
+    return bytes <= dev->caps.local_mem ||
+           refuse(why, "%d experts need %llu bytes of local memory of %llu", (int)p->experts,
+                  (unsigned long long)bytes, (unsigned long long)dev->caps.local_mem);
 }
 
 static struct kernel_spec *add_sort(const struct device *dev, const struct permute_problem *p,
                                     struct recipe *recipe, const char *file, const char *entry,
-                                    int64_t most) {
-    struct kernel_spec *const spec = recipe_add(recipe, file, entry, (size_t)sort_local(dev, p, most));
+                                    struct sorter s) {
+    struct kernel_spec *const spec = recipe_add(recipe, file, entry, (size_t)sort_local(dev, p, s));
     spec_define(spec, "PTX", "%d", (dev->features & CLMOE_FEATURE_NV_PTX) != 0);
-    permute_define_sort(spec, p->experts);
+    permute_define_sort(spec, p->experts, s.held);
     return spec;
 }
 
@@ -90,63 +98,96 @@ static enum clmoe_status one_group_run(const struct run *run) {
 
 /* ---- group ---- */
 
-enum { GROUP_PAIRS = 4096, GROUP_LOCAL = 512 };
+enum { GROUP_PAIRS = PERMUTE_GROUP_PAIRS };
+
+static const struct sorter group_sorter = {512, GROUP_PAIRS};
 
 static bool group_fits(const struct device *dev, const void *problem, struct reason *why) {
     const struct permute_problem *const p = problem;
     if (max_pairs(p) > GROUP_PAIRS)
         return refuse(why, "%lld pairs > %d", (long long)max_pairs(p), GROUP_PAIRS);
-    return sort_fits(dev, p, GROUP_LOCAL, why);
+    return sort_fits(dev, p, group_sorter, why);
 }
 
 static void group_prepare(const struct device *dev, const void *problem, struct recipe *recipe) {
-    add_sort(dev, problem, recipe, "permute/group.cl", "permute_group", GROUP_LOCAL);
+    add_sort(dev, problem, recipe, "permute/group.cl", "permute_group", group_sorter);
 }
 
 /* ---- chunks: of a work-group each ---- */
 
-enum { CHUNK_PAIRS = 1024, MAX_CHUNKS = 256, CHUNK_LOCAL = 512 };
+enum { CHUNK_PAIRS = 256, CPU_CHUNK_PAIRS = 1024, MAX_CHUNKS = 256, CHUNK_LOCAL = 512, CHUNK_HELD = 1024 };
 
-/* Pairs of a chunk, decided by the plan's maximum. Each chunk sums up the counts of all of them, which is why
- * there are not more; and the table has no more cells than there are pairs. */
-static int64_t chunk_pairs(const struct permute_problem *p) {
+/* Pairs of a chunk, `least` or more, decided by the plan's maximum. Each chunk sums up the counts of all of
+ * them: so there are not many, and the table has no more cells than a part of the pairs. */
+static int64_t chunk_pairs(const struct permute_problem *p, int64_t least) {
     int64_t chunk = ceil_div(max_pairs(p), MAX_CHUNKS);
-    if (chunk < CHUNK_PAIRS) chunk = CHUNK_PAIRS;
-    if (chunk < p->experts) chunk = p->experts;
+    if (chunk < least) chunk = least;
     return ceil_div(chunk, TEAM) * TEAM;
+}
+
+static int64_t group_chunk(const struct permute_problem *p) {
+    const int64_t least = 4 * (int64_t)p->experts;
+    return chunk_pairs(p, least > CHUNK_PAIRS ? least : CHUNK_PAIRS);
+}
+
+static int64_t cpu_chunk(const struct permute_problem *p) {
+    return chunk_pairs(p, p->experts > CPU_CHUNK_PAIRS ? p->experts : CPU_CHUNK_PAIRS);
 }
 
 static int64_t count_chunks(int64_t pairs, int64_t chunk) {
     return pairs ? ceil_div(pairs, chunk) : 1; /* without pairs there are still offsets to write */
 }
 
-static void prepare_table(const struct permute_problem *p, struct recipe *recipe) {
-    const int64_t chunks = count_chunks(max_pairs(p), chunk_pairs(p));
-    recipe->workspace = (uint64_t)(chunks * p->experts * 4);
+static uint64_t table_bytes(const struct permute_problem *p, int64_t chunk) {
+    return (uint64_t)(count_chunks(max_pairs(p), chunk) * expert_room(p->experts) * 4);
+}
+
+/* No more work-items than a chunk has pairs. */
+static struct sorter chunk_sorter(const struct permute_problem *p) {
+    const int64_t chunk = floor_pow2(group_chunk(p));
+    return (struct sorter){chunk < CHUNK_LOCAL ? chunk : CHUNK_LOCAL, CHUNK_HELD};
 }
 
 static bool chunks_fits(const struct device *dev, const void *problem, struct reason *why) {
-    return sort_fits(dev, problem, CHUNK_LOCAL, why);
+    return sort_fits(dev, problem, chunk_sorter(problem), why);
+}
+
+static void add_chunks(const struct device *dev, const struct permute_problem *p, struct recipe *recipe,
+                       const char *entry, bool clears) {
+    struct kernel_spec *const spec = add_sort(dev, p, recipe, "permute/chunks.cl", entry, chunk_sorter(p));
+    const int64_t columns = floor_pow2(expert_room(p->experts) / 4), local = (int64_t)spec->local;
+    spec_define(spec, "COLUMNS", "%d", (int)(columns < local ? columns : local));
+    spec_define(spec, "CLEARS", "%d", clears);
 }
 
 static void chunks_prepare(const struct device *dev, const void *problem, struct recipe *recipe) {
     const struct permute_problem *const p = problem;
     static const char *const entries[] = {"permute_count", "permute_place"};
-    for (int i = 0; i < 2; i++) {
-        struct kernel_spec *const spec =
-            add_sort(dev, p, recipe, "permute/chunks.cl", entries[i], CHUNK_LOCAL);
-        const int64_t columns = floor_pow2(expert_room(p->experts)), local = (int64_t)spec->local;
-        spec_define(spec, "COLUMNS", "%d", (int)(columns < local ? columns : local));
-    }
-    prepare_table(p, recipe);
+    for (int i = 0; i < 2; i++)
+        add_chunks(dev, p, recipe, entries[i], false);
+    recipe->workspace = table_bytes(p, group_chunk(p));
+}
+
+/* Arguments of permute_place but for those of CLEARS. */
+static struct bind bind_place(const struct permute_problem *p, const struct permute_call *c, cl_kernel kernel,
+                              cl_mem table, uint64_t skip, int64_t chunk) {
+    struct bind b = bind_begin(kernel, c->counts.mem);
+    bind_ids(&b, c);
+    bind_view(&b, table, skip);
+    permute_bind_outputs(&b, c);
+    bind_i32(&b, c->pairs);
+    bind_i32(&b, p->topk);
+    bind_i32(&b, p->experts);
+    bind_i32(&b, chunk);
+    bind_i32(&b, count_chunks(c->pairs, chunk));
+    return b;
 }
 
 /* Two kernels, count and place, that take the same arguments in all rows. */
-static enum clmoe_status chunks_run(const struct run *run) {
+static enum clmoe_status run_chunks(const struct run *run, int64_t chunk) {
     const struct permute_problem *const p = run->problem;
     const struct permute_call *const c = run->call;
-    const int64_t chunk = chunk_pairs(p), chunks = count_chunks(c->pairs, chunk);
-    const uint64_t table = run->workspace_offset / 4;
+    const uint64_t chunks = (uint64_t)count_chunks(c->pairs, chunk), table = run->workspace_offset / 4;
 
     struct bind count = bind_begin(run->kernels[0], c->counts.mem);
     bind_ids(&count, c);
@@ -157,19 +198,47 @@ static enum clmoe_status chunks_run(const struct run *run) {
     bind_i32(&count, chunk);
     TRY(bind_end(&count, run->launch->log));
 
-    struct bind place = bind_begin(run->kernels[1], c->counts.mem);
-    bind_ids(&place, c);
-    bind_view(&place, run->workspace, table);
-    permute_bind_outputs(&place, c);
-    bind_i32(&place, c->pairs);
-    bind_i32(&place, p->topk);
-    bind_i32(&place, p->experts);
-    bind_i32(&place, chunk);
-    bind_i32(&place, chunks);
+    const struct bind place = bind_place(p, c, run->kernels[1], run->workspace, table, chunk);
     TRY(bind_end(&place, run->launch->log));
 
-    TRY(launch_kernel(run->launch, run->kernels[0], (uint64_t)chunks, run->local[0]));
-    return launch_kernel(run->launch, run->kernels[1], (uint64_t)chunks, run->local[1]);
+    TRY(launch_kernel(run->launch, run->kernels[0], chunks, run->local[0]));
+    return launch_kernel(run->launch, run->kernels[1], chunks, run->local[1]);
+}
+
+static enum clmoe_status chunks_run(const struct run *run) {
+    return run_chunks(run, group_chunk(run->problem));
+}
+
+/* ---- for kernels that count the pairs themselves ---- */
+
+enum { TICKETS = 64 }; /* words before the table: of them one is in use */
+
+bool permute_counted_fits(const struct device *dev, const struct permute_problem *p) {
+    struct reason why;
+    return sort_fits(dev, p, chunk_sorter(p), &why);
+}
+
+void permute_counted_prepare(const struct device *dev, const struct permute_problem *p,
+                             struct recipe *recipe) {
+    add_chunks(dev, p, recipe, "permute_place", true);
+    recipe->counters = TICKETS * 4 + table_bytes(p, group_chunk(p));
+}
+
+void permute_counted_bind(struct bind *b, const struct permute_problem *p, cl_mem counters, bool counts) {
+    bind_mem(b, counters);
+    bind_view(b, counters, TICKETS);
+    bind_i32(b, counts ? group_chunk(p) : 0);
+}
+
+enum clmoe_status permute_counted_run(const struct run *run, int kernel, const struct permute_problem *p,
+                                      const struct permute_call *c) {
+    const int64_t chunk = group_chunk(p);
+    struct bind b = bind_place(p, c, run->kernels[kernel], run->counters, TICKETS, chunk);
+    bind_mem(&b, run->counters);
+    bind_mem(&b, run->counters);
+    TRY(bind_end(&b, run->launch->log));
+    return launch_kernel(run->launch, run->kernels[kernel], (uint64_t)count_chunks(c->pairs, chunk),
+                         run->local[kernel]);
 }
 
 /* ---- cpu: chunks of a work-item each; few pairs are one's, in the outputs themselves ---- */
@@ -197,11 +266,11 @@ static void cpu_prepare(const struct device *dev, const void *problem, struct re
     for (int i = 0; i < 2; i++)
         spec_define(recipe_add(recipe, "permute/cpu.cl", entries[i], 1), "BUCKETS", "%d",
                     (int)expert_room(p->experts) + 1);
-    prepare_table(p, recipe);
+    recipe->workspace = table_bytes(p, cpu_chunk(p));
 }
 
 static enum clmoe_status cpu_run(const struct run *run) {
-    return one_chunk(run->problem) ? one_group_run(run) : chunks_run(run);
+    return one_chunk(run->problem) ? one_group_run(run) : run_chunks(run, cpu_chunk(run->problem));
 }
 
 /* ---- ref ---- */

@@ -17,10 +17,23 @@ struct permute_call {
 /* counts, offsets, order and inverse, as all of permute's kernels take them. */
 void permute_bind_outputs(struct bind *b, const struct permute_call *c);
 
+/* Pairs that one work-group sorts at most: their buckets are held. */
+enum { PERMUTE_GROUP_PAIRS = 4096 };
+
 /* -D options of cl/permute/sort.cl, of which the including kernel has defined PTX; the bytes of local memory
  * that it takes of a work-group of `local`. */
-void permute_define_sort(struct kernel_spec *spec, int32_t experts);
-uint64_t permute_sort_bytes(int32_t experts, int64_t local);
+void permute_define_sort(struct kernel_spec *spec, int32_t experts, int64_t held);
+uint64_t permute_sort_bytes(int32_t experts, int64_t held, int64_t local);
+
+/* For a kernel before that counts the pairs along the way (cl/route/packed.cl): the kernel that then places
+ * them, and the table that both share in the plan's counters. Devices with PTX only. */
+bool permute_counted_fits(const struct device *dev, const struct permute_problem *p);
+void permute_counted_prepare(const struct device *dev, const struct permute_problem *p,
+                             struct recipe *recipe);
+/* tickets, table, and the pairs of a chunk: 0 where this call counts none */
+void permute_counted_bind(struct bind *b, const struct permute_problem *p, cl_mem counters, bool counts);
+enum clmoe_status permute_counted_run(const struct run *run, int kernel, const struct permute_problem *p,
+                                      const struct permute_call *c);
 
 extern const struct kernel_table permute_table;
 

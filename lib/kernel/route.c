@@ -29,7 +29,7 @@ static enum clmoe_status launch_tokens(const struct run *run, int64_t tokens_per
 
 /* ---- packed: warps, by inline PTX ---- */
 
-#define PACKED_LOCAL 128
+#define PACKED_LOCAL 256
 #define PACKED_MAX_K 16
 #define PACKED_MAX_EXPERTS 512
 
@@ -64,12 +64,17 @@ static bool packed_fits(const struct device *dev, const void *problem, struct re
            refuse(why, "work-groups of %zu < %d", dev->caps.max_work_group, PACKED_LOCAL);
 }
 
-/* The last work-group sorts. By count more pairs are sorted sooner by several; not timed yet. */
-enum { PACKED_SORT_PAIRS = 4096, PACKED_SORT_EXPERTS = 1024 };
+#define PACKED_SORT_EXPERTS 1024
+
+struct permute_problem route_sorted(const struct route_problem *p) {
+    return (struct permute_problem){p->max_tokens, p->topk + p->shared_slots, p->permute_experts};
+}
 
 static bool packed_sorts(const struct device *dev, const struct route_problem *p) {
+    const struct permute_problem sorted = route_sorted(p);
     return p->permute_experts > 0 && p->permute_experts <= PACKED_SORT_EXPERTS && !p->capacity &&
-           permute_sort_bytes(p->permute_experts, PACKED_LOCAL) <= dev->caps.local_mem;
+           permute_sort_bytes(p->permute_experts, ROUTE_SORT_PAIRS, PACKED_LOCAL) <= dev->caps.local_mem &&
+           permute_counted_fits(dev, &sorted);
 }
 
 static void packed_prepare(const struct device *dev, const void *problem, struct recipe *recipe) {
@@ -80,8 +85,8 @@ static void packed_prepare(const struct device *dev, const void *problem, struct
         id_bits++;
     struct kernel_spec *const spec = recipe_add(recipe, "route/packed.cl", "route_packed", PACKED_LOCAL);
     define_problem(spec, p);
-    const bool plain = !p->bias && p->group == ROUTE_GROUP_NONE; /* else 6 would spill */
-    if (per == 32 && plain) spec->resident = 6;                  /* else the compiler lets 4 */
+    const bool plain = !p->bias && p->group == ROUTE_GROUP_NONE; /* else 3 would spill */
+    if (per == 32 && plain) spec->resident = 3;                  /* else the compiler lets 2 */
     spec_define(spec, "PTX", "1");
     spec_define(spec, "SUM", "%d", needs_sum(p));
     spec_define(spec, "LANES", "%d", (int)lanes);
@@ -92,8 +97,9 @@ static void packed_prepare(const struct device *dev, const void *problem, struct
     if (p->group != ROUTE_GROUP_NONE) spec_define(spec, "GROUP_SIZE", "%d", (int)(p->experts / p->n_group));
     spec_define(spec, "SORTS", "%d", packed_sorts(dev, p));
     if (packed_sorts(dev, p)) {
-        permute_define_sort(spec, p->permute_experts);
-        recipe->counters = sizeof(cl_uint); /* tickets */
+        const struct permute_problem sorted = route_sorted(p);
+        permute_define_sort(spec, p->permute_experts, ROUTE_SORT_PAIRS);
+        permute_counted_prepare(dev, &sorted, recipe);
     }
     route_prepare_capacity(dev, p, recipe);
 }
@@ -104,7 +110,7 @@ static enum clmoe_status packed_run(const struct run *run) {
 
 bool route_sorts(const struct device *dev, const struct kernel_row *row, const struct route_problem *p,
                  int64_t pairs) {
-    return row->run == packed_run && packed_sorts(dev, p) && pairs > 0 && pairs <= PACKED_SORT_PAIRS;
+    return row->run == packed_run && packed_sorts(dev, p) && pairs > 0;
 }
 
 /* ---- cpu ---- */

@@ -46,9 +46,15 @@ struct route_call {
     struct permute_call sorted;
 };
 
+/* What permute's kernels are told of the pairs. */
+struct permute_problem route_sorted(const struct route_problem *p);
+
 /* Whether the row sorts a call's pairs along with routing them. */
 bool route_sorts(const struct device *dev, const struct kernel_row *row, const struct route_problem *p,
                  int64_t pairs);
+
+/* Up to so many pairs are sorted by the kernel that routes them, more by one behind it. */
+enum { ROUTE_SORT_PAIRS = PERMUTE_GROUP_PAIRS };
 
 extern const struct kernel_table route_table;
 

@@ -85,15 +85,27 @@ static void bind_weighing(struct bind *b, const struct route_problem *p, bool la
     bind_f32(b, last ? p->scale : 1.0f);
 }
 
-/* Of kernels that can sort, which are those of plans with counters: for their tickets. */
+static bool sorts_at_once(const struct route_call *c) {
+    return c->sort_here && c->sorted.pairs <= ROUTE_SORT_PAIRS;
+}
+
+/* Of kernels that can sort, which are those of plans with counters. */
 static void bind_sorting(struct bind *b, const struct run *run) {
     const struct route_problem *const p = run->problem;
     const struct route_call *const c = run->call;
-    bind_i32(b, c->sort_here);
-    bind_i32(b, p->topk + p->shared_slots);
-    bind_i32(b, p->permute_experts);
+    const struct permute_problem sorted = route_sorted(p);
+    bind_i32(b, sorts_at_once(c));
+    bind_i32(b, sorted.topk);
+    bind_i32(b, sorted.experts);
     permute_bind_outputs(b, &c->sorted);
-    bind_mem(b, run->counters);
+    permute_counted_bind(b, &sorted, run->counters, c->sort_here && !sorts_at_once(c));
+}
+
+static enum clmoe_status launch_sort(const struct run *run) {
+    const struct route_problem *const p = run->problem;
+    const struct route_call *const c = run->call;
+    const struct permute_problem sorted = route_sorted(p);
+    return permute_counted_run(run, 1, &sorted, &c->sorted);
 }
 
 static enum clmoe_status launch_row(const struct run *run, int64_t groups) {
@@ -156,6 +168,7 @@ enum clmoe_status route_launch(const struct run *run, int64_t groups) {
     const bool outputs = p->topk + p->shared_slots > 0 || c->identity_gamma.mem;
     if (c->tokens == 0 || !outputs) return CLMOE_OK;
     TRY(launch_row(run, groups));
+    if (c->sort_here && !sorts_at_once(c)) return launch_sort(run);
     if (!p->capacity) return CLMOE_OK;
     TRY(launch_capacity(run));
     return launch_finish(run);
