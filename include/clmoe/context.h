@@ -33,8 +33,9 @@ enum clmoe_feature {
     CLMOE_FEATURE_INTEL_DPAS_8 = 1 << 10,  /* sub-groups of 8: Arc A */
     CLMOE_FEATURE_INTEL_DPAS_16 = 1 << 11, /* sub-groups of 16: Data Center Max, Arc B */
     CLMOE_FEATURE_NV_MMA = 1 << 12,        /* PTX for sm_80 and later: mma.sync of 16x8x16 */
+    CLMOE_FEATURE_NV_WGMMA = 1 << 13,      /* PTX for sm_90a (Hopper): wgmma, tensor copies */
 };
-#define CLMOE_FEATURES_ALL 0x1fffu
+#define CLMOE_FEATURES_ALL 0x3fffu
 #define CLMOE_FEATURES_MATRIX 0x1f80u
 
 /* Limits that the kernel tables look at. Also used to force a device down, so that one machine can test the

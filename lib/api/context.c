@@ -118,6 +118,7 @@ const char *clmoe_feature_name(enum clmoe_feature feature) {
     case CLMOE_FEATURE_INTEL_DPAS_8: return "intel_dpas_8";
     case CLMOE_FEATURE_INTEL_DPAS_16: return "intel_dpas_16";
     case CLMOE_FEATURE_NV_MMA: return "nv_mma";
+    case CLMOE_FEATURE_NV_WGMMA: return "nv_wgmma";
     }
     return NULL;
 }

@@ -1,13 +1,15 @@
 /* SPDX-License-Identifier: MIT */
 #include "probe.h"
 
+#include "binary.h"
 #include "clerr.h"
 #include "probe_matrix.h"
+#include "ptx.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-enum { PROBE_ITEMS = 32, PROBE_MOST = 64 };
+enum { PROBE_ITEMS = 32, PROBE_MOST = 128 };
 
 /* One probe: the work-items of one work-group write one uint each; item i must have written i * step + first.
  * It is tried only where the extension is announced, because the compilers of some drivers crash on what they
@@ -22,6 +24,7 @@ struct probe {
     uint32_t unless; /* a feature with which this one is not tried */
     uint32_t items;  /* 0: PROBE_ITEMS */
     bool rare;       /* most devices that announce the extension lack it */
+    bool hidden;     /* the source has hidden PTX: ptx.h */
 };
 
 #define SUBGROUP_SUM                                                                                         \
@@ -81,6 +84,13 @@ static const struct probe probes[] = {
      "}\n",
      0, 1, CLMOE_FEATURE_NV_PTX},
     {CLMOE_FEATURE_NV_MMA, "cl_nv_device_attribute_query", "-cl-std=CL1.2", PROBE_MMA, 0, 1, DEVICE_PTX_SM80},
+    {CLMOE_FEATURE_NV_WGMMA, "cl_nv_device_attribute_query", "-cl-std=CL1.2",
+     "kernel void probe(global uint *out) {\n"
+     "    uint i = (uint)get_global_id(0), r = 1000u;\n"
+     "    asm volatile(\"" PTX_HIDDEN "wgmma.fence.sync.aligned; mov.u32 %0, %1;\" : \"+r\"(r) : \"r\"(i));\n"
+     "    out[i] = r;\n"
+     "}\n",
+     0, 1, CLMOE_FEATURE_NV_PTX, .items = 128, .hidden = true},
     {CLMOE_FEATURE_AMD_MFMA, AMD, "-cl-std=CL1.2", PROBE_MFMA, 0, 1, .items = 64, .rare = true},
     {CLMOE_FEATURE_AMD_WMMA_11, AMD, "-cl-std=CL1.2", PROBE_WMMA_11, 0, 1, .rare = true},
     {CLMOE_FEATURE_AMD_WMMA_12, AMD, "-cl-std=CL1.2", PROBE_WMMA_12, 0, 1, .rare = true},
@@ -107,15 +117,32 @@ static bool right(const struct probe *probe, const cl_uint *out) {
     return true;
 }
 
+/* The same program with what its PTX hides; false if the driver does not take that. */
+static bool show_hidden(const struct probe *probe, const struct device *dev, cl_program *program) {
+    size_t size;
+    unsigned char *const binary = binary_of(*program, dev->id, &size);
+    struct str text = {0};
+    cl_program shown = NULL;
+    const bool ok = binary && ptx_retarget(binary, size, &text) && !text.failed &&
+                    binary_build(dev->context, dev->id, probe->options, (const unsigned char *)text.text,
+                                 text.size, &shown);
+    if (ok) clReleaseProgram(*program);
+    if (ok) *program = shown;
+    str_free(&text);
+    free(binary);
+    return ok;
+}
+
 static bool run_probe(const struct probe *probe, const struct device *dev, cl_command_queue queue,
                       cl_mem buffer) {
     cl_int err;
     bool ok = false;
     cl_kernel kernel = NULL;
-    const cl_program program =
+    cl_program program =
         clCreateProgramWithSource(dev->context, 1, (const char **)&probe->source, NULL, &err);
     if (err != CL_SUCCESS) return false;
     if (clBuildProgram(program, 1, &dev->id, probe->options, NULL, NULL) != CL_SUCCESS) goto done;
+    if (probe->hidden && !show_hidden(probe, dev, &program)) goto done;
     kernel = clCreateKernel(program, "probe", &err);
     if (err != CL_SUCCESS) goto done;
     if (clSetKernelArg(kernel, 0, sizeof buffer, &buffer) != CL_SUCCESS) goto done;

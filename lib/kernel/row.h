@@ -50,6 +50,7 @@ struct kernel_spec {
     size_t local;      /* work-items of a work-group */
     int resident;  /* where PTX can be bounded: work-groups that a unit shall hold at once; 0: as it comes */
     bool unlisted; /* it takes more local memory than the driver lists: NVIDIA's lists 48 KiB of all chips */
+    bool retarget; /* it has hidden PTX (device/ptx.h): needs CLMOE_FEATURE_NV_WGMMA */
     char options[SPEC_OPTIONS];
 };
 

@@ -4,8 +4,9 @@
 #include "base/hash.h"
 #include "base/str.h"
 #include "blob.h"
+#include "device/binary.h"
 #include "device/clerr.h"
-#include "ptx.h"
+#include "device/ptx.h"
 #include "source.h"
 
 #include <stdio.h>
@@ -24,6 +25,7 @@ struct build {
     const struct log *log;
     const char *file, *source, *options;
     int resident;
+    bool retarget;
 };
 
 void store_init(struct store *store, const struct clmoe_cache *cache) {
@@ -54,9 +56,9 @@ static void program_key(const struct build *b, char key[HASH_HEX]) {
     hash_add_str(&h, "clmoe program 2");
     hash_add_str(&h, b->source);
     hash_add_str(&h, b->options);
-    char resident[32];
-    snprintf(resident, sizeof resident, "%d", b->resident);
-    hash_add_str(&h, resident);
+    char ptx[32];
+    snprintf(ptx, sizeof ptx, "%d%s", b->resident, b->retarget ? " a" : "");
+    hash_add_str(&h, ptx);
     store_hash_device(&h, b->dev);
     hash_end(&h, digest);
     hash_hex(digest, key);
@@ -135,81 +137,51 @@ static enum clmoe_status build_source(const struct build *b, cl_program *program
                                                                               : CLMOE_E_OPENCL;
 }
 
-static bool build_binary(const struct build *b, const unsigned char *binary, size_t size,
-                         cl_program *program) {
-    cl_int err, binary_status = CL_SUCCESS;
-    *program =
-        clCreateProgramWithBinary(b->dev->context, 1, &b->dev->id, &size, &binary, &binary_status, &err);
-    if (err != CL_SUCCESS) return false;
-    if (binary_status == CL_SUCCESS &&
-        clBuildProgram(*program, 1, &b->dev->id, b->options, NULL, NULL) == CL_SUCCESS)
-        return true;
-    clReleaseProgram(*program);
-    *program = NULL;
-    return false;
-}
-
-/* The index of our device among those of the program: a context may hold several. */
-static int device_index(const struct build *b, cl_program program, cl_uint n) {
-    cl_device_id *const ids = calloc(n, sizeof *ids);
-    int index = -1;
-    if (ids && clGetProgramInfo(program, CL_PROGRAM_DEVICES, n * sizeof *ids, ids, NULL) == CL_SUCCESS)
-        for (cl_uint i = 0; i < n && index < 0; i++)
-            if (ids[i] == b->dev->id) index = (int)i;
-    free(ids);
-    return index;
-}
-
-/* The program's binary for our device, to be freed; NULL if it cannot be had. */
-static unsigned char *binary_of(const struct build *b, cl_program program, size_t *size) {
-    cl_uint n = 0;
-    if (clGetProgramInfo(program, CL_PROGRAM_NUM_DEVICES, sizeof n, &n, NULL) != CL_SUCCESS || n == 0)
-        return NULL;
-    const int mine = device_index(b, program, n);
-    size_t *const sizes = calloc(n, sizeof *sizes);
-    unsigned char **const binaries = calloc(n, sizeof *binaries), *binary = NULL;
-    if (mine >= 0 && sizes && binaries &&
-        clGetProgramInfo(program, CL_PROGRAM_BINARY_SIZES, n * sizeof *sizes, sizes, NULL) == CL_SUCCESS &&
-        sizes[mine]) {
-        *size = sizes[mine];
-        binary = binaries[mine] = malloc(sizes[mine]); /* the others stay NULL: not wanted */
-        if (binary && clGetProgramInfo(program, CL_PROGRAM_BINARIES, n * sizeof *binaries, binaries, NULL) !=
-                          CL_SUCCESS) {
-            free(binary);
-            binary = NULL;
-        }
-    }
-    free(binaries);
-    free(sizes);
-    return binary;
-}
-
 /* Failing to save is no failure: the next process builds from source again. */
 static void save_binary(const struct build *b, const struct clmoe_cache *cache, const char key[HASH_HEX],
                         cl_program program) {
     size_t size;
-    unsigned char *const binary = binary_of(b, program, &size);
+    unsigned char *const binary = binary_of(program, b->dev->id, &size);
     if (binary) blob_set(cache, key, binary, size);
     free(binary);
 }
 
-/* Puts a program that was built for b->resident work-groups in the place of the one built from source. Where
- * that cannot be had the latter stays: it computes the same. */
-static void bound_registers(const struct build *b, cl_program *program) {
+static bool build_binary(const struct build *b, const unsigned char *binary, size_t size,
+                         cl_program *program) {
+    return binary_build(b->dev->context, b->dev->id, b->options, binary, size, program);
+}
+
+/* Puts a program in the place of the one built from source whose PTX is as wanted. */
+static bool rebuild(const struct build *b, cl_program *program) {
     size_t size;
-    unsigned char *const binary = binary_of(b, *program, &size);
+    unsigned char *const binary = binary_of(*program, b->dev->id, &size);
     struct str text = {0};
-    cl_program bounded = NULL;
-    const bool ok = binary && ptx_set_resident(binary, size, b->resident, &text) && !text.failed &&
-                    build_binary(b, (const unsigned char *)text.text, text.size, &bounded);
+    cl_program built = NULL;
+    const bool changed = binary && (b->retarget ? ptx_retarget(binary, size, &text)
+                                                : ptx_set_resident(binary, size, b->resident, &text));
+    const bool ok =
+        changed && !text.failed && build_binary(b, (const unsigned char *)text.text, text.size, &built);
     if (ok) {
         clReleaseProgram(*program);
-        *program = bounded;
-    } else {
-        log_msg(b->log, CLMOE_LOG_INFO, "%s: not built for %d resident work-groups", b->file, b->resident);
+        *program = built;
     }
     str_free(&text);
     free(binary);
+    return ok;
+}
+
+/* A program that may use more registers computes the same; one without its own target's instructions does
+ * not. */
+static enum clmoe_status adapt(const struct build *b, cl_program *program) {
+    if (b->retarget && !rebuild(b, program)) {
+        log_msg(b->log, CLMOE_LOG_WARN, "%s: the driver takes no PTX for sm_90a", b->file);
+        clReleaseProgram(*program);
+        *program = NULL;
+        return CLMOE_E_BUILD;
+    }
+    if (b->resident && b->dev->features & CLMOE_FEATURE_NV_PTX && !rebuild(b, program))
+        log_msg(b->log, CLMOE_LOG_INFO, "%s: not built for %d resident work-groups", b->file, b->resident);
+    return CLMOE_OK;
 }
 
 static enum clmoe_status load_or_build(struct store *store, const struct build *b, const char key[HASH_HEX],
@@ -227,20 +199,21 @@ static enum clmoe_status load_or_build(struct store *store, const struct build *
         log_msg(b->log, CLMOE_LOG_WARN, "cache entry %s is refused by the driver: built again", key);
     }
     TRY(build_source(b, program));
-    if (b->resident && b->dev->features & CLMOE_FEATURE_NV_PTX) bound_registers(b, program);
+    TRY(adapt(b, program));
     if (store->cache) save_binary(b, store->cache, key, *program);
     return CLMOE_OK;
 }
 
 enum clmoe_status store_get(struct store *store, const struct device *dev, const struct log *log,
-                            const char *file, const char *options, int resident, cl_program *program) {
+                            const char *file, const char *options, int resident, bool retarget,
+                            cl_program *program) {
     *program = NULL;
     struct str source = {0}, all_options = {0};
     str_printf(&all_options, "-cl-std=CL1.2%s%s", *options ? " " : "", options);
     enum clmoe_status status = source_assemble(log, file, &source);
     if (status == CLMOE_OK && all_options.failed) status = CLMOE_E_NO_MEMORY;
     if (status == CLMOE_OK) {
-        const struct build b = {dev, log, file, source.text, all_options.text, resident};
+        const struct build b = {dev, log, file, source.text, all_options.text, resident, retarget};
         char key[HASH_HEX];
         program_key(&b, key);
         status = find(store, log, key, program);

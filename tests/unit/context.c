@@ -70,7 +70,7 @@ END_TEST
 START_TEST(unknown_feature_bits) {
     refuse_context(tester()->context, tester()->device,
                    (struct clmoe_context_params){.caps.features_off = CLMOE_FEATURES_ALL + 1},
-                   "features_off = 0x2000");
+                   "features_off = 0x4000");
     refuse_context(tester()->context, tester()->device,
                    (struct clmoe_context_params){.caps.emulate = CLMOE_FEATURE_AMD_MFMA | CLMOE_FEATURE_FP16},
                    "emulate = 0x82");

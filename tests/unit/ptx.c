@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT
  * What is put into PTX, and that nothing else is touched; what only some devices' PTX has. */
+#include "device/ptx.h"
 #include "kernel/topk.h"
 #include "kernel/topk_rows.h"
 #include "kit.h"
-#include "program/ptx.h"
 
 #include <string.h>
 
@@ -38,6 +38,35 @@ START_TEST(the_last_line_may_lack_its_end) {
 }
 END_TEST
 
+static void require_shown(const char *binary, size_t size, const char *want) {
+    struct str out = {0};
+    const bool done = ptx_retarget((const unsigned char *)binary, size, &out);
+    ck_assert(done == (want != NULL));
+    if (want)
+        ck_assert_str_eq(out.text, want);
+    else
+        ck_assert_uint_eq(out.size, 0);
+    str_free(&out);
+}
+
+/* Comments of other kinds, and the first character of a mark alone, stay. */
+START_TEST(hidden_instructions_are_shown) {
+#define V ".version 9.0\n"
+    const char ptx[] = V ".target sm_90, debug\n// a / b\n\t//@@ wgmma.fence;\n\t//@@ x; //@@ y;\n//@@\n/";
+    const char shown[] = V ".target sm_90a, debug\n// a / b\n\twgmma.fence;\n\tx; y;\n//@@\n/";
+    require_shown(ptx, strlen(ptx), shown);
+    require_shown(ptx, sizeof ptx, shown);
+    require_shown(V ".target sm_90a\n", strlen(V ".target sm_90a\n"), V ".target sm_90a\n");
+    require_shown(V ".target sm_90", strlen(V ".target sm_90"), V ".target sm_90a");
+    require_shown(V ".target sm_80\n//@@ x", strlen(V ".target sm_80\n//@@ x"), NULL);
+    require_shown(V ".target sm_900\n", strlen(V ".target sm_900\n"), NULL);
+    require_shown(V, strlen(V), NULL);
+    require_shown("", 0, NULL);
+    require_shown(".target sm_90\n", strlen(".target sm_90\n"), NULL); /* no version: no PTX */
+#undef V
+}
+END_TEST
+
 START_TEST(other_binaries_are_refused) {
     const char free_size[] = HEAD ENTRY("a") BODY, elf[] = "\177ELF\2\1\1\0.version 9.0\n.reqntid 1, 1, 1\n";
     require_text(free_size, sizeof free_size, 4, NULL);
@@ -61,6 +90,7 @@ END_TEST
 static void add_tests(TCase *cases) {
     tcase_add_test(cases, each_kernel_is_bounded);
     tcase_add_test(cases, the_last_line_may_lack_its_end);
+    tcase_add_test(cases, hidden_instructions_are_shown);
     tcase_add_test(cases, other_binaries_are_refused);
     tcase_add_loop_test(cases, quick_keys_need_sm_80, 0, 2);
 }
