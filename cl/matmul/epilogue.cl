@@ -7,7 +7,7 @@
 //
 // where `bias` is the expert's plus what the caller adds to the pair. SiTU also bends u': up_tanh * tanh(u' / up_tanh).
 // Each limit only if it is > 0; a NaN fails every comparison and so passes. Without contraction, so that each kernel
-// that compiles this gets the same bits.
+// that compiles this with the same exp and division gets the same bits.
 
 #ifndef VALUE
 #error "VALUE: float or a vector of float"
@@ -16,10 +16,16 @@
 #error "ACT: 0 none, 1 silu, 2 gelu (erf), 3 gelu (tanh), 4 relu, 5 relu^2, 6 sigmoid, 7 situ, as enum clmoe_act"
 #endif
 
+// exp and division of the activation; where y has 16 bits a kernel may take less exact ones
+#ifndef ACT_EXP
+#define ACT_EXP(x) exp(x)
+#define ACT_DIVIDE(a, b) ((a) / (b))
+#endif
+
 static inline VALUE activation(VALUE g, float alpha, float gate_tanh) {
 #pragma OPENCL FP_CONTRACT OFF
 #if ACT == 1
-    return g / (1.0f + exp(-alpha * g));
+    return ACT_DIVIDE(g, 1.0f + ACT_EXP(-alpha * g));
 #elif ACT == 2
     return g * (1.0f + erf(g * 0.70710678118654752f)) * 0.5f;
 #elif ACT == 3

@@ -50,6 +50,11 @@
 #define ACT_PARAMS float alpha, float gate_max, float up_max, float up_add, float act_max, float gate_tanh, float up_tanh
 #define ACT_ARGS alpha, gate_max, up_max, up_add, act_max, gate_tanh, up_tanh
 
+// A kernel that is made for the flags of its plan gives the argument another name, and `flags` their value.
+#ifndef MATMUL_FLAGS_ARG
+#define MATMUL_FLAGS_ARG flags
+#endif
+
 // experts: E; first, count: the experts that w holds; offsets of w, v count its own experts
 #define MATMUL_ARGS                                                                                                    \
     const global ELEM(X_T) *x, ulong x_skip, long x_stride, const global ELEM(W_T) *w, ulong w_skip, long w_expert,    \
@@ -67,7 +72,7 @@
         ulong gamma_skip, long gamma_stride, const global int *ids, ulong ids_skip, long ids_stride,                   \
         const global int *offsets, ulong offsets_skip, const global int *order, ulong order_skip,                      \
         global ELEM(Y_T) *y, ulong y_skip, long y_stride, long pairs, int k, int experts, int first, int count,        \
-        long depth, long columns, int panel, ACT_PARAMS, int flags
+        long depth, long columns, int panel, ACT_PARAMS, int MATMUL_FLAGS_ARG
 
 static inline ulong column_at(long n, long stride, int panel) {
     return (n >> panel) * stride + (n & ((1 << panel) - 1));

@@ -7,6 +7,7 @@
 #include "matmul_parts.h"
 #include "matmul_rows.h"
 #include "matmul_tile.h"
+#include "matmul_wgmma.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -31,7 +32,7 @@ enum {
     WORDS_OF_K = 32768,
 };
 
-static int flags_of(const struct matmul_problem *p) {
+int32_t matmul_flags(const struct matmul_problem *p) {
     int flags = p->x_rows == CLMOE_ROWS_TOKEN ? X_TOKEN : p->x_rows == CLMOE_ROWS_SORTED ? X_SORTED : 0;
     if (p->y_rows == CLMOE_ROWS_SORTED) flags |= Y_SORTED;
     if (p->sorted) flags |= SORTED;
@@ -170,7 +171,7 @@ struct bind matmul_bind_part(const struct run *run, int kernel, const struct mat
     bind_f32(&b, p->act.act_max);
     bind_f32(&b, p->act.gate_tanh);
     bind_f32(&b, p->act.up_tanh);
-    bind_i32(&b, flags_of(p));
+    bind_i32(&b, matmul_flags(p));
     return b;
 }
 
@@ -269,6 +270,9 @@ static bool few_fits(const struct device *dev, const void *problem, struct reaso
     if ((p->sorted || p->dense) && pairs > most)
         return refuse(why, "%lld pairs > %d for each of %d experts", (long long)pairs, FEW_PAIRS_PER_EXPERT,
                       (int)p->experts);
+    if ((p->sorted || p->dense) && p->max_tokens > MATMUL_FEW_TOKENS && matmul_wgmma_here(dev, p))
+        return refuse(why, "%lld tokens > %d, and there is matmul_wgmma", (long long)p->max_tokens,
+                      MATMUL_FEW_TOKENS);
     if (few_local_mem(params) > dev->caps.local_mem)
         return refuse(why, "needs %llu bytes of local memory of %llu",
                       (unsigned long long)few_local_mem(params), (unsigned long long)dev->caps.local_mem);
@@ -325,6 +329,8 @@ static const struct kernel_row rows[] = {
     {"matmul_cpu_dot_4x4", matmul_cpu_dot_fits, matmul_cpu_dot_prepare, matmul_cpu_dot_run,
      .needs = CLMOE_FEATURE_CPU, .tunables = matmul_cpu_dot_tunables},
     {"matmul_few", few_fits, few_prepare, few_run, .tunables = few_tunables},
+    {"matmul_wgmma", matmul_wgmma_fits, matmul_wgmma_prepare, matmul_wgmma_run,
+     .needs = CLMOE_FEATURE_NV_WGMMA},
     {"matmul_mfma", matmul_mfma_fits, matmul_mfma_prepare, matmul_mfma_run, .needs = CLMOE_FEATURE_AMD_MFMA},
     {"matmul_wmma_11", matmul_wmma_11_fits, matmul_wmma_11_prepare, matmul_wmma_11_run,
      .needs = CLMOE_FEATURE_AMD_WMMA_11},

@@ -16,6 +16,9 @@ struct matmul_class matmul_class_of(const struct matmul_problem *p);
 struct kernel_spec *matmul_add_kernel(const struct matmul_problem *p, struct recipe *recipe, const char *file,
                                       const char *entry, int64_t local);
 
+/* `flags` of all calls of a plan. */
+int32_t matmul_flags(const struct matmul_problem *p);
+
 /* Calls `part_run` for each part of the weights. */
 enum clmoe_status matmul_each_part(const struct run *run,
                                    enum clmoe_status (*part_run)(const struct run *,

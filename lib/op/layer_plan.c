@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 #include "layer_stages.h"
 
+#include "kernel/matmul_wgmma.h"
+
 /* With at most this many pairs for each expert, nearly all on different ones, the sort costs more than it
  * brings. From two pairs on the sorted order pays even for kernels that read the weights for every pair: the
  * pairs of an expert follow one another, and all but the first find its weights in the cache (H200, bf16: 7
@@ -227,9 +229,12 @@ static enum clmoe_status add_path(clmoe_plan *layer, int64_t tokens, enum clmoe_
 
 /* Packed weights are for kernels that take sorted rows, and a caller who names kernels wants those for every
  * size of a call. */
-static int64_t few_tokens(const struct layer_params *p) {
+static int64_t few_tokens(const struct device *dev, const struct layer_params *p) {
     const int64_t pairs = (int64_t)p->experts * FEW_PAIRS_PER_EXPERT;
-    const int64_t tokens = (pairs < FEW_PAIRS_MIN ? FEW_PAIRS_MIN : pairs) / p->topk;
+    const bool wgmma = dev->features & CLMOE_FEATURE_NV_WGMMA && p->w_order == CLMOE_W_ENK &&
+                       (p->w1_dtype == CLMOE_BF16 || p->w1_dtype == CLMOE_F16);
+    const int64_t tokens =
+        wgmma ? MATMUL_FEW_TOKENS : (pairs < FEW_PAIRS_MIN ? FEW_PAIRS_MIN : pairs) / p->topk;
     if (p->w_order == CLMOE_W_PACKED || p->plan.kernel) return 0;
     return tokens < p->max_tokens ? tokens : p->max_tokens;
 }
@@ -288,7 +293,7 @@ static enum clmoe_status add_sums(clmoe_plan *layer, struct layer_problem *l) {
 
 enum clmoe_status layer_add_stages(clmoe_plan *layer) {
     struct layer_problem *const l = layer->problem;
-    l->few_tokens = few_tokens(&l->p);
+    l->few_tokens = few_tokens(&layer->ctx->dev, &l->p);
     if (l->p.source == CLMOE_MOE_ROUTER) TRY(add_router(layer, l));
     if (l->p.source != CLMOE_MOE_IDS) TRY(add_route(layer, l));
     if (l->p.latent) TRY(add_latent(layer, l));
