@@ -101,7 +101,7 @@ static int time_product(struct bench *b, const struct settings *s, const struct 
 
 static int run_product(struct bench *b, const struct settings *s, const struct product *p,
                        const struct experts *w, result_sink sink, void *priv) {
-    const bool sorted = clmoe_matmul_wants_packing(b->s->ctx) || s->kernel || !pairs_are_few(s);
+    const bool sorted = clmoe_matmul_wants_packing(b->s->ctx) || s->kernel || !pairs_are_few(b, s);
     struct clmoe_matmul_params params = product_params(s, p, sorted);
     const int64_t n = s->tokens * s->shape.topk;
     const int64_t xs[2] = {params.x_rows == CLMOE_ROWS_TOKEN ? s->tokens : n, p->in}, ys[2] = {n, p->out};

@@ -211,7 +211,11 @@ void pairs_free(struct pairs *p) {
     *p = (struct pairs){0};
 }
 
-bool pairs_are_few(const struct settings *s) {
+bool pairs_are_few(const struct bench *b, const struct settings *s) {
     const int64_t pairs = s->tokens * s->shape.topk;
+    const bool half = s->dtype == CLMOE_BF16 || s->dtype == CLMOE_F16;
+    struct clmoe_device_info info;
+    clmoe_context_device_info(b->s->ctx, &info);
+    if (half && info.features & CLMOE_FEATURE_NV_WGMMA) return s->tokens <= 2;
     return pairs <= s->shape.experts || pairs <= 8;
 }

@@ -30,7 +30,7 @@ int pairs_check(struct bench *b, const struct settings *s);
 void pairs_sort(const int32_t *ids, int64_t n, int32_t experts, int32_t *counts, int32_t *offsets,
                 int32_t *order);
 
-/* Few enough pairs that kernels which go by ids alone are meant for them. */
-bool pairs_are_few(const struct settings *s);
+/* Few enough pairs that kernels which go by ids alone are meant for them, as the layer decides it. */
+bool pairs_are_few(const struct bench *b, const struct settings *s);
 
 #endif
