@@ -83,17 +83,14 @@ struct row {
     float scale;
 };
 
-// A kernel may be built for the flags of its plan, so that what they rule out is compiled away.
-#ifdef TOPK_FLAGS
-#define FLAGS_OF(flags) TOPK_FLAGS
-#else
-#define FLAGS_OF(flags) (flags)
+#ifndef TOPK_FLAGS
+#error "TOPK_FLAGS: flags, or their value if the kernel is for one plan's, so that what they rule out is compiled away"
 #endif
 
 #define TOPK_ROW(r)                                                                                                    \
     row_of(r, x, values, indices, inner_rows, x_view, values_view, indices_view, rows, columns, slots,                 \
-           FLAGS_OF(flags), row_begin, row_begin_skip, row_length, row_length_skip, row_k, row_k_skip, mask,           \
-           mask_view, bitmask, bitmask_view, dense, dense_view, threshold, threshold_skip, cut, cut_skip, counts,      \
+           TOPK_FLAGS, row_begin, row_begin_skip, row_length, row_length_skip, row_k, row_k_skip, mask, mask_view,     \
+           bitmask, bitmask_view, dense, dense_view, threshold, threshold_skip, cut, cut_skip, counts,                 \
            counts_skip, fill, pad, scale)
 
 // Not INLINE: where a compiler is made to inline a function that returns a struct, it leaves marks (scopes of aliases)

@@ -34,7 +34,7 @@ static bool lanes_fits(const struct device *dev, const void *problem, struct rea
 static void lanes_prepare(const struct device *dev, const void *problem, struct recipe *recipe) {
     const struct topk_problem *const p = problem;
     struct kernel_spec *const spec =
-        topk_kernel(recipe, p, "topk/lanes.cl", "topk_lanes", topk_group(dev, LANES_GROUP));
+        topk_kernel(recipe, p, "topk/lanes.cl", "topk_lanes", topk_group(dev, LANES_GROUP), false);
     spec_define(spec, "PER", "%d", LANES_PER);
     topk_prepare_counts(dev, p, recipe);
 }
@@ -103,7 +103,8 @@ static bool bitonic_fits(const struct device *dev, const void *problem, struct r
 static void bitonic_prepare(const struct device *dev, const void *problem, struct recipe *recipe) {
     const struct topk_problem *const p = problem;
     const struct bitonic_shape s = bitonic_shape(dev, p);
-    struct kernel_spec *const spec = topk_kernel(recipe, p, "topk/bitonic.cl", "topk_bitonic", s.local);
+    struct kernel_spec *const spec =
+        topk_kernel(recipe, p, "topk/bitonic.cl", "topk_bitonic", s.local, false);
     spec_define(spec, "ID_T", "%s", s.id_bytes == 2 ? "ushort" : "uint");
     spec_define(spec, "TILE", "%lld", (long long)s.tile);
     spec_define(spec, "FILTER", "%d", s.filter);
@@ -119,7 +120,7 @@ static bool ref_fits(const struct device *dev, const void *problem, struct reaso
 
 static void ref_prepare(const struct device *dev, const void *problem, struct recipe *recipe) {
     const struct topk_problem *const p = problem;
-    topk_kernel(recipe, p, "topk/ref.cl", "topk_ref", topk_group(dev, 64));
+    topk_kernel(recipe, p, "topk/ref.cl", "topk_ref", topk_group(dev, 64), false);
     topk_prepare_counts(dev, p, recipe);
 }
 

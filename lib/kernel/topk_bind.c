@@ -34,10 +34,28 @@ bool topk_pads(const struct topk_problem *p) {
     return p->k > p->n || p->row_begin || p->row_length || p->row_k;
 }
 
+static int32_t flags_of(const struct topk_problem *p) {
+    return (int32_t)p->outputs | (p->smallest ? FLAG_SMALLEST : 0) |
+           (p->nan == CLMOE_NAN_LOWEST ? FLAG_NAN_LOWEST : 0) |
+           (p->nan == CLMOE_NAN_TOTAL_ORDER ? FLAG_NAN_TOTAL_ORDER : 0) |
+           (p->order == CLMOE_ORDER_INDEX ? FLAG_BY_INDEX : 0) |
+           (p->ties == CLMOE_TIES_HIGHEST ? FLAG_BACKWARD : 0) | (p->scale != 1.0f ? FLAG_SCALED : 0) |
+           (p->index_dtype == CLMOE_I64 ? FLAG_INDEX64 : 0) | (p->row_begin ? FLAG_HAS_BEGIN : 0) |
+           (p->row_length ? FLAG_HAS_LENGTH : 0) | (p->row_k ? FLAG_HAS_K : 0);
+}
+
+bool topk_is_plain(const struct topk_problem *p) {
+    return flags_of(p) == TOPK_LISTS;
+}
+
 struct kernel_spec *topk_kernel(struct recipe *recipe, const struct topk_problem *p, const char *file,
-                                const char *entry, int64_t local) {
+                                const char *entry, int64_t local, bool of_plan) {
     struct kernel_spec *const spec = recipe_add(recipe, file, entry, (size_t)local);
     spec_define(spec, "X_T", "%s", dtype_info(p->dtype)->name);
+    if (of_plan)
+        spec_define(spec, "TOPK_FLAGS", "%d", (int)flags_of(p));
+    else
+        spec_define(spec, "TOPK_FLAGS", "flags");
     return spec;
 }
 
@@ -62,16 +80,6 @@ enum clmoe_status topk_begin(const struct run *run, int kernel, bool *done) {
     *done = c->rows == 0 || (p->k == 0 && !(p->outputs & (TOPK_CELLS | CLMOE_TOPK_THRESHOLD)));
     if (!(p->outputs & CLMOE_TOPK_COUNTS)) return CLMOE_OK;
     return topk_launch_zero(run, kernel, c->counts.mem, c->counts.offset, p->n);
-}
-
-int32_t topk_flags(const struct topk_problem *p) {
-    return (int32_t)p->outputs | (p->smallest ? FLAG_SMALLEST : 0) |
-           (p->nan == CLMOE_NAN_LOWEST ? FLAG_NAN_LOWEST : 0) |
-           (p->nan == CLMOE_NAN_TOTAL_ORDER ? FLAG_NAN_TOTAL_ORDER : 0) |
-           (p->order == CLMOE_ORDER_INDEX ? FLAG_BY_INDEX : 0) |
-           (p->ties == CLMOE_TIES_HIGHEST ? FLAG_BACKWARD : 0) | (p->scale != 1.0f ? FLAG_SCALED : 0) |
-           (p->index_dtype == CLMOE_I64 ? FLAG_INDEX64 : 0) | (p->row_begin ? FLAG_HAS_BEGIN : 0) |
-           (p->row_length ? FLAG_HAS_LENGTH : 0) | (p->row_k ? FLAG_HAS_K : 0);
 }
 
 static void bind_strides(struct bind *b, const struct operand *o) {
@@ -101,7 +109,7 @@ void bind_topk(struct bind *b, const struct run *run) {
     bind_i64(b, c->rows);
     bind_u32(b, p->n);
     bind_u32(b, p->k);
-    bind_i32(b, topk_flags(p));
+    bind_i32(b, flags_of(p));
     bind_array(b, &c->row_begin);
     bind_array(b, &c->row_length);
     bind_array(b, &c->row_k);

@@ -15,16 +15,15 @@ int64_t topk_group(const struct device *dev, int64_t wanted);
 int topk_key_bytes(const struct topk_problem *p);
 int topk_key_bits(const struct topk_problem *p);
 
-/* `flags` of cl/topk/output.cl; TOPK_LISTS where the best values and indices are all that is wanted, by the
- * defaults of every option. */
-int32_t topk_flags(const struct topk_problem *p);
+/* Whether the best values and indices are all that is wanted, by the defaults of every option. */
+bool topk_is_plain(const struct topk_problem *p);
 
 /* Whether rows may have slots that are padding. */
 bool topk_pads(const struct topk_problem *p);
 
 /* Adds a kernel of a file that includes topk/output.cl: defines X_T and LOCAL_SIZE. */
 struct kernel_spec *topk_kernel(struct recipe *recipe, const struct topk_problem *p, const char *file,
-                                const char *entry, int64_t local);
+                                const char *entry, int64_t local, bool of_plan);
 
 /* Every recipe ends with this, every run begins with it: counts that are wanted are zeroed by a kernel of
  * their own, the last of the recipe, `kernel` in a run. *done says that nothing else is left to do. */

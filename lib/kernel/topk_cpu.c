@@ -74,7 +74,7 @@ void topk_cpu_prepare(const struct device *dev, const void *problem, struct reci
     const struct topk_problem *const p = problem;
     const struct cpu_shape s = cpu_shape(dev, p);
     for (int i = 0; i <= (s.split ? MERGE : WHOLE); i++)
-        topk_kernel(recipe, p, "topk/cpu.cl", entries[i], 1);
+        topk_kernel(recipe, p, "topk/cpu.cl", entries[i], 1, false);
     topk_prepare_counts(dev, p, recipe);
     recipe->workspace = s.bytes;
 }

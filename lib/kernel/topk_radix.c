@@ -87,7 +87,7 @@ void topk_radix_prepare(const struct device *dev, const void *problem, struct re
     const struct topk_problem *const p = problem;
     const struct radix_shape s = radix_shape(dev, p);
     for (int i = 0; i <= (s.sorted ? RADIX_STEP : RADIX_FINISH); i++) {
-        struct kernel_spec *const spec = topk_kernel(recipe, p, "topk/radix.cl", entries[i], s.local);
+        struct kernel_spec *const spec = topk_kernel(recipe, p, "topk/radix.cl", entries[i], s.local, false);
         spec_define(spec, "PER", "%d", RADIX_PER);
         spec_define(spec, "SORT_TILE", "%lld", (long long)s.sort_tile);
     }

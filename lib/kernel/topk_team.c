@@ -10,17 +10,14 @@ static bool narrow_keys(const struct topk_problem *p, struct reason *why) {
     return topk_key_bytes(p) == 4 || refuse(why, "keys of 64 bits");
 }
 
-/* What cl/common/team.cl and cl/topk/quick.cl want to know. A kernel of short rows, whose code takes as long to
- * come as its rows, is made for the outputs of its plan; others are one for all unusual outputs. */
+/* What cl/common/team.cl and cl/topk/quick.cl want to know. */
 static void define_team(const struct device *dev, struct kernel_spec *spec, const struct topk_problem *p,
-                        bool ptx, bool short_rows) {
+                        bool ptx) {
     const bool sm80 = dev->features & DEVICE_PTX_SM80;
     const bool quick = ptx && sm80 && p->dtype == CLMOE_F32 && p->nan == CLMOE_NAN_GREATEST;
     spec_define(spec, "PTX", "%d", ptx);
     spec_define(spec, "QUICK_KEY", "%d", quick);
     spec_define(spec, "SMALLEST_FIRST", "%d", quick && p->smallest);
-    const int32_t flags = topk_flags(p);
-    if (ptx && (short_rows || flags == TOPK_LISTS)) spec_define(spec, "TOPK_FLAGS", "%d", (int)flags);
 }
 
 static bool room_for(const struct device *dev, int64_t bytes, struct reason *why) {
@@ -65,8 +62,9 @@ static bool packed_fits(const struct device *dev, const struct topk_problem *p, 
 static void packed_prepare(const struct device *dev, const struct topk_problem *p, bool ptx,
                            struct recipe *recipe) {
     const struct packed_shape s = packed_shape(dev, p);
-    struct kernel_spec *const spec = topk_kernel(recipe, p, "topk/packed.cl", "topk_packed", s.local);
-    define_team(dev, spec, p, ptx, true);
+    /* Code takes as long to come as short rows do: there is no more than the plan needs. */
+    struct kernel_spec *const spec = topk_kernel(recipe, p, "topk/packed.cl", "topk_packed", s.local, ptx);
+    define_team(dev, spec, p, ptx);
     if (s.per == 32) spec->resident = 6; /* else the compiler lets 4 */
     spec_define(spec, "LANES", "%d", (int)s.lanes);
     spec_define(spec, "PER", "%d", s.per);
@@ -95,8 +93,8 @@ static bool team_fits(const struct device *dev, const struct topk_problem *p, st
 static void team_prepare(const struct device *dev, const struct topk_problem *p, bool ptx,
                          struct recipe *recipe) {
     struct kernel_spec *const spec =
-        topk_kernel(recipe, p, "topk/team.cl", "topk_team", topk_group(dev, 128));
-    define_team(dev, spec, p, ptx, false);
+        topk_kernel(recipe, p, "topk/team.cl", "topk_team", topk_group(dev, 128), ptx && topk_is_plain(p));
+    define_team(dev, spec, p, ptx);
     spec_define(spec, "PER", "%d", (int)ceil_pow2(ceil_div(p->n, TEAM)));
     spec_define(spec, "CAP", "%d", TEAM);
     topk_prepare_counts(dev, p, recipe);
@@ -140,8 +138,9 @@ bool topk_group_fits(const struct device *dev, const void *problem, struct reaso
 void topk_group_prepare(const struct device *dev, const void *problem, struct recipe *recipe) {
     const struct topk_problem *const p = problem;
     const struct group_shape s = group_shape(dev, p);
-    struct kernel_spec *const spec = topk_kernel(recipe, p, "topk/group.cl", "topk_group", s.local);
-    define_team(dev, spec, p, true, false);
+    struct kernel_spec *const spec =
+        topk_kernel(recipe, p, "topk/group.cl", "topk_group", s.local, topk_is_plain(p));
+    define_team(dev, spec, p, true);
     spec_define(spec, "PER", "%d", (int)s.per);
     spec_define(spec, "CAP", "%d", (int)s.cap);
     topk_prepare_counts(dev, p, recipe);
@@ -236,8 +235,9 @@ static void filter_prepare(const struct device *dev, const struct topk_problem *
     const struct filter_shape s = filter_shape(dev, p);
     static const char *const entries[] = {"topk_filter", "topk_filter_finish"};
     for (int i = 0; i < (s.spans > 1 && !ptx ? 2 : 1); i++) {
-        struct kernel_spec *const spec = topk_kernel(recipe, p, "topk/filter.cl", entries[i], s.local);
-        define_team(dev, spec, p, ptx, false);
+        struct kernel_spec *const spec =
+            topk_kernel(recipe, p, "topk/filter.cl", entries[i], s.local, ptx && topk_is_plain(p));
+        define_team(dev, spec, p, ptx);
         spec->resident = (int)s.resident;
         spec_define(spec, "SPANNED", "%d", s.spans > 1);
         spec_define(spec, "TICKET", "%d", ptx);
