@@ -52,6 +52,16 @@ enum clmoe_status launch_write(struct launch *l, cl_mem to, uint64_t offset, siz
     return CLMOE_OK;
 }
 
+enum clmoe_status launch_zero(struct launch *l, cl_mem mem, size_t size) {
+    const cl_uint zero = 0;
+    const cl_event *wait;
+    const cl_uint n_wait = wait_list(l, &wait);
+    cl_event done;
+    TRY_CL(l->log, clEnqueueFillBuffer(l->queue, mem, &zero, sizeof zero, 0, size, n_wait, wait, &done));
+    follow(l, done);
+    return CLMOE_OK;
+}
+
 enum clmoe_status launch_wait(struct launch *l, cl_event event) {
     /* A marker waits for its list alone, and the next command perhaps for one event alone. */
     cl_event both[2] = {event, NULL};

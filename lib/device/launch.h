@@ -27,6 +27,9 @@ enum clmoe_status launch_kernel(struct launch *l, cl_kernel kernel, uint64_t gro
 /* `size` bytes of a buffer, from host memory that stays as it is until they are written. */
 enum clmoe_status launch_write(struct launch *l, cl_mem to, uint64_t offset, size_t size, const void *from);
 
+/* Makes the first `size` bytes of a buffer 0; a multiple of 4. */
+enum clmoe_status launch_zero(struct launch *l, cl_mem mem, size_t size);
+
 /* What comes next in the chain waits for this event as well. */
 enum clmoe_status launch_wait(struct launch *l, cl_event event);
 

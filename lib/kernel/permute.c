@@ -213,6 +213,10 @@ static enum clmoe_status chunks_run(const struct run *run) {
 
 enum { TICKETS = 64 }; /* words before the table: of them one is in use */
 
+static uint64_t counted_bytes(const struct permute_problem *p) {
+    return TICKETS * 4 + table_bytes(p, group_chunk(p));
+}
+
 bool permute_counted_fits(const struct device *dev, const struct permute_problem *p) {
     struct reason why;
     return sort_fits(dev, p, chunk_sorter(p), &why);
@@ -221,7 +225,11 @@ bool permute_counted_fits(const struct device *dev, const struct permute_problem
 void permute_counted_prepare(const struct device *dev, const struct permute_problem *p,
                              struct recipe *recipe) {
     add_chunks(dev, p, recipe, "permute_place", true);
-    recipe->counters = TICKETS * 4 + table_bytes(p, group_chunk(p));
+    recipe->counters = counted_bytes(p);
+}
+
+enum clmoe_status permute_counted_forget(const struct run *run, const struct permute_problem *p) {
+    return launch_zero(run->launch, run->counters, (size_t)counted_bytes(p));
 }
 
 void permute_counted_bind(struct bind *b, const struct permute_problem *p, cl_mem counters, bool counts) {

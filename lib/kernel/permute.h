@@ -26,7 +26,8 @@ void permute_define_sort(struct kernel_spec *spec, int32_t experts, int64_t held
 uint64_t permute_sort_bytes(int32_t experts, int64_t held, int64_t local);
 
 /* For a kernel before that counts the pairs along the way (cl/route/packed.cl): the kernel that then places
- * them, and the table that both share in the plan's counters. Devices with PTX only. */
+ * them, and the table that both share in the plan's counters. Devices with PTX only. Where the pairs are
+ * counted and cannot be placed, the next call would find the counts: permute_counted_forget. */
 bool permute_counted_fits(const struct device *dev, const struct permute_problem *p);
 void permute_counted_prepare(const struct device *dev, const struct permute_problem *p,
                              struct recipe *recipe);
@@ -34,6 +35,7 @@ void permute_counted_prepare(const struct device *dev, const struct permute_prob
 void permute_counted_bind(struct bind *b, const struct permute_problem *p, cl_mem counters, bool counts);
 enum clmoe_status permute_counted_run(const struct run *run, int kernel, const struct permute_problem *p,
                                       const struct permute_call *c);
+enum clmoe_status permute_counted_forget(const struct run *run, const struct permute_problem *p);
 
 extern const struct kernel_table permute_table;
 

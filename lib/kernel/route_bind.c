@@ -105,7 +105,9 @@ static enum clmoe_status launch_sort(const struct run *run) {
     const struct route_problem *const p = run->problem;
     const struct route_call *const c = run->call;
     const struct permute_problem sorted = route_sorted(p);
-    return permute_counted_run(run, 1, &sorted, &c->sorted);
+    const enum clmoe_status status = permute_counted_run(run, 1, &sorted, &c->sorted);
+    if (status != CLMOE_OK) permute_counted_forget(run, &sorted);
+    return status;
 }
 
 static enum clmoe_status launch_row(const struct run *run, int64_t groups) {

@@ -272,6 +272,30 @@ START_TEST(a_plan_destroyed_before_it_ran) {
 }
 END_TEST
 
+/* Behind what is on the queue already, and no byte more. */
+START_TEST(counters_are_made_zero) {
+    unsigned char bytes[64];
+    memset(bytes, 0xa5, sizeof bytes);
+    cl_int err;
+    const cl_mem mem = clCreateBuffer(tester()->context, CL_MEM_READ_WRITE, sizeof bytes, NULL, &err);
+    ck_assert_int_eq(err, CL_SUCCESS);
+    const cl_command_queue queue = _i ? tester()->ooo_queue : tester()->queue;
+    cl_event done;
+    struct launch launch;
+    case_ok(launch_begin(&launch, &ctx->log, queue, 0, NULL, &done));
+    case_ok(launch_write(&launch, mem, 0, sizeof bytes, bytes));
+    case_ok(launch_zero(&launch, mem, sizeof bytes - 4));
+    case_ok(launch_end(&launch, CLMOE_OK));
+    unsigned char got[sizeof bytes];
+    ck_assert_int_eq(clEnqueueReadBuffer(queue, mem, CL_TRUE, 0, sizeof got, got, 1, &done, NULL),
+                     CL_SUCCESS);
+    for (size_t i = 0; i < sizeof got; i++)
+        ck_assert_uint_eq(got[i], i < sizeof got - 4 ? 0 : 0xa5);
+    clReleaseEvent(done);
+    clReleaseMemObject(mem);
+}
+END_TEST
+
 static void add_tests(TCase *cases) {
     const int n = sample_count();
     for (int i = 0; i < n; i++)
@@ -279,6 +303,7 @@ static void add_tests(TCase *cases) {
     tcase_add_checked_fixture(cases, setup, teardown);
     tcase_add_loop_test(cases, describe_names_the_kernel, 0, n);
     tcase_add_test(cases, null_plans);
+    tcase_add_loop_test(cases, counters_are_made_zero, 0, 2);
     tcase_add_loop_test(cases, an_unknown_name, 0, n);
     tcase_add_loop_test(cases, a_name_of_another_operation, 0, n);
     tcase_add_test(cases, external_workspaces);
