@@ -5,7 +5,8 @@ import os
 import command
 
 ATTEMPTS = 5  # noise may hide what is faster
-SMALL = ["--experts", "2", "--topk", "1", "--hidden", "64", "--inter", "64", "--tokens", "70", "--repeats", "1",
+# One token takes long enough here that work-groups of another size are faster by a fifth on PoCL: no noise hides that.
+SMALL = ["--experts", "2", "--topk", "1", "--hidden", "1024", "--inter", "1024", "--tokens", "70", "--repeats", "3",
          "--device", "cpu"]
 
 
@@ -16,13 +17,11 @@ class Tune(command.CommandTest):
     def test_file(self):
         target = self.path("tuned.txt")
         for _ in range(ATTEMPTS):
-            out = self.tune("--dtype", "f32", "--kernel", "matmul_few,matmul_cpu_8x32", "--seconds", "2", "--output", target)
+            out = self.tune("--dtype", "f32", "--kernel", "matmul_few,matmul_cpu_8x32", "--seconds", "8", "--output", target)
             if os.path.exists(target):
                 break
         self.assertIn("matmul_few", out)
-        if not os.path.exists(target):  # on this machine, today
-            self.assertIn("nothing was faster: nothing is written", out)
-            return
+        self.assertTrue(os.path.exists(target), out)
         self.assertIn(f"written to {target}", out)
         text = open(target, encoding="utf-8").read()
         self.assertRegex(text, r"\Adevice [^\n]+ \| [^\n]+ \| [^\n]+\n")
@@ -34,13 +33,12 @@ class Tune(command.CommandTest):
         with open(target, "w", encoding="utf-8") as f:
             f.write(others)
         for _ in range(ATTEMPTS):
-            self.tune("--dtype", "f32", "--kernel", "matmul_few", "--seconds", "2", "--output", target)
+            self.tune("--dtype", "f32", "--kernel", "matmul_few", "--seconds", "4", "--output", target)
             text = open(target, encoding="utf-8").read()
             if text != others:
                 break
         self.assertTrue(text.endswith(others), text)
-        if text != others:
-            self.assertRegex(text, r"\Adevice [^\n]+\nmatmul_few f32")
+        self.assertRegex(text, r"\Adevice [^\n]+\nmatmul_few f32")
         self.assertEqual(text.count("Another chip"), 1)
 
     def test_plans_use_it(self):
@@ -55,11 +53,9 @@ class Tune(command.CommandTest):
 
     def test_cache(self):
         for _ in range(ATTEMPTS):
-            out = self.tune("--dtype", "f32", "--kernel", "matmul_few", "--seconds", "2")
+            out = self.tune("--dtype", "f32", "--kernel", "matmul_few", "--seconds", "4")
             if "nothing was faster" not in out:
                 break
-        if "nothing was faster" in out:  # on this machine, today
-            return
         self.assertIn("kept in the cache", out)
         target = self.path("tuned.txt")
         # Nothing new replaces what a file has: of the cache only contexts without a file hear.
