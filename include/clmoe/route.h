@@ -52,8 +52,9 @@
  * invalid tokens do not count. Three kernels instead of one.
  *
  * Sorting (permute_experts = n > 0): what clmoe_permute makes of the T * (k + S) pairs of ids as they come
- * out, with n experts, is made at once: without a launch of its own where the device can do that and there
- * are few pairs, else by its kernels. n is E + S, say, or with a map the number of local experts.
+ * out, with n experts, is made at once: where the device can do that (kernel route_packed, no capacity)
+ * without a launch of its own up to 4096 pairs and by one for more, else by clmoe_permute's kernels. n is
+ * E + S, say, or with a map the number of local experts.
  *
  * Settings of known families (reference: their own code):
  *   Mixtral, Qwen3-MoE, GroveMoE, DBRX   softmax, renorm sum
