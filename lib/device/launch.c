@@ -35,7 +35,7 @@ enum clmoe_status launch_kernel(struct launch *l, cl_kernel kernel, uint64_t gro
     const cl_event *wait;
     const cl_uint n_wait = wait_list(l, &wait);
     cl_event done = NULL;
-    const bool want_event = l->event || l->out_of_order;
+    const bool want_event = (l->event && !l->more) || l->out_of_order;
     TRY_CL(l->log, clEnqueueNDRangeKernel(l->queue, kernel, 1, NULL, &global, &local, n_wait, wait,
                                           want_event ? &done : NULL));
     follow(l, done);

@@ -14,6 +14,7 @@ struct launch {
     const cl_event *wait;
     cl_event *event; /* the caller's; may be NULL */
     bool out_of_order;
+    bool more; /* set while what is launched is surely not the last: in order, it needs no event then */
     cl_event previous; /* event of the last kernel, if somebody needs it */
     bool started;
 };
@@ -41,8 +42,8 @@ enum clmoe_status launch_mark(struct launch *l, cl_event *done);
 enum clmoe_status launch_end(struct launch *l, enum clmoe_status status);
 
 /* Binds the arguments of a kernel in order. The first error is kept, and bind_end reports it. A buffer that
- * is NULL (an operand this variant does not use) is replaced by `spare`, since not every driver takes a NULL
- * buffer. */
+ * is NULL (an operand this variant does not use) is replaced by `spare`, which may be NULL too where the
+ * driver takes that. */
 struct bind {
     cl_kernel kernel;
     cl_mem spare;

@@ -15,7 +15,7 @@ static void pairs_prepare(const struct device *dev, const void *problem, struct 
 static enum clmoe_status pairs_run(const struct run *run) {
     const struct adapter_problem *const p = run->problem;
     const struct adapter_call *const c = run->call;
-    struct bind b = bind_begin(run->kernels[0], c->virtuals.mem);
+    struct bind b = run_bind(run, 0, c->virtuals.mem);
     bind_view(&b, c->ids.mem, c->ids.offset);
     bind_i64(&b, c->ids.stride[0]);
     bind_view(&b, c->adapters.mem, c->adapters.offset);

@@ -25,7 +25,7 @@ static void rows_prepare(const struct device *dev, const void *problem, struct r
 static enum clmoe_status rows_run(const struct run *run) {
     const struct combine_problem *const p = run->problem;
     const struct combine_call *const c = run->call;
-    struct bind b = bind_begin(run->kernels[0], c->y.mem);
+    struct bind b = run_bind(run, 0, c->y.mem);
     bind_view(&b, c->x.mem, c->x.offset);
     bind_i64(&b, c->x.stride[0]);
     bind_view(&b, c->ids.mem, c->ids.offset);

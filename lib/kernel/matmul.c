@@ -128,7 +128,7 @@ struct bind matmul_bind_part(const struct run *run, int kernel, const struct mat
     const struct matmul_call *const c = run->call;
     struct columns bias, bias_up;
     matmul_bias_columns(p, c, &bias, &bias_up);
-    struct bind b = bind_begin(run->kernels[kernel], c->y.mem);
+    struct bind b = run_bind(run, kernel, c->y.mem);
     bind_view(&b, c->x.mem, c->x.offset);
     bind_i64(&b, c->x.stride[0]);
     bind_columns(&b, &part->gate);

@@ -31,7 +31,7 @@ static enum clmoe_status lanes_run(const struct run *run) {
     for (int32_t i = 0; i < c->n_w; i++) {
         const struct matmul_part part = matmul_part_at(p, c->w, c->w_up, i, 0);
         const struct clmoe_tensor *const packed = &c->packed[i];
-        struct bind b = bind_begin(run->kernels[0], packed->mem);
+        struct bind b = run_bind(run, 0, packed->mem);
         bind_source(&b, &part.gate);
         bind_source(&b, &part.up);
         bind_view(&b, packed->mem, packed->offset / (uint64_t)dtype_info(p->w_dtype)->unit);

@@ -15,7 +15,7 @@ static void numbers_prepare(const struct device *dev, const void *problem, struc
 static enum clmoe_status numbers_run(const struct run *run) {
     const struct offload_problem *const p = run->problem;
     const struct offload_call *const c = run->call;
-    struct bind b = bind_begin(run->kernels[0], c->numbers.mem);
+    struct bind b = run_bind(run, 0, c->numbers.mem);
     bind_view(&b, c->ids.mem, c->ids.offset);
     bind_i64(&b, c->ids.stride[0]);
     bind_view(&b, c->map.mem, c->map.offset);

@@ -86,7 +86,7 @@ static struct kernel_spec *add_sort(const struct device *dev, const struct permu
 static enum clmoe_status one_group_run(const struct run *run) {
     const struct permute_problem *const p = run->problem;
     const struct permute_call *const c = run->call;
-    struct bind b = bind_begin(run->kernels[0], c->counts.mem);
+    struct bind b = run_bind(run, 0, c->counts.mem);
     bind_ids(&b, c);
     permute_bind_outputs(&b, c);
     bind_i32(&b, c->pairs);
@@ -169,9 +169,9 @@ static void chunks_prepare(const struct device *dev, const void *problem, struct
 }
 
 /* Arguments of permute_place but for those of CLEARS. */
-static struct bind bind_place(const struct permute_problem *p, const struct permute_call *c, cl_kernel kernel,
-                              cl_mem table, uint64_t skip, int64_t chunk) {
-    struct bind b = bind_begin(kernel, c->counts.mem);
+static struct bind bind_place(const struct run *run, int kernel, const struct permute_problem *p,
+                              const struct permute_call *c, cl_mem table, uint64_t skip, int64_t chunk) {
+    struct bind b = run_bind(run, kernel, c->counts.mem);
     bind_ids(&b, c);
     bind_view(&b, table, skip);
     permute_bind_outputs(&b, c);
@@ -189,7 +189,7 @@ static enum clmoe_status run_chunks(const struct run *run, int64_t chunk) {
     const struct permute_call *const c = run->call;
     const uint64_t chunks = (uint64_t)count_chunks(c->pairs, chunk), table = run->workspace_offset / 4;
 
-    struct bind count = bind_begin(run->kernels[0], c->counts.mem);
+    struct bind count = run_bind(run, 0, c->counts.mem);
     bind_ids(&count, c);
     bind_view(&count, run->workspace, table);
     bind_i32(&count, c->pairs);
@@ -198,7 +198,7 @@ static enum clmoe_status run_chunks(const struct run *run, int64_t chunk) {
     bind_i32(&count, chunk);
     TRY(bind_end(&count, run->launch->log));
 
-    const struct bind place = bind_place(p, c, run->kernels[1], run->workspace, table, chunk);
+    const struct bind place = bind_place(run, 1, p, c, run->workspace, table, chunk);
     TRY(bind_end(&place, run->launch->log));
 
     TRY(launch_kernel(run->launch, run->kernels[0], chunks, run->local[0]));
@@ -241,7 +241,7 @@ void permute_counted_bind(struct bind *b, const struct permute_problem *p, cl_me
 enum clmoe_status permute_counted_run(const struct run *run, int kernel, const struct permute_problem *p,
                                       const struct permute_call *c) {
     const int64_t chunk = group_chunk(p);
-    struct bind b = bind_place(p, c, run->kernels[kernel], run->counters, TICKETS, chunk);
+    struct bind b = bind_place(run, kernel, p, c, run->counters, TICKETS, chunk);
     bind_mem(&b, run->counters);
     bind_mem(&b, run->counters);
     TRY(bind_end(&b, run->launch->log));

@@ -50,7 +50,7 @@ static enum clmoe_status launch_parts(const struct run *run, int64_t part) {
     const struct quant_problem *const p = run->problem;
     const struct quant_call *const c = run->call;
     const int64_t parts = p->n / part, all = c->rows * parts;
-    struct bind b = bind_begin(run->kernels[0], c->x.mem);
+    struct bind b = run_bind(run, 0, c->x.mem);
     bind_view(&b, c->x.mem, c->x.offset);
     bind_i64(&b, c->x.stride[0]);
     bind_view(&b, c->q.mem, c->q.offset);

@@ -114,7 +114,7 @@ static enum clmoe_status launch_row(const struct run *run, int64_t groups) {
     const struct route_problem *const p = run->problem;
     const struct route_call *const c = run->call;
     const bool last = !p->capacity;
-    struct bind b = bind_begin(run->kernels[0], c->logits.mem);
+    struct bind b = run_bind(run, 0, c->logits.mem);
     bind_view(&b, c->logits.mem, c->logits.offset);
     bind_i64(&b, c->logits.stride[0]);
     bind_view(&b, c->bias.mem, c->bias.offset);
@@ -136,7 +136,7 @@ static enum clmoe_status launch_capacity(const struct run *run) {
     const struct route_call *const c = run->call;
     const bool parts = p->capacity_tokens && p->capacity_tokens < c->tokens;
     const int64_t sequence = parts ? p->capacity_tokens : c->tokens;
-    struct bind b = bind_begin(run->kernels[1], c->logits.mem);
+    struct bind b = run_bind(run, 1, c->logits.mem);
     bind_result(&b, c);
     bind_view(&b, run->workspace, run->workspace_offset);
     bind_i64(&b, c->tokens);
@@ -152,7 +152,7 @@ static enum clmoe_status launch_capacity(const struct run *run) {
 static enum clmoe_status launch_finish(const struct run *run) {
     const struct route_problem *const p = run->problem;
     const struct route_call *const c = run->call;
-    struct bind b = bind_begin(run->kernels[2], c->logits.mem);
+    struct bind b = run_bind(run, 2, c->logits.mem);
     bind_view(&b, run->workspace, run->workspace_offset);
     bind_result(&b, c);
     bind_i64(&b, c->tokens);

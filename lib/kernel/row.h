@@ -88,6 +88,12 @@ struct run {
     struct launch *launch;
 };
 
+/* Begins to bind the arguments of a kernel of the recipe; operands that the call lacks become NULL, or `spare`
+ * where buffers have to be given. Either way kernels leave them alone. */
+static inline struct bind run_bind(const struct run *run, int kernel, cl_mem spare) {
+    return bind_begin(run->kernels[kernel], run->dev->features & DEVICE_NULL_BUFFERS ? NULL : spare);
+}
+
 struct kernel_row {
     const char *name; /* op, algorithm and tile, as in "matmul_tile_64x64"; unique over all tables */
     bool (*fits)(const struct device *dev, const void *problem, struct reason *why);

@@ -73,7 +73,7 @@ static struct bind bind_call(const struct run *run, int kernel, const struct lay
     const struct scatter_problem *const p = run->problem;
     const struct scatter_call *const c = run->call;
     const int64_t column_scale[4] = {(int64_t)c->column_scale.offset, 0, 0, c->column_scale.stride[0]};
-    struct bind b = bind_begin(run->kernels[kernel], c->y.mem);
+    struct bind b = run_bind(run, kernel, c->y.mem);
     bind_rows(&b, &c->indices, l);
     bind_rows(&b, p->mode == CLMOE_SCATTER_MASK ? &c->x : &c->values, l);
     bind_rows(&b, &c->slot_scale, l);
@@ -180,7 +180,7 @@ static enum clmoe_status copy_x(const struct run *run, int kernel) {
     if (!p->from_x || same_cells(&c->x, &c->y)) return CLMOE_OK;
     const struct layout l = layout_of(p, c);
     const struct tiles t = tiles_of(run, &l, 0);
-    struct bind b = bind_begin(run->kernels[kernel], c->y.mem);
+    struct bind b = run_bind(run, kernel, c->y.mem);
     bind_rows(&b, &c->x, &l);
     bind_rows(&b, &c->y, &l);
     bind_i64(&b, l.a_count);

@@ -48,7 +48,7 @@ static enum clmoe_status lanes_run(const struct run *run) {
     int lane_bits = 0;
     while (1 << lane_bits < lanes)
         lane_bits++;
-    struct bind b = bind_begin(run->kernels[0], c->x.mem);
+    struct bind b = run_bind(run, 0, c->x.mem);
     bind_topk(&b, run);
     bind_i32(&b, lane_bits);
     TRY(bind_end(&b, run->launch->log));

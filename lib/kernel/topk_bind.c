@@ -66,7 +66,7 @@ void topk_prepare_counts(const struct device *dev, const struct topk_problem *p,
 
 enum clmoe_status topk_launch_zero(const struct run *run, int kernel, cl_mem mem, uint64_t offset,
                                    int64_t count) {
-    struct bind b = bind_begin(run->kernels[kernel], mem);
+    struct bind b = run_bind(run, kernel, mem);
     bind_view(&b, mem, offset);
     bind_u32(&b, count);
     TRY(bind_end(&b, run->launch->log));
@@ -129,7 +129,7 @@ enum clmoe_status topk_run_rows(const struct run *run, int64_t rows_of_group) {
     bool done;
     TRY(topk_begin(run, 1, &done));
     if (done) return CLMOE_OK;
-    struct bind b = bind_begin(run->kernels[0], c->x.mem);
+    struct bind b = run_bind(run, 0, c->x.mem);
     bind_topk(&b, run);
     TRY(bind_end(&b, run->launch->log));
     return launch_kernel(run->launch, run->kernels[0], (uint64_t)ceil_div(c->rows, rows_of_group),

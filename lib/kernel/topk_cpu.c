@@ -94,7 +94,7 @@ static int64_t parts_of(const struct run *run, const struct cpu_shape *s) {
 /* TOPK_PARAMS and SCRATCH_PARAMS of cl/topk/cpu.cl. */
 static struct bind cpu_bind(const struct run *run, const struct cpu_shape *s, int kernel) {
     const struct topk_call *const c = run->call;
-    struct bind b = bind_begin(run->kernels[kernel], c->x.mem);
+    struct bind b = run_bind(run, kernel, c->x.mem);
     bind_topk(&b, run);
     bind_view(&b, run->workspace, run->workspace_offset);
     bind_i64(&b, s->item);

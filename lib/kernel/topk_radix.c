@@ -115,7 +115,7 @@ static void bind_work(struct bind *b, const struct radix_slab *r) {
 /* A kernel that looks at elements: all parameters, and the first row of the slab. */
 static struct bind radix_bind(const struct radix_slab *r, int kernel) {
     const struct topk_call *const c = r->run->call;
-    struct bind b = bind_begin(r->run->kernels[kernel], c->x.mem);
+    struct bind b = run_bind(r->run, kernel, c->x.mem);
     bind_topk(&b, r->run);
     bind_work(&b, r);
     bind_i64(&b, r->first);
@@ -132,7 +132,7 @@ static struct bind radix_bind_spans(const struct radix_slab *r, int kernel) {
 
 /* One that looks at the workspace only. */
 static struct bind radix_bind_work(const struct radix_slab *r, int kernel) {
-    struct bind b = bind_begin(r->run->kernels[kernel], r->run->workspace);
+    struct bind b = run_bind(r->run, kernel, r->run->workspace);
     bind_work(&b, r);
     return b;
 }

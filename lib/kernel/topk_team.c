@@ -257,7 +257,7 @@ enum { FILTER_COLLECT, FILTER_FINISH, FILTER_ZERO, FILTER_KERNELS };
 static struct bind filter_bind(const struct run *run, const struct filter_shape *s, int kernel,
                                int64_t first) {
     const struct topk_call *const c = run->call;
-    struct bind b = bind_begin(run->kernels[kernel], c->x.mem);
+    struct bind b = run_bind(run, kernel, c->x.mem);
     bind_topk(&b, run);
     bind_i64(&b, first);
     bind_u32(&b, s->spans);

@@ -249,6 +249,7 @@ static enum clmoe_status launch_sorted(const struct layer_problem *l, const stru
 enum clmoe_status layer_launch(const clmoe_plan *plan, const struct path *path, const struct stage_calls *c,
                                struct launch *launch) {
     const struct layer_problem *const l = plan->problem;
+    launch->more = l->combine != NULL;
     TRY(run(l->router, &c->router, launch));
     TRY(run(l->route, &c->route, launch));
     TRY(run(l->kept, &c->kept, launch));
@@ -258,7 +259,9 @@ enum clmoe_status layer_launch(const clmoe_plan *plan, const struct path *path, 
     TRY(run(l->shared_first, &c->shared_first, launch));
     TRY(run(l->shared_second, &c->shared_second, launch));
     TRY(run(l->base, &c->base, launch));
+    launch->more = l->finish != NULL;
     TRY(run(l->combine, &c->combine, launch));
     TRY(run(l->up, &c->up, launch));
+    launch->more = false;
     return run(l->finish, &c->finish, launch);
 }
