@@ -1,9 +1,13 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
-"""Turns .cl files into a C table of {path, text} rows that ends with NULLs: embed.py HEADER TYPE TABLE ROOT OUTPUT FILE...
+"""Turns .cl files into a C table of {path, text} rows that ends with NULLs:
+embed.py [--digest] HEADER TYPE TABLE ROOT OUTPUT FILE...
 
-HEADER declares TYPE and TABLE; paths are relative to ROOT."""
+HEADER declares TYPE and TABLE; paths are relative to ROOT. With --digest a row ends with the SHA-256, in hexadecimal
+digits, of what the file is made of: path, NUL, text, NUL of it and of each file that it includes, by path."""
+import hashlib
 import os
+import re
 import sys
 
 
@@ -14,16 +18,36 @@ def c_lines(text):
         yield f'     "{escaped}"'
 
 
-def main(header, row_type, table, root, output, *files):
+def closure(path, texts, seen):
+    """The paths of a file and of all it includes."""
+    if path not in seen:
+        seen.add(path)
+        for included in re.findall(r'^#include "([^"]+)"', texts[path], re.M):
+            closure(included, texts, seen)
+    return seen
+
+
+def digest(path, texts):
+    h = hashlib.sha256()
+    for name in sorted(closure(path, texts, set())):
+        h.update(f"{name}\0{texts[name]}\0".encode("ascii"))
+    return h.hexdigest()
+
+
+def main(header, row_type, table, root, output, *files, digests):
+    texts = {}
+    for name in files:
+        with open(name, encoding="ascii") as f:
+            texts[os.path.relpath(name, root).replace(os.sep, "/")] = f.read()
     with open(output, "w", encoding="ascii") as out:
         out.write(f'#include "{header}"\n\nconst struct {row_type} {table}[] = {{\n')
-        for name in sorted(files):
-            path = os.path.relpath(name, root).replace(os.sep, "/")
-            with open(name, encoding="ascii") as f:
-                body = "\n".join(c_lines(f.read()))
-            out.write(f'    {{"{path}",\n{body}}},\n')
-        out.write("    {NULL, NULL},\n};\n")
+        for path in sorted(texts):
+            body = "\n".join(c_lines(texts[path]))
+            last = f',\n     "{digest(path, texts)}"' if digests else ""
+            out.write(f'    {{"{path}",\n{body}{last}}},\n')
+        out.write("    {NULL},\n};\n")
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    args = sys.argv[1:]
+    main(*[a for a in args if a != "--digest"], digests="--digest" in args)

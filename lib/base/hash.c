@@ -91,3 +91,16 @@ void hash_hex(const uint8_t digest[HASH_BYTES], char text[HASH_HEX]) {
     }
     text[HASH_HEX - 1] = '\0';
 }
+
+uint64_t hash_sum(const void *data, size_t size) {
+    const uint8_t *const in = data;
+    uint64_t sum = size;
+    for (size_t at = 0; at < size; at += 8) {
+        uint64_t word = 0;
+        memcpy(&word, in + at, size - at < 8 ? size - at : 8);
+        /* Each step is a bijection of the sum and of the word. */
+        sum = (sum ^ word) * UINT64_C(0x9e3779b97f4a7c15);
+        sum ^= sum >> 32;
+    }
+    return sum;
+}

@@ -4,29 +4,31 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* File layout: magic, key, little-endian length of the binary, SHA-256 of the binary, the binary. */
-#define MAGIC "clmoe01\n"
+/* File layout: magic, key, length and hash_sum of the binary, both little-endian, the binary. */
+#define MAGIC "clmoe02\n"
 #define MAGIC_SIZE 8
 #define KEY_SIZE (HASH_HEX - 1)
-#define HEAD_SIZE (MAGIC_SIZE + KEY_SIZE + 8 + HASH_BYTES)
+#define LENGTH_AT (MAGIC_SIZE + KEY_SIZE)
+#define SUM_AT (LENGTH_AT + 8)
+#define HEAD_SIZE (SUM_AT + 8)
 
-static void checksum(const unsigned char *data, size_t size, uint8_t digest[HASH_BYTES]) {
-    struct hash h;
-    hash_begin(&h);
-    hash_add(&h, data, size);
-    hash_end(&h, digest);
+static void put_number(unsigned char *at, uint64_t n) {
+    for (int i = 0; i < 8; i++)
+        at[i] = (unsigned char)(n >> (8 * i));
+}
+
+static uint64_t get_number(const unsigned char *at) {
+    uint64_t n = 0;
+    for (int i = 0; i < 8; i++)
+        n |= (uint64_t)at[i] << (8 * i);
+    return n;
 }
 
 static bool intact(const unsigned char *blob, size_t size, const char key[HASH_HEX]) {
     if (size <= HEAD_SIZE || memcmp(blob, MAGIC, MAGIC_SIZE) != 0) return false;
     if (memcmp(blob + MAGIC_SIZE, key, KEY_SIZE) != 0) return false;
-    uint64_t length = 0;
-    for (int i = 0; i < 8; i++)
-        length |= (uint64_t)blob[MAGIC_SIZE + KEY_SIZE + i] << (8 * i);
-    if (length != size - HEAD_SIZE) return false;
-    uint8_t digest[HASH_BYTES];
-    checksum(blob + HEAD_SIZE, size - HEAD_SIZE, digest);
-    return memcmp(digest, blob + MAGIC_SIZE + KEY_SIZE + 8, HASH_BYTES) == 0;
+    return get_number(blob + LENGTH_AT) == size - HEAD_SIZE &&
+           get_number(blob + SUM_AT) == hash_sum(blob + HEAD_SIZE, size - HEAD_SIZE);
 }
 
 bool blob_get(const struct clmoe_cache *cache, const struct log *log, const char key[HASH_HEX], void **memory,
@@ -53,9 +55,8 @@ void blob_set(const struct clmoe_cache *cache, const char key[HASH_HEX], const u
     if (!blob) return;
     memcpy(blob, MAGIC, MAGIC_SIZE);
     memcpy(blob + MAGIC_SIZE, key, KEY_SIZE);
-    for (int i = 0; i < 8; i++)
-        blob[MAGIC_SIZE + KEY_SIZE + i] = (unsigned char)((uint64_t)size >> (8 * i));
-    checksum(binary, size, blob + MAGIC_SIZE + KEY_SIZE + 8);
+    put_number(blob + LENGTH_AT, size);
+    put_number(blob + SUM_AT, hash_sum(binary, size));
     memcpy(blob + HEAD_SIZE, binary, size);
     cache->set(cache->priv, key, blob, HEAD_SIZE + size);
     free(blob);

@@ -35,16 +35,28 @@ static enum clmoe_status read_file(const struct log *log, const char *dir, const
     return CLMOE_E_BUILD;
 }
 
-static enum clmoe_status load_text(const struct log *log, const char *path, struct str *text) {
+/* NULL: they are in the library. */
+static const char *sources_dir(void) {
     const char *const dir = getenv("CLMOE_CL_DIR");
-    if (dir && *dir) return read_file(log, dir, path, text);
-    for (const struct embedded_source *s = embedded_sources; s->path; s++) {
-        if (strcmp(s->path, path) != 0) continue;
-        str_append(text, s->text, strlen(s->text));
-        return text->failed ? CLMOE_E_NO_MEMORY : CLMOE_OK;
-    }
+    return dir && *dir ? dir : NULL;
+}
+
+static const struct embedded_source *find_embedded(const struct log *log, const char *path) {
+    const struct embedded_source *s = embedded_sources;
+    while (s->path && strcmp(s->path, path) != 0)
+        s++;
+    if (s->path) return s;
     log_msg(log, CLMOE_LOG_ERROR, "no kernel file \"%s\"", path);
-    return CLMOE_E_BUILD;
+    return NULL;
+}
+
+static enum clmoe_status load_text(const struct log *log, const char *path, struct str *text) {
+    const char *const dir = sources_dir();
+    if (dir) return read_file(log, dir, path, text);
+    const struct embedded_source *const s = find_embedded(log, path);
+    if (!s) return CLMOE_E_BUILD;
+    str_append(text, s->text, strlen(s->text));
+    return text->failed ? CLMOE_E_NO_MEMORY : CLMOE_OK;
 }
 
 static bool visited(const struct assembly *a, const char *path) {
@@ -98,4 +110,17 @@ enum clmoe_status source_assemble(const struct log *log, const char *path, struc
     struct assembly a = {.log = log, .out = out};
     TRY(add_file(&a, path));
     return out->failed ? CLMOE_E_NO_MEMORY : CLMOE_OK;
+}
+
+enum clmoe_status source_hash(const struct log *log, const char *path, struct hash *h) {
+    if (!sources_dir()) {
+        const struct embedded_source *const s = find_embedded(log, path);
+        if (s) hash_add_str(h, s->digest);
+        return s ? CLMOE_OK : CLMOE_E_BUILD;
+    }
+    struct str text = {0};
+    const enum clmoe_status status = source_assemble(log, path, &text);
+    if (status == CLMOE_OK) hash_add_str(h, text.text);
+    str_free(&text);
+    return status;
 }

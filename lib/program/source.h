@@ -5,11 +5,13 @@
 #ifndef CLMOE_PROGRAM_SOURCE_H
 #define CLMOE_PROGRAM_SOURCE_H
 
+#include "base/hash.h"
 #include "base/str.h"
 
 struct embedded_source {
     const char *path; /* as in "topk/lanes.cl" */
     const char *text;
+    const char *digest; /* of the text and of all that it includes: tools/embed.py */
 };
 
 /* Ends with a row of NULL. Generated at build time. */
@@ -17,5 +19,8 @@ extern const struct embedded_source embedded_sources[];
 
 /* Appends the assembled text of `path` to `out`. CLMOE_E_BUILD if a file is missing; the log says which. */
 enum clmoe_status source_assemble(const struct log *log, const char *path, struct str *out);
+
+/* Adds what tells the assembled text of `path` from any other. */
+enum clmoe_status source_hash(const struct log *log, const char *path, struct hash *h);
 
 #endif

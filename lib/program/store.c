@@ -23,7 +23,7 @@ struct stored_program {
 struct build {
     const struct device *dev;
     const struct log *log;
-    const char *file, *source, *options;
+    const char *file, *options;
     int resident;
     bool retarget;
 };
@@ -49,12 +49,12 @@ void store_hash_device(struct hash *h, const struct device *dev) {
     hash_add_str(h, dev->platform);
 }
 
-static void program_key(const struct build *b, char key[HASH_HEX]) {
+static enum clmoe_status program_key(const struct build *b, char key[HASH_HEX]) {
     struct hash h;
     uint8_t digest[HASH_BYTES];
     hash_begin(&h);
-    hash_add_str(&h, "clmoe program 2");
-    hash_add_str(&h, b->source);
+    hash_add_str(&h, "clmoe program 3");
+    TRY(source_hash(b->log, b->file, &h));
     hash_add_str(&h, b->options);
     char ptx[32];
     snprintf(ptx, sizeof ptx, "%d%s", b->resident, b->retarget ? " a" : "");
@@ -62,6 +62,7 @@ static void program_key(const struct build *b, char key[HASH_HEX]) {
     store_hash_device(&h, b->dev);
     hash_end(&h, digest);
     hash_hex(digest, key);
+    return CLMOE_OK;
 }
 
 /* Fills *program with a retained program, or NULL on a miss. */
@@ -100,7 +101,7 @@ static enum clmoe_status insert(struct store *store, const struct log *log, cons
     return CLMOE_OK;
 }
 
-static void report_build(const struct build *b, cl_program program, cl_int err) {
+static void report_build(const struct build *b, const char *source, cl_program program, cl_int err) {
     struct str text = {0};
     str_printf(&text, "%s: %s does not build with \"%s\"\n", clerr_name(err), b->file, b->options);
     size_t size = 0;
@@ -112,7 +113,7 @@ static void report_build(const struct build *b, cl_program program, cl_int err) 
             str_printf(&text, "%s\n", build_log);
         free(build_log);
     }
-    str_printf(&text, "---- source ----\n%s", b->source);
+    str_printf(&text, "---- source ----\n%s", source);
     if (text.failed)
         log_msg(b->log, CLMOE_LOG_ERROR, "%s: %s does not build", clerr_name(err), b->file);
     else
@@ -120,21 +121,28 @@ static void report_build(const struct build *b, cl_program program, cl_int err) 
     str_free(&text);
 }
 
-static enum clmoe_status build_source(const struct build *b, cl_program *program) {
+static enum clmoe_status build_text(const struct build *b, const char *source, cl_program *program) {
     cl_int err;
-    const char *const source = b->source;
-    *program = clCreateProgramWithSource(b->dev->context, 1, (const char **)&source, NULL, &err);
+    *program = clCreateProgramWithSource(b->dev->context, 1, &source, NULL, &err);
     if (err != CL_SUCCESS) return clerr_report(b->log, err, "clCreateProgramWithSource");
     err = clBuildProgram(*program, 1, &b->dev->id, b->options, NULL, NULL);
     if (err == CL_SUCCESS) {
         log_msg(b->log, CLMOE_LOG_INFO, "built %s %s", b->file, b->options);
         return CLMOE_OK;
     }
-    report_build(b, *program, err);
+    report_build(b, source, *program, err);
     clReleaseProgram(*program);
     *program = NULL;
     return err == CL_BUILD_PROGRAM_FAILURE || err == CL_INVALID_BUILD_OPTIONS ? CLMOE_E_BUILD
                                                                               : CLMOE_E_OPENCL;
+}
+
+static enum clmoe_status build_source(const struct build *b, cl_program *program) {
+    struct str source = {0};
+    enum clmoe_status status = source_assemble(b->log, b->file, &source);
+    if (status == CLMOE_OK) status = build_text(b, source.text, program);
+    str_free(&source);
+    return status;
 }
 
 /* Failing to save is no failure: the next process builds from source again. */
@@ -208,21 +216,16 @@ enum clmoe_status store_get(struct store *store, const struct device *dev, const
                             const char *file, const char *options, int resident, bool retarget,
                             cl_program *program) {
     *program = NULL;
-    struct str source = {0}, all_options = {0};
+    struct str all_options = {0};
     str_printf(&all_options, "-cl-std=CL1.2%s%s", *options ? " " : "", options);
-    enum clmoe_status status = source_assemble(log, file, &source);
-    if (status == CLMOE_OK && all_options.failed) status = CLMOE_E_NO_MEMORY;
-    if (status == CLMOE_OK) {
-        const struct build b = {dev, log, file, source.text, all_options.text, resident, retarget};
-        char key[HASH_HEX];
-        program_key(&b, key);
-        status = find(store, log, key, program);
-        if (status == CLMOE_OK && !*program) {
-            status = load_or_build(store, &b, key, program);
-            if (status == CLMOE_OK) status = insert(store, log, key, program);
-        }
+    const struct build b = {dev, log, file, all_options.text, resident, retarget};
+    char key[HASH_HEX];
+    enum clmoe_status status = all_options.failed ? CLMOE_E_NO_MEMORY : program_key(&b, key);
+    if (status == CLMOE_OK) status = find(store, log, key, program);
+    if (status == CLMOE_OK && !*program) {
+        status = load_or_build(store, &b, key, program);
+        if (status == CLMOE_OK) status = insert(store, log, key, program);
     }
     str_free(&all_options);
-    str_free(&source);
     return status;
 }

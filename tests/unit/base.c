@@ -70,6 +70,25 @@ START_TEST(sha256_boundaries) {
 }
 END_TEST
 
+START_TEST(sums_see_damage) {
+    unsigned char data[41];
+    for (size_t i = 0; i < sizeof data; i++)
+        data[i] = (unsigned char)(i * 37);
+    for (size_t size = 0; size < sizeof data; size++) {
+        const uint64_t sum = hash_sum(data, size);
+        for (size_t bit = 0; bit < 8 * size; bit++) {
+            data[bit / 8] ^= (unsigned char)(1 << bit % 8);
+            ck_assert(hash_sum(data, size) != sum);
+            data[bit / 8] ^= (unsigned char)(1 << bit % 8);
+        }
+        ck_assert(hash_sum(data, size) == sum && hash_sum(data, size + 1) != sum);
+    }
+    const unsigned char zeros[32] = {0};
+    for (size_t size = 0; size < sizeof zeros; size++)
+        ck_assert(hash_sum(zeros, size) != hash_sum(zeros, size + 1));
+}
+END_TEST
+
 START_TEST(fields_of_a_hash_do_not_run_together) {
     uint8_t one[HASH_BYTES], two[HASH_BYTES];
     struct hash h;
@@ -340,6 +359,7 @@ static void add_tests(TCase *cases) {
     tcase_add_loop_test(cases, sha256_vectors, 0, sizeof vectors / sizeof *vectors);
     tcase_add_test(cases, sha256_million);
     tcase_add_test(cases, sha256_boundaries);
+    tcase_add_test(cases, sums_see_damage);
     tcase_add_test(cases, fields_of_a_hash_do_not_run_together);
     tcase_add_test(cases, str_grows);
     tcase_add_test(cases, str_of_nothing);

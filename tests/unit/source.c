@@ -52,6 +52,59 @@ START_TEST(every_file_assembles) {
 }
 END_TEST
 
+/* ---- digests ---- */
+
+static int by_text(const void *a, const void *b) {
+    return strcmp(*(const char *const *)a, *(const char *const *)b);
+}
+
+/* Of path and text of each file that an assembled text is made of, by path. */
+static void digest_of(const char *assembled, char digest[HASH_HEX]) {
+    static char names[16][128];
+    const char *sorted[16];
+    int n = 0;
+    for (const char *p = assembled; p && *p; p = strchr(p, '\n') ? strchr(p, '\n') + 1 : NULL)
+        if (strncmp(p, "#line 1 \"", 9) == 0 && sscanf(p, "#line 1 \"%127[^\"]\"", names[n]) == 1) n++;
+    for (int i = 0; i < n; i++)
+        sorted[i] = names[i];
+    qsort(sorted, (size_t)n, sizeof *sorted, by_text);
+    struct hash h;
+    uint8_t bytes[HASH_BYTES];
+    hash_begin(&h);
+    for (int i = 0; i < n; i++) {
+        hash_add_str(&h, sorted[i]);
+        hash_add_str(&h, embedded_text(sorted[i]));
+    }
+    hash_end(&h, bytes);
+    hash_hex(bytes, digest);
+}
+
+START_TEST(digests_are_of_what_is_assembled) {
+    unsetenv("CLMOE_CL_DIR");
+    for (const struct embedded_source *s = embedded_sources; s->path; s++) {
+        case_begin("%s", s->path);
+        struct str out = {0};
+        char digest[HASH_HEX];
+        case_ok(source_assemble(NULL, s->path, &out));
+        digest_of(out.text, digest);
+        ck_assert_str_eq(s->digest, digest);
+        str_free(&out);
+    }
+}
+END_TEST
+
+/* What hash a file has in the caches. */
+static uint64_t name_of(const char *path) {
+    struct hash h;
+    uint8_t bytes[HASH_BYTES];
+    uint64_t name;
+    hash_begin(&h);
+    case_ok(source_hash(NULL, path, &h));
+    hash_end(&h, bytes);
+    memcpy(&name, bytes, sizeof name);
+    return name;
+}
+
 /* ---- files on disk ---- */
 
 static char dir[256];
@@ -107,6 +160,23 @@ START_TEST(odd_ends_of_files) {
     expect("last.cl", "#line 1 \"last.cl\"\nno newline\n");
     expect("bare.cl",
            "#line 1 \"bare.cl\"\n\n\n  #include \"none.cl\"\n#include <none.cl>\n#include \"unclosed\n");
+}
+END_TEST
+
+START_TEST(names_follow_the_files) {
+    put("inner.cl", "a\n");
+    put("outer.cl", "#include \"inner.cl\"\n");
+    const uint64_t before = name_of("outer.cl");
+    ck_assert(name_of("outer.cl") == before && name_of("inner.cl") != before);
+    put("inner.cl", "b\n");
+    ck_assert(name_of("outer.cl") != before);
+    put("inner.cl", "a\n");
+    ck_assert(name_of("outer.cl") == before);
+    struct hash h;
+    hash_begin(&h);
+    ck_assert_int_eq(source_hash(NULL, "nowhere.cl", &h), CLMOE_E_BUILD);
+    unsetenv("CLMOE_CL_DIR");
+    ck_assert_int_eq(source_hash(NULL, "nowhere.cl", &h), CLMOE_E_BUILD);
 }
 END_TEST
 
@@ -203,6 +273,8 @@ END_TEST
 static void add_tests(TCase *cases) {
     tcase_add_checked_fixture(cases, on_disk, off_disk);
     tcase_add_test(cases, every_file_assembles);
+    tcase_add_test(cases, digests_are_of_what_is_assembled);
+    tcase_add_test(cases, names_follow_the_files);
     tcase_add_test(cases, includes_go_in_once);
     tcase_add_test(cases, odd_ends_of_files);
     tcase_add_test(cases, missing_files);
