@@ -2,6 +2,8 @@
 // Element types as parameters. A kernel is compiled with, say, -DX_T=bf16 and writes
 //   const global ELEM(X_T) *x;   LOAD(X_T, x, i) -> float;   STORE(X_T, y, i, value);   ROUND(X_T, value) -> ELEM(X_T)
 //   LOAD16(X_T, x, i) -> float16: elements i .. i + 15;   WIDE16(X_T, x, i): the same from a multiple of 16 bytes
+//   ANY8(X_T, x, i), WIDE8(X_T, x, i) -> RAW8(X_T): 8 elements as they lie, for loads that nothing waits for yet;
+//   EVEN4(X_T, raw), ODD4(X_T, raw) -> float4: the values of every other one
 // Storage types need no extension: halves go through vload_half, bf16 through integer shifts.
 // Types of which elements share a scale are in blocks.cl.
 #define CAT_(a, b) a##b
@@ -12,6 +14,11 @@
 #define ROUND(T, v) CAT(round_, T)(v)
 #define LOAD16(T, p, i) CAT(load16_, T)(p, i)
 #define WIDE16(T, p, i) CAT(wide16_, T)(p, i)
+#define RAW8(T) CAT(raw8_, T)
+#define ANY8(T, p, i) CAT(any8_, T)(p, i)
+#define WIDE8(T, p, i) CAT(wide8_, T)(p, i)
+#define EVEN4(T, raw) CAT(even4_, T)(raw)
+#define ODD4(T, raw) CAT(odd4_, T)(raw)
 
 typedef float elem_f32;
 typedef ushort elem_f16;
@@ -63,3 +70,40 @@ inline float16 wide16_bf16(const global ushort *p, ulong i) {
     v.odd = as_float8(pairs & 0xffff0000u);
     return v;
 }
+
+typedef float8 raw8_f32;
+typedef uint4 raw8_f16;
+typedef uint4 raw8_bf16;
+
+inline float8 any8_f32(const global float *p, ulong i) { return vload8(0, p + i); }
+inline uint4 any8_f16(const global ushort *p, ulong i) { return as_uint4(vload8(0, p + i)); }
+inline uint4 any8_bf16(const global ushort *p, ulong i) { return as_uint4(vload8(0, p + i)); }
+
+inline float8 wide8_f32(const global float *p, ulong i) {
+    const global float4 *const q = (const global float4 *)(p + i);
+    return (float8)(q[0], q[1]);
+}
+inline uint4 wide8_f16(const global ushort *p, ulong i) { return *(const global uint4 *)(p + i); }
+inline uint4 wide8_bf16(const global ushort *p, ulong i) { return *(const global uint4 *)(p + i); }
+
+// Parts of vectors by way of arrays: oclgrind's check of uninitialised values cannot take shuffles.
+inline float4 even4_f32(float8 raw) {
+    float v[8];
+    vstore8(raw, 0, v);
+    return (float4)(v[0], v[2], v[4], v[6]);
+}
+inline float4 odd4_f32(float8 raw) {
+    float v[8];
+    vstore8(raw, 0, v);
+    return (float4)(v[1], v[3], v[5], v[7]);
+}
+inline float4 halves_f16(uint4 lower) {
+    uint pairs[4];
+    vstore4(lower, 0, pairs);
+    const half *const h = (const half *)pairs;
+    return (float4)(vload_half(0, h), vload_half(2, h), vload_half(4, h), vload_half(6, h));
+}
+inline float4 even4_f16(uint4 raw) { return halves_f16(raw); }
+inline float4 odd4_f16(uint4 raw) { return halves_f16(raw >> 16); }
+inline float4 even4_bf16(uint4 raw) { return as_float4(raw << 16); }
+inline float4 odd4_bf16(uint4 raw) { return as_float4(raw & 0xffff0000u); }

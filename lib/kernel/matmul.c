@@ -2,6 +2,7 @@
 #include "matmul.h"
 
 #include "matmul_cpu.h"
+#include "matmul_few.h"
 #include "matmul_matrix.h"
 #include "matmul_mma.h"
 #include "matmul_parts.h"
@@ -224,83 +225,6 @@ uint64_t matmul_slots_times_columns(const struct run *run, const struct matmul_p
     return (uint64_t)slots * (uint64_t)ceil_div(p->out, width);
 }
 
-/* ---- matmul_few ---- */
-
-enum { FEW_PAIRS_PER_EXPERT = 4 };
-
-/* Parameters of cl/matmul/few.cl, in this order in recipe.params. */
-enum { FEW_LOCAL, FEW_PER_ITEM, FEW_WAYS_K, FEW_WAYS_N };
-static const struct tunable few_tunables[] = {
-    {"LOCAL", {32, 64, 128, 256}},
-    {"PER_ITEM", {1, 2, 4, 8}},
-    {"WAYS_K", {4, 8, 16, 32, 64}},
-    {"WAYS_N", {1, 2, 4, 8, 16}},
-    {NULL},
-};
-
-/* Gate and up sums of each work-item meet there. */
-static uint64_t few_local_mem(const int params[ROW_PARAMS]) {
-    return (uint64_t)(params[FEW_LOCAL] * params[FEW_PER_ITEM]) * 2 * sizeof(float);
-}
-
-static bool few_is_legal(const struct device *dev, const int params[ROW_PARAMS]) {
-    return (size_t)params[FEW_LOCAL] <= dev->caps.max_work_group && params[FEW_WAYS_K] <= params[FEW_LOCAL] &&
-           params[FEW_WAYS_N] <= params[FEW_LOCAL] && few_local_mem(params) <= dev->caps.local_mem;
-}
-
-/* Fills params; whether they are tuned. */
-static bool few_params(const struct device *dev, const struct matmul_problem *p, int params[ROW_PARAMS]) {
-    const int64_t most = (int64_t)dev->caps.max_work_group;
-    const int local = most < 128 ? (int)floor_pow2(most) : 128;
-    const int own[ROW_PARAMS] = {local, 4, local < 32 ? local : 32, local < 4 ? local : 4};
-    memcpy(params, own, sizeof own);
-    if (tune_params(dev, "matmul_few", matmul_class_of(p).text, few_tunables, params) &&
-        few_is_legal(dev, params))
-        return true;
-    memcpy(params, own, sizeof own);
-    return false;
-}
-
-/* With more pairs than that for each expert, tiles that read weights once for all of them win. */
-static bool few_fits(const struct device *dev, const void *problem, struct reason *why) {
-    const struct matmul_problem *const p = problem;
-    const int64_t pairs = p->max_tokens * p->topk, most = (int64_t)FEW_PAIRS_PER_EXPERT * p->experts;
-    int params[ROW_PARAMS];
-    few_params(dev, p, params);
-    if ((p->sorted || p->dense) && pairs > most)
-        return refuse(why, "%lld pairs > %d for each of %d experts", (long long)pairs, FEW_PAIRS_PER_EXPERT,
-                      (int)p->experts);
-    if ((p->sorted || p->dense) && p->max_tokens > MATMUL_FEW_TOKENS && matmul_wgmma_here(dev, p))
-        return refuse(why, "%lld tokens > %d, and there is matmul_wgmma", (long long)p->max_tokens,
-                      MATMUL_FEW_TOKENS);
-    if (few_local_mem(params) > dev->caps.local_mem)
-        return refuse(why, "needs %llu bytes of local memory of %llu",
-                      (unsigned long long)few_local_mem(params), (unsigned long long)dev->caps.local_mem);
-    return true;
-}
-
-static void few_prepare(const struct device *dev, const void *problem, struct recipe *recipe) {
-    int *const params = recipe->params;
-    recipe->tuned = few_params(dev, problem, params);
-    struct kernel_spec *const spec =
-        matmul_add_kernel(problem, recipe, "matmul/few.cl", "matmul_few", params[FEW_LOCAL]);
-    spec_define(spec, "PER_ITEM", "%d", params[FEW_PER_ITEM]);
-    spec_define(spec, "WAYS_K", "%d", params[FEW_WAYS_K]);
-    spec_define(spec, "WAYS_N", "%d", params[FEW_WAYS_N]);
-}
-
-static uint64_t few_groups(const struct run *run, const struct matmul_part *part) {
-    (void)part;
-    const struct matmul_problem *const p = run->problem;
-    const int *const params = run->params;
-    const int ways = params[p->w_order == CLMOE_W_ENK ? FEW_WAYS_K : FEW_WAYS_N];
-    return matmul_pairs_times_columns(run, params[FEW_LOCAL] / ways * params[FEW_PER_ITEM]);
-}
-
-static enum clmoe_status few_run(const struct run *run) {
-    return matmul_run_parts(run, few_groups);
-}
-
 /* ---- matmul_ref ---- */
 
 static bool ref_fits(const struct device *dev, const void *problem, struct reason *why) {
@@ -328,7 +252,9 @@ static const struct kernel_row rows[] = {
      .tunables = matmul_cpu_tunables},
     {"matmul_cpu_dot_4x4", matmul_cpu_dot_fits, matmul_cpu_dot_prepare, matmul_cpu_dot_run,
      .needs = CLMOE_FEATURE_CPU, .tunables = matmul_cpu_dot_tunables},
-    {"matmul_few", few_fits, few_prepare, few_run, .tunables = few_tunables},
+    {"matmul_few", matmul_few_fits, matmul_few_prepare, matmul_few_run, .tunables = matmul_few_tunables},
+    {"matmul_few_columns", matmul_few_columns_fits, matmul_few_columns_prepare, matmul_few_columns_run,
+     .tunables = matmul_few_columns_tunables},
     {"matmul_wgmma", matmul_wgmma_fits, matmul_wgmma_prepare, matmul_wgmma_run,
      .needs = CLMOE_FEATURE_NV_WGMMA},
     {"matmul_mfma", matmul_mfma_fits, matmul_mfma_prepare, matmul_mfma_run, .needs = CLMOE_FEATURE_AMD_MFMA},
