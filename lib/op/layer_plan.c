@@ -2,6 +2,7 @@
 #include "layer_stages.h"
 
 #include "kernel/matmul_wgmma.h"
+#include "kernel/matmul_wgmma_coded.h"
 
 /* With at most this many pairs for each expert, nearly all on different ones, the sort costs more than it
  * brings. From two pairs on the sorted order pays even for kernels that read the weights for every pair: the
@@ -231,10 +232,13 @@ static enum clmoe_status add_path(clmoe_plan *layer, int64_t tokens, enum clmoe_
  * size of a call. */
 static int64_t few_tokens(const struct device *dev, const struct layer_params *p) {
     const int64_t pairs = (int64_t)p->experts * FEW_PAIRS_PER_EXPERT;
-    const bool wgmma = dev->features & CLMOE_FEATURE_NV_WGMMA && p->w_order == CLMOE_W_ENK &&
-                       (p->w1_dtype == CLMOE_BF16 || p->w1_dtype == CLMOE_F16);
-    const int64_t tokens =
-        wgmma ? MATMUL_FEW_TOKENS : (pairs < FEW_PAIRS_MIN ? FEW_PAIRS_MIN : pairs) / p->topk;
+    const bool hopper = dev->features & CLMOE_FEATURE_NV_WGMMA && p->w_order == CLMOE_W_ENK;
+    const bool wgmma = hopper && (p->w1_dtype == CLMOE_BF16 || p->w1_dtype == CLMOE_F16);
+    const bool coded = hopper && layer_expert_dtype(p) == CLMOE_BF16 &&
+                       (p->w1_dtype == CLMOE_MXFP4 || p->w1_dtype == CLMOE_F4_E2M1);
+    const int64_t tokens = wgmma   ? MATMUL_FEW_TOKENS
+                           : coded ? MATMUL_CODED_FEW_TOKENS
+                                   : (pairs < FEW_PAIRS_MIN ? FEW_PAIRS_MIN : pairs) / p->topk;
     if (p->w_order == CLMOE_W_PACKED || p->plan.kernel) return 0;
     return tokens < p->max_tokens ? tokens : p->max_tokens;
 }

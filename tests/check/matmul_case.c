@@ -206,7 +206,7 @@ static struct guarded upload_part(struct rng *rng, const struct matmul_sample *s
         g = matmul_upload_blocks(rng, s, first, count, only, rows);
         g.tensor.stride[0] = 0;
         *view = g.tensor;
-        view->stride[1] = p->in + ref_block_length(p->w_dtype);
+        view->stride[1] = p->in + matmul_row_padding(s);
     } else {
         float *const dense = dense_weights(s, first, count, only, shape[0] * shape[1] * shape[2]);
         g = guarded_floats(rng, p->w_dtype, shape[0] * shape[1], shape[2], dense);

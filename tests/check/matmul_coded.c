@@ -123,11 +123,17 @@ void matmul_spoil_block(struct matmul_sample *s, int64_t i) {
     if (s->raw_up) ref_spoil_block(dtype, s->raw_up + at);
 }
 
-/* Block formats: whole rows, each row followed by a block that belongs to nobody. */
+int64_t matmul_row_padding(const struct matmul_sample *s) {
+    const int64_t length = ref_block_length(s->params.w_dtype), bytes = ref_block_bytes(s->params.w_dtype);
+    return s->aligned && 16 % bytes == 0 ? 16 / bytes * length : length;
+}
+
+/* Block formats: whole rows, each row followed by blocks that belong to nobody. */
 struct guarded matmul_upload_blocks(struct rng *rng, const struct matmul_sample *s, int first, int count,
                                     int only, int64_t rows) {
     const enum clmoe_dtype dtype = s->params.w_dtype;
-    const int64_t width = clmoe_dtype_bytes(dtype, s->params.in), pitch = width + ref_block_bytes(dtype);
+    const int64_t padding = matmul_row_padding(s), width = clmoe_dtype_bytes(dtype, s->params.in);
+    const int64_t pitch = width + clmoe_dtype_bytes(dtype, padding);
     unsigned char *const raw = matmul_room(count * rows * pitch, 1);
     memset(raw, 0xff, (size_t)(count * rows * pitch));
     for (int up = 0; up <= (s->up != NULL); up++)
@@ -138,7 +144,7 @@ struct guarded matmul_upload_blocks(struct rng *rng, const struct matmul_sample 
                        (up ? s->raw_up : s->raw_gate) + ((e + first) * s->params.out + n) * width,
                        (size_t)width);
             }
-    const int64_t shape[] = {count * rows * (s->params.in + ref_block_length(dtype))};
+    const int64_t shape[] = {count * rows * (s->params.in + padding)};
     struct guarded g = guarded_bytes(rng, dtype, 1, shape, raw);
     free(raw);
     return g;

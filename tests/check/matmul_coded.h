@@ -26,6 +26,9 @@ unsigned char *matmul_panel_bytes(const struct matmul_sample *s, int first, int 
 void matmul_spoil_block(struct matmul_sample *s, int64_t i);
 void matmul_spoil_scales(struct matmul_sample *s, int e);
 
+/* Elements behind each row of weights in blocks or codes. */
+int64_t matmul_row_padding(const struct matmul_sample *s);
+
 /* Experts first .. first + count - 1, `only` as in upload_part; of blocks without their shape. */
 struct guarded matmul_upload_blocks(struct rng *rng, const struct matmul_sample *s, int first, int count,
                                     int only, int64_t rows);

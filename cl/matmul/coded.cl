@@ -1,0 +1,57 @@
+// SPDX-License-Identifier: MIT
+// Codes of 4 bits and their scales to pairs of bf16, in the registers of a matrix instruction: exact, for every scale.
+//
+// A code is a sign and 3 bits that are exponent and mantissa of e2m1. At the place of the lowest exponent bits and the
+// highest of the mantissa they are, in bf16, the same number times 2^-126, with or without an exponent of its own. What
+// is left is a product with 2^126 and the scale 2^(e - 127): up to e = 128 that is one power of two in bf16, beyond it
+// is two.
+//
+// PTX: 1 where inline PTX works. Without it the same is computed in plain OpenCL C, which is how tests see it.
+#ifndef PTX
+#error "PTX: 1 where inline PTX works, else 0"
+#endif
+
+// Four of the bytes of b (4 .. 7) and a (0 .. 3), the lowest first, as the halves of `select`'s bytes say.
+static inline uint permute_bytes(uint a, uint b, uint select) {
+#if PTX
+    uint r;
+    asm("prmt.b32 %0, %1, %2, %3;" : "=r"(r) : "r"(a), "r"(b), "r"(select));
+    return r;
+#else
+    const ulong bytes = (ulong)b << 32 | a;
+    uint r = 0;
+    for (int i = 0; i < 4; i++)
+        r |= (uint)(bytes >> (select >> 4 * i & 7) * 8 & 255) << 8 * i;
+    return r;
+#endif
+}
+
+// The products of two pairs of bf16.
+static inline uint multiply_two(uint a, uint b) {
+#if PTX
+    uint r;
+    asm("mul.rn.bf16x2 %0, %1, %2;" : "=r"(r) : "r"(a), "r"(b));
+    return r;
+#else
+    const float low = as_float(a << 16) * as_float(b << 16);
+    const float high = as_float(a & 0xffff0000u) * as_float(b & 0xffff0000u);
+    return (uint)round_bf16(low) | (uint)round_bf16(high) << 16;
+#endif
+}
+
+#define MAGNITUDES 0x01c001c0u
+#define SIGNS 0x80008000u
+
+// Of bytes 0 and 2, the lower codes or the upper ones, not scaled.
+static inline uint lower_codes(uint bytes) { return (bytes << 6 & MAGNITUDES) | (bytes << 12 & SIGNS); }
+static inline uint upper_codes(uint bytes) { return (bytes << 2 & MAGNITUDES) | (bytes << 8 & SIGNS); }
+
+// Of the upper halves of bytes 1 and 3.
+static inline uint top_codes(uint bytes) { return (bytes >> 6 & MAGNITUDES) | (bytes & SIGNS); }
+
+// A pair of the factor for scale e, and of what is left of large ones.
+#define LARGE_SCALE 128u
+static inline uint scale_factor(uint e) { return min(e, LARGE_SCALE) * 0x00800080u + 0x3f003f00u; }
+static inline uint scale_rest(uint e) {
+    return e > 254 ? 0x7fc07fc0u : e > LARGE_SCALE ? (e - 1) * 0x00800080u : 0x3f803f80u;
+}

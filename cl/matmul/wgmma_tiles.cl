@@ -1,0 +1,115 @@
+// SPDX-License-Identifier: MIT
+// Tiles of y for persistent work-groups, planned by a warp of their own while others fetch and multiply.
+//
+//   tile   TN columns of y x TOKENS pairs of an expert, or as many as are left of these
+//
+// Experts in order; inside of one, bands of BAND tiles along the pairs. A counter deals them. What a tile is (its expert,
+// rows of x and y, gammas) goes to its users through SLOTS slots in local memory, which turn: `told` and `heard` are the
+// barriers of these.
+#ifndef TOKENS
+#error "TOKENS: pairs of a tile, a multiple of 32"
+#endif
+#ifndef TN
+#error "TN: columns of y of a tile"
+#endif
+
+#define SLOTS 3
+#define BAND (2048 / TOKENS)
+
+// rows == 0: there are no more tiles.
+struct slot {
+    int rows, expert, column, first;
+    int x_row[TOKENS], y_row[TOKENS];
+    float gamma[TOKENS];
+};
+
+// What is the same for all tiles.
+struct job {
+    const global int *starts, *order;
+    const global float *gamma;
+    long gamma_stride, pairs, columns;
+    int k, first, count, flags;
+    uint steps;
+};
+
+// Rows of skipped pairs, which lie behind those of experts. By work-items lid of `items`.
+inline void clear_skipped(const struct job *j, long begin, global ELEM(Y_T) *y, long y_stride, uint lid, uint items) {
+    for (long i = begin + (long)get_group_id(0); i < j->pairs; i += get_num_groups(0)) {
+        const ulong out = y_row(i, pair_at(i, j->order, j->flags), j->flags) * y_stride;
+        for (long n = lid; n < j->columns; n += items)
+            STORE(Y_T, y, out + n, 0.0f);
+    }
+}
+
+struct walk {
+    int expert;   // of the part
+    uint base;    // tiles of those before
+    uint next;    // tile
+    int row, end; // positions
+    int column;
+};
+
+// Finds tile `next`, which only grows. Experts without pairs have no tiles.
+inline bool seek(struct walk *w, const struct job *j) {
+    const uint across = (uint)((j->columns + TN - 1) / TN);
+    for (; w->expert < j->count; w->expert++) {
+        const int begin = j->flags & DENSE ? 0 : j->starts[j->first + w->expert];
+        const int end = j->flags & DENSE ? (int)j->pairs : j->starts[j->first + w->expert + 1];
+        const uint along = (uint)(end - begin + TOKENS - 1) / TOKENS, in_expert = w->next - w->base;
+        if (in_expert < along * across) {
+            const uint band = in_expert / (BAND * across), in_band = in_expert - band * BAND * across;
+            const uint width = min((uint)BAND, along - band * BAND), n = in_band / width;
+            w->row = begin + (int)(band * BAND + in_band - n * width) * TOKENS;
+            w->end = end;
+            w->column = (int)n * TN;
+            return true;
+        }
+        w->base += along * across;
+    }
+    return false;
+}
+
+// The pair at a position, with its rows. Positions and pairs are counted by int.
+inline void plan_pair(const struct job *j, local struct slot *slot, int at) {
+    const int position = slot->first + at, flags = j->flags;
+    const uint p = (uint)pair_at(position, j->order, flags), token = p / (uint)j->k;
+    slot->x_row[at] = (int)x_row(position, p, token, flags);
+    slot->y_row[at] = (int)y_row(position, p, flags);
+    slot->gamma[at] =
+        flags & (GAMMA_INPUT | GAMMA_OUTPUT) ? j->gamma[pair_element(p, token, j->k, j->gamma_stride)] : 1.0f;
+}
+
+inline uint from_first_lane(uint v) {
+    asm volatile("shfl.sync.idx.b32 %0, %0, 0, 31, 0xffffffff;" : "+r"(v));
+    return v;
+}
+
+// All tiles of this work-group, by a warp. counters: the next tile, less the work-groups; work-groups that are through.
+inline void plan_tiles(const struct job *j, local struct slot *slots, uint told, uint heard, global uint *counters) {
+    const uint lane = get_local_id(0) & 31u, groups = (uint)get_num_groups(0);
+    struct walk walk = {0, 0, (uint)get_group_id(0), 0, 0, 0};
+    struct turn turn = {0, 0};
+    for (bool more = true; more;) {
+        local struct slot *const slot = &slots[turn.at];
+        mb_wait(heard + 8 * turn.at, turn.phase ^ 1);
+        more = seek(&walk, j);
+        const int rows = more ? min(TOKENS, walk.end - walk.row) : 0;
+        if (lane == 0) {
+            slot->rows = rows;
+            slot->expert = walk.expert;
+            slot->column = walk.column;
+            slot->first = walk.row;
+        }
+        WARP_BARRIER();
+        for (int at = lane; at < rows; at += 32)
+            plan_pair(j, slot, at);
+        WARP_BARRIER();
+        uint claimed = 0;
+        if (lane == 0) mb_arrive(told + 8 * turn.at);
+        if (lane == 0 && more) claimed = atomic_inc(counters);
+        walk.next = groups + from_first_lane(claimed);
+        next_turn(&turn, SLOTS);
+    }
+    // The last work-group leaves the counters as it found them.
+    if (lane == 0 && atomic_inc(counters + 1) == groups - 1) counters[0] = counters[1] = 0;
+}

@@ -1,0 +1,100 @@
+/* SPDX-License-Identifier: MIT */
+#include "matmul_wgmma_coded.h"
+
+#include "matmul_rows.h"
+
+/* Two heights of tiles, chosen by each call. Then a kernel for operands that copies of 16 bytes cannot
+ * address. */
+enum { HEIGHTS = 2, UNALIGNED = HEIGHTS };
+
+static const struct height {
+    int tokens, steps, stages; /* steps of K in a stage */
+} heights[HEIGHTS] = {{64, 128, 6}, {256, 64, 4}};
+
+/* What the driver says such a chip has: less is a limit that the caller set. */
+enum { OFFERED = 48 << 10 };
+
+enum { LOCAL = 384, W_ROWS = 128, UNALIGNED_EDGE = 64, CODES = 32, EIGHT = 8 };
+
+static int64_t columns_of(const struct matmul_problem *p) {
+    return p->glu == CLMOE_GLU_NONE ? W_ROWS : W_ROWS / 2;
+}
+
+/* Blocks of 32 codes with one scale of 8 bits. */
+static bool has_codes(const struct matmul_problem *p) {
+    return p->w_dtype == CLMOE_MXFP4 || (p->w_dtype == CLMOE_F4_E2M1 && p->w_scale.dtype == CLMOE_U8 &&
+                                         p->w_scale.rows == 1 && p->w_scale.columns == CODES);
+}
+
+bool matmul_wgmma_coded_fits(const struct device *dev, const void *problem, struct reason *why) {
+    const struct matmul_problem *const p = problem;
+    if (!p->sorted && !p->dense) return refuse(why, "needs sorted routing");
+    if (!has_codes(p)) return refuse(why, "needs MXFP4 weights");
+    if (p->x_dtype != CLMOE_BF16 || p->y_dtype != CLMOE_BF16) return refuse(why, "needs x and y of bf16");
+    if (p->w_order != CLMOE_W_ENK) return refuse(why, "needs weights in the order ENK");
+    if (p->in % CODES) return refuse(why, "%lld columns of x are no multiple of %d", (long long)p->in, CODES);
+    if (p->add || p->limit != CLMOE_LIMIT_NONE) return refuse(why, "has no addends and no limits");
+    if (dev->caps.local_mem < OFFERED)
+        return refuse(why, "%llu bytes of local memory < %d", (unsigned long long)dev->caps.local_mem,
+                      OFFERED);
+    return dev->caps.max_work_group >= LOCAL ||
+           refuse(why, "work-groups of %zu < %d", dev->caps.max_work_group, LOCAL);
+}
+
+bool matmul_wgmma_coded_here(const struct device *dev, const void *problem) {
+    struct reason why;
+    return dev->features & CLMOE_FEATURE_NV_WGMMA && matmul_wgmma_coded_fits(dev, problem, &why);
+}
+
+void matmul_wgmma_coded_prepare(const struct device *dev, const void *problem, struct recipe *recipe) {
+    (void)dev;
+    const struct matmul_problem *const p = problem;
+    const bool limited = p->act.gate_max > 0 || p->act.up_max > 0 || p->act.act_max > 0;
+    for (int i = 0; i < HEIGHTS; i++) {
+        struct kernel_spec *const spec =
+            matmul_add_kernel(p, recipe, "matmul/wgmma_coded.cl", "matmul_wgmma_coded", LOCAL);
+        spec->retarget = spec->unlisted = true;
+        spec_define(spec, "TOKENS", "%d", heights[i].tokens);
+        spec_define(spec, "TK", "%d", heights[i].steps);
+        spec_define(spec, "STAGES", "%d", heights[i].stages);
+        spec_define(spec, "PLAN_FLAGS", "%d", matmul_flags(p));
+        spec_define(spec, "LIMITED", "%d", limited);
+    }
+    matmul_prepare_tile(p, UNALIGNED_EDGE, recipe);
+    recipe->counters = 2 * sizeof(cl_uint);
+}
+
+/* Rows of codes alone begin at multiples of 16 bytes; blocks begin anywhere. */
+static bool aligned(const struct matmul_problem *p, const struct columns *c) {
+    return p->w_dtype == CLMOE_MXFP4 ||
+           (c->skip % (CODES / 2) == 0 && ((uint64_t)c->expert | (uint64_t)c->column) % CODES == 0);
+}
+
+static bool addressable(const struct matmul_problem *p, const struct matmul_call *c,
+                        const struct matmul_part *part) {
+    return (c->x.offset | (uint64_t)c->x.stride[0]) % EIGHT == 0 && aligned(p, &part->gate) &&
+           (!part->up.mem || aligned(p, &part->up));
+}
+
+/* The lowest that holds one and a half times the pairs of an average expert, or else the highest. */
+static int height_of(const struct matmul_problem *p, int64_t pairs) {
+    return 3 * pairs > 2 * (int64_t)heights[0].tokens * p->experts;
+}
+
+static enum clmoe_status run_part(const struct run *run, const struct matmul_part *part) {
+    const struct matmul_problem *const p = run->problem;
+    const struct matmul_call *const c = run->call;
+    if (!addressable(p, c, part)) return matmul_run_tile(run, UNALIGNED, part, UNALIGNED_EDGE);
+    const int height = height_of(p, c->tokens * p->topk);
+    const uint64_t tiles = matmul_slots_times_columns(run, part, heights[height].tokens, columns_of(p));
+    const uint64_t units = run->dev->caps.compute_units;
+    struct bind b = matmul_bind_part(run, height, part);
+    bind_mem(&b, run->counters);
+    TRY(bind_end(&b, run->launch->log));
+    return launch_kernel(run->launch, run->kernels[height], tiles < units ? tiles : units,
+                         run->local[height]);
+}
+
+enum clmoe_status matmul_wgmma_coded_run(const struct run *run) {
+    return matmul_each_part(run, run_part);
+}
