@@ -317,7 +317,7 @@ inline void hold_block(const local uchar *memory, uint stage, const struct held 
 
 DEFINE_MULTIPLY_STEPS(64)
 #if TOKENS == 256
-#define ALL_SUMS 128 // as a number, for HOLD_SUMS_*
+#define ALL_SUMS 128 // as a number, for HOLD
 DEFINE_MULTIPLY_STEPS(128)
 DEFINE_MULTIPLY_STEPS(160)
 DEFINE_MULTIPLY_STEPS(192)
@@ -344,7 +344,7 @@ inline void multiply_tile(const struct ring *r, struct turn *stage, uint steps, 
 #endif
     else
         multiply_steps_64(r, stage, steps, memory, h, sums);
-    CAT(HOLD_SUMS_, ALL_SUMS)(sums);
+    HOLD(ALL_SUMS, sums);
 }
 
 // ---- sums to y ----

@@ -22,9 +22,6 @@
     ", %96, %97, %98, %99, %100, %101, %102, %103, %104, %105, %106, %107, %108, %109, %110, %111"                     \
     ", %112, %113, %114, %115, %116, %117, %118, %119, %120, %121, %122, %123, %124, %125, %126, %127"
 
-#define HELD_SUMS_80(d) SUMS_64(d, 0), SUMS_16(d, 64)
-#define HELD_SUMS_96(d) SUMS_64(d, 0), SUMS_32(d, 64)
-
 #define HELD_WGMMA_32(d, a, b, keep)                                                                                   \
     HELD_WGMMA(32, OPERANDS_16, "%16, %17, %18, %19", "%20", "%21", SUMS_16(d, 0), a, b, keep)
 #define HELD_WGMMA_64(d, a, b, keep)                                                                                   \
@@ -32,12 +29,8 @@
 #define HELD_WGMMA_128(d, a, b, keep)                                                                                  \
     HELD_WGMMA(128, OPERANDS_64, "%64, %65, %66, %67", "%68", "%69", SUMS_64(d, 0), a, b, keep)
 #define HELD_WGMMA_160(d, a, b, keep)                                                                                  \
-    HELD_WGMMA(160, OPERANDS_80, "%80, %81, %82, %83", "%84", "%85", HELD_SUMS_80(d), a, b, keep)
+    HELD_WGMMA(160, OPERANDS_80, "%80, %81, %82, %83", "%84", "%85", SUMS_80(d, 0), a, b, keep)
 #define HELD_WGMMA_192(d, a, b, keep)                                                                                  \
-    HELD_WGMMA(192, OPERANDS_96, "%96, %97, %98, %99", "%100", "%101", HELD_SUMS_96(d), a, b, keep)
+    HELD_WGMMA(192, OPERANDS_96, "%96, %97, %98, %99", "%100", "%101", SUMS_96(d, 0), a, b, keep)
 #define HELD_WGMMA_256(d, a, b, keep)                                                                                  \
     HELD_WGMMA(256, OPERANDS_128, "%128, %129, %130, %131", "%132", "%133", SUMS_128(d, 0), a, b, keep)
-
-// Keeps all sums in their registers between two asm statements.
-#define HOLD_SUMS_32(d) asm volatile("" : SUMS_32(d, 0) : : "memory")
-#define HOLD_SUMS_128(d) asm volatile("" : SUMS_128(d, 0) : : "memory")

@@ -27,6 +27,17 @@ inline void mb_wait(uint at, uint parity) {
     } while (!ready);
 }
 
+// Whether there is no need to wait, the same for all of a warp.
+inline bool mb_ready(uint at, uint parity) {
+    uint ready;
+    asm volatile("{ .reg .pred p; mbarrier.test_wait.parity.shared::cta.b64 p, [%1], %2; "
+                 "vote.sync.all.pred p, p, 0xffffffff; selp.u32 %0, 1, 0, p; }"
+                 : "=r"(ready)
+                 : "r"(at), "r"(parity)
+                 : "memory");
+    return ready;
+}
+
 #define GROUP_BARRIER(id) asm volatile("bar.sync %0, 128;" : : "r"(id) : "memory")
 #define WARP_BARRIER() asm volatile("bar.warp.sync 0xffffffff;" : : : "memory")
 #define ASYNC_FENCE() asm volatile("fence.proxy.async.shared::cta;" : : : "memory")

@@ -13,12 +13,13 @@
 #define SUMS_32(d, i) SUMS_16(d, i), SUMS_16(d, (i) + 16)
 #define SUMS_64(d, i) SUMS_32(d, i), SUMS_32(d, (i) + 32)
 
+#define SUMS_80(d, i) SUMS_64(d, i), SUMS_16(d, (i) + 64)
+#define SUMS_96(d, i) SUMS_64(d, i), SUMS_32(d, (i) + 64)
 #define SUMS_128(d, i) SUMS_64(d, i), SUMS_64(d, (i) + 64)
+#define SUMS_160(d, i) SUMS_80(d, i), SUMS_80(d, (i) + 80)
 
-// Keeps all sums, of one wgmma of 256 columns or else of two, in their registers between two asm statements.
-#define HOLD_32(d) asm volatile("" : SUMS_32(d, 0) : : "memory")
-#define HOLD_64(d) asm volatile("" : SUMS_64(d, 0) : : "memory")
-#define HOLD_256(d) asm volatile("" : SUMS_128(d, 0) : : "memory")
+// Keeps n sums in their registers between two asm statements.
+#define HOLD(n, d) asm volatile("" : CAT(SUMS_, n)(d, 0) : : "memory")
 
 #define WGMMA_32(d, a, b, keep)                                                                                        \
     asm volatile("//@@ { .reg .pred p; setp.ne.b32 p, %18, 0; wgmma.mma_async.sync.aligned.m64n32k16.f32." WGMMA_T     \
@@ -37,17 +38,27 @@
                  : "l"(a), "l"(b), "r"(keep)                                                                           \
                  : "memory")
 
-#define WGMMA_256(d, a, b, keep)                                                                                       \
-    asm volatile("//@@ { .reg .pred p; setp.ne.b32 p, %130, 0; wgmma.mma_async.sync.aligned.m64n256k16.f32." WGMMA_T   \
+#define WGMMA_128(d, a, b, keep)                                                                                       \
+    asm volatile("//@@ { .reg .pred p; setp.ne.b32 p, %66, 0; wgmma.mma_async.sync.aligned.m64n128k16.f32." WGMMA_T    \
+                 " {%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "                            \
+                 "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31, "                    \
+                 "%32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, "                    \
+                 "%48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63}, "                   \
+                 "%64, %65, p, 1, 1, 0, 0; }"                                                                          \
+                 : SUMS_64(d, 0)                                                                                       \
+                 : "l"(a), "l"(b), "r"(keep)                                                                           \
+                 : "memory")
+
+#define WGMMA_160(d, a, b, keep)                                                                                       \
+    asm volatile("//@@ { .reg .pred p; setp.ne.b32 p, %82, 0; wgmma.mma_async.sync.aligned.m64n160k16.f32." WGMMA_T    \
                  " {%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "                            \
                  "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31, "                    \
                  "%32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, "                    \
                  "%48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63, "                    \
-                 "%64, %65, %66, %67, %68, %69, %70, %71, %72, %73, %74, %75, %76, %77, %78, %79, "                    \
-                 "%80, %81, %82, %83, %84, %85, %86, %87, %88, %89, %90, %91, %92, %93, %94, %95, "                    \
-                 "%96, %97, %98, %99, %100, %101, %102, %103, %104, %105, %106, %107, %108, %109, %110, %111, "        \
-                 "%112, %113, %114, %115, %116, %117, %118, %119, %120, %121, %122, %123, %124, %125, %126, %127}, "   \
-                 "%128, %129, p, 1, 1, 0, 0; }"                                                                        \
-                 : SUMS_128(d, 0)                                                                                      \
+                 "%64, %65, %66, %67, %68, %69, %70, %71, %72, %73, %74, %75, %76, %77, %78, %79}, "                   \
+                 "%80, %81, p, 1, 1, 0, 0; }"                                                                          \
+                 : SUMS_80(d, 0)                                                                                       \
                  : "l"(a), "l"(b), "r"(keep)                                                                           \
                  : "memory")
+
+#define WGMMA(n, d, a, b, keep) CAT(WGMMA_, n)(d, a, b, keep)

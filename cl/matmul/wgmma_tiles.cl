@@ -3,9 +3,9 @@
 //
 //   tile   TN columns of y x TOKENS pairs of an expert, or as many as are left of these
 //
-// Experts in order; inside of one, bands of BAND tiles along the pairs. A counter deals them. What a tile is (its expert,
-// rows of x and y, gammas) goes to its users through SLOTS slots in local memory, which turn: `told` and `heard` are the
-// barriers of these.
+// Experts in order; inside of one, bands of BAND tiles along the pairs. A counter deals them. What a tile is (its
+// expert, rows of x and y, gammas) goes to its users through SLOTS slots in local memory, which take turns: `told` and
+// `heard` are the barriers of these.
 #ifndef TOKENS
 #error "TOKENS: pairs of a tile, a multiple of 32"
 #endif
@@ -14,7 +14,7 @@
 #endif
 
 #define SLOTS 3
-#define BAND (2048 / TOKENS)
+#define BAND (TOKENS < 128 ? 32 : 12)
 
 // rows == 0: there are no more tiles.
 struct slot {

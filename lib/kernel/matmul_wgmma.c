@@ -3,22 +3,27 @@
 
 #include "matmul_rows.h"
 
-/* Three heights of tiles, chosen by each call: where experts have few pairs, less of x is copied for nothing,
- * and more of the weights is on its way at a time. Then a kernel for operands that tensor copies cannot
- * address. */
+/* Three heights of tiles, chosen by each call: where experts have few pairs, more of the weights is on its
+ * way at a time. Then a kernel for operands that tensor copies cannot address. */
 enum { HEIGHTS = 3, UNALIGNED = HEIGHTS };
 
 static const struct height {
-    int tokens, stages, wide;
-} heights[HEIGHTS] = {{32, 6, 0}, {64, 5, 0}, {128, 4, 1}};
+    int tokens, tk, stages;
+} heights[HEIGHTS] = {{32, 64, 6}, {64, 64, 5}, {160, 64, 4}};
 
 /* What the driver says such a chip has: less is a limit that the caller set. */
 enum { OFFERED = 48 << 10 };
 
-enum { LOCAL = 384, TILE_W = 128, MAPS = 256, UNALIGNED_EDGE = 64 };
+enum { LOCAL = 384, TILE_ROWS = 256, MAPS = 256, UNALIGNED_EDGE = 64, EIGHT = 8 };
 
+/* Columns of y in a tile, which has TILE_ROWS of w. */
 static int64_t columns_of(const struct matmul_problem *p) {
-    return p->glu == CLMOE_GLU_NONE ? 2 * TILE_W : TILE_W;
+    return p->glu == CLMOE_GLU_NONE ? TILE_ROWS : TILE_ROWS / 2;
+}
+
+/* Whether the pair at position i has row i of x. */
+static bool is_contiguous(const struct matmul_problem *p) {
+    return p->x_rows == CLMOE_ROWS_SORTED || (p->dense && p->topk == 1);
 }
 
 bool matmul_wgmma_fits(const struct device *dev, const void *problem, struct reason *why) {
@@ -28,7 +33,8 @@ bool matmul_wgmma_fits(const struct device *dev, const void *problem, struct rea
     if (!half || p->x_dtype != p->w_dtype || p->y_dtype != p->w_dtype)
         return refuse(why, "needs x, w and y all f16 or all bf16");
     if (p->w_order != CLMOE_W_ENK) return refuse(why, "needs weights in the order ENK");
-    if (p->in % 8) return refuse(why, "%lld columns of x are no multiple of 8", (long long)p->in);
+    if (p->in % EIGHT) return refuse(why, "%lld columns of x are no multiple of 8", (long long)p->in);
+    if (p->out % EIGHT) return refuse(why, "%lld columns of y are no multiple of 8", (long long)p->out);
     if (p->add || p->limit != CLMOE_LIMIT_NONE) return refuse(why, "has no addends and no limits");
     if (dev->caps.local_mem < OFFERED)
         return refuse(why, "%llu bytes of local memory < %d", (unsigned long long)dev->caps.local_mem,
@@ -50,8 +56,9 @@ void matmul_wgmma_prepare(const struct device *dev, const void *problem, struct 
         struct kernel_spec *const spec =
             matmul_add_kernel(p, recipe, "matmul/wgmma.cl", "matmul_wgmma", LOCAL);
         spec->retarget = spec->unlisted = true;
-        spec_define(spec, "WIDE", "%d", heights[i].wide);
+        spec_define(spec, "CONTIGUOUS", "%d", is_contiguous(p));
         spec_define(spec, "TOKENS", "%d", heights[i].tokens);
+        spec_define(spec, "TK", "%d", heights[i].tk);
         spec_define(spec, "STAGES", "%d", heights[i].stages);
         spec_define(spec, "IS_BF16", "%d", bf16);
         spec_define(spec, "PLAN_FLAGS", "%d", matmul_flags(p));
@@ -62,14 +69,22 @@ void matmul_wgmma_prepare(const struct device *dev, const void *problem, struct 
     recipe->counters = 2 * sizeof(cl_uint);
 }
 
-/* Tensor copies and those of x start at multiples of 16 bytes: 8 elements. */
+/* Tensor copies and those of rows of x and y start at multiples of 16 bytes: 8 elements. */
 static bool aligned(const struct columns *c) {
-    return (c->skip | (uint64_t)c->expert | (uint64_t)c->column) % 8 == 0;
+    return (c->skip | (uint64_t)c->expert | (uint64_t)c->column) % EIGHT == 0;
+}
+
+/* Gate and up are copied by one tensor map. */
+static bool are_alike(const struct columns *gate, const struct columns *up) {
+    return gate->column == up->column && gate->expert == up->expert;
 }
 
 static bool addressable(const struct matmul_call *c, const struct matmul_part *part) {
-    return (c->x.offset | (uint64_t)c->x.stride[0]) % 8 == 0 && aligned(&part->gate) &&
-           (!part->up.mem || aligned(&part->up));
+    const uint64_t rows = c->x.offset | (uint64_t)c->x.stride[0] | c->y.offset | (uint64_t)c->y.stride[0];
+    const uint64_t eights =
+        (uint64_t)c->x.shape[0] * (uint64_t)c->x.stride[0] / EIGHT; /* counted in 32 bits */
+    return rows % EIGHT == 0 && eights <= UINT32_MAX && aligned(&part->gate) &&
+           (!part->up.mem || (aligned(&part->up) && are_alike(&part->gate, &part->up)));
 }
 
 /* The lowest that holds one and a half times the pairs of an average expert, or else the highest. */
