@@ -350,6 +350,7 @@ kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) void matmul_wgmma
     // One array, which begins as the ring wants it: apart they would be padded, and there is no room for that.
     local uchar memory[SLOTS_AT + SLOTS * sizeof(struct slot) + 16 * (STAGES + SLOTS)] __attribute__((aligned(1024)));
     local struct slot *const slots = (local struct slot *)(memory + SLOTS_AT);
+    WHEN_SHOWN
     const uint lid = get_local_id(0), lane = lid & 31u;
     const global int *const starts = offsets + offsets_skip;
     struct ring r = {(uint)(size_t)memory, (uint)(size_t)(slots + SLOTS), 0, 0, 0};
