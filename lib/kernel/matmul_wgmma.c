@@ -4,8 +4,8 @@
 #include "matmul_rows.h"
 
 /* Three heights of tiles, chosen by each call: where experts have few pairs, more of the weights is on its
- * way at a time. Then a kernel for operands that tensor copies cannot address. */
-enum { HEIGHTS = 3, UNALIGNED = HEIGHTS };
+ * way at a time. */
+enum { HEIGHTS = 3 };
 
 static const struct height {
     int tokens, tk, stages;
@@ -48,11 +48,25 @@ bool matmul_wgmma_here(const struct device *dev, const void *problem) {
     return dev->features & CLMOE_FEATURE_NV_WGMMA && matmul_wgmma_fits(dev, problem, &why);
 }
 
+/* The lowest that holds one and a half times the pairs of an average expert, or else the highest. */
+static int height_of(const struct matmul_problem *p, int64_t pairs) {
+    int height = 0;
+    while (height < HEIGHTS - 1 && 3 * pairs > 2 * (int64_t)heights[height].tokens * p->experts)
+        height++;
+    return height;
+}
+
+/* That of the largest call. Kernels of a plan are those of the heights up to it, then the one for operands that
+ * tensor copies cannot address. */
+static int highest(const struct matmul_problem *p) {
+    return height_of(p, p->max_tokens * p->topk);
+}
+
 void matmul_wgmma_prepare(const struct device *dev, const void *problem, struct recipe *recipe) {
     const struct matmul_problem *const p = problem;
     const bool bf16 = p->w_dtype == CLMOE_BF16;
     const bool limited = p->act.gate_max > 0 || p->act.up_max > 0 || p->act.act_max > 0;
-    for (int i = 0; i < HEIGHTS; i++) {
+    for (int i = 0; i <= highest(p); i++) {
         struct kernel_spec *const spec =
             matmul_add_kernel(p, recipe, "matmul/wgmma.cl", "matmul_wgmma", LOCAL);
         spec->retarget = spec->unlisted = true;
@@ -87,18 +101,10 @@ static bool addressable(const struct matmul_call *c, const struct matmul_part *p
            (!part->up.mem || (aligned(&part->up) && are_alike(&part->gate, &part->up)));
 }
 
-/* The lowest that holds one and a half times the pairs of an average expert, or else the highest. */
-static int height_of(const struct matmul_problem *p, int64_t pairs) {
-    int height = 0;
-    while (height < HEIGHTS - 1 && 3 * pairs > 2 * (int64_t)heights[height].tokens * p->experts)
-        height++;
-    return height;
-}
-
 static enum clmoe_status run_part(const struct run *run, const struct matmul_part *part) {
     const struct matmul_problem *const p = run->problem;
     const struct matmul_call *const c = run->call;
-    if (!addressable(c, part)) return matmul_run_tile(run, UNALIGNED, part, UNALIGNED_EDGE);
+    if (!addressable(c, part)) return matmul_run_tile(run, highest(p) + 1, part, UNALIGNED_EDGE);
     const int height = height_of(p, c->tokens * p->topk);
     const uint64_t tiles = matmul_slots_times_columns(run, part, heights[height].tokens, columns_of(p));
     const uint64_t units = run->dev->caps.compute_units;
