@@ -3,15 +3,13 @@
 // table [chunks, ROOM]:
 //   permute_count   table[c, e] = pairs of expert e in chunk c, 0 for those that are not there
 //   permute_place   sums up all of the table: pairs of each expert, and those of the chunks before its own
-// CLEARS = 1: others have added up the table (route/packed.cl); the work-group that is through last makes it 0 again.
+// Where others have added up the table (route/packed.cl), which takes PTX, the work-group that is through last makes it 0
+// again: `clears`.
 #include "permute/sort.cl"
 
-#ifndef CLEARS
-#error "CLEARS: 1 where permute_place leaves a table of 0, else 0"
-#endif
-#if CLEARS
+#if PTX
 #include "common/ticket.cl"
-#define CLEARS_PARAMETERS , global int *cleared, global uint *tickets
+#define CLEARS_PARAMETERS , global int *cleared, global uint *tickets, int clears
 #else
 #define CLEARS_PARAMETERS
 #endif
@@ -136,9 +134,9 @@ kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) void permute_plac
     count_runs(&p, span, bucket, placed);
     spread_runs(experts, placed, 0);
     place_runs(&p, span, bucket, start, placed, swap);
-#if CLEARS
+#if PTX
     local uint last;
-    if (!last_of(tickets, get_num_groups(0), &last)) return;
+    if (!clears || !last_of(tickets, get_num_groups(0), &last)) return;
     TEAM_LOOP
     for (int i = lid; i < chunks * (ROOM / 4); i += LOCAL_SIZE)
         ((global int4 *)(cleared + table_skip))[i] = (int4)0;

@@ -28,6 +28,10 @@ static void add_ref(struct recipe *recipe) {
 
 #define TEAM 32
 
+static bool has_ptx(const struct device *dev) {
+    return dev->features & CLMOE_FEATURE_NV_PTX;
+}
+
 /* Room for so many experts, in few different sizes. */
 static int64_t expert_room(int32_t experts) {
     return experts > 1024 ? ceil_div(experts, 64) * 64 : ceil_pow2(experts < 16 ? 16 : experts);
@@ -77,7 +81,7 @@ static struct kernel_spec *add_sort(const struct device *dev, const struct permu
                                     struct recipe *recipe, const char *file, const char *entry,
                                     struct sorter s) {
     struct kernel_spec *const spec = recipe_add(recipe, file, entry, (size_t)sort_local(dev, p, s));
-    spec_define(spec, "PTX", "%d", (dev->features & CLMOE_FEATURE_NV_PTX) != 0);
+    spec_define(spec, "PTX", "%d", has_ptx(dev));
     permute_define_sort(spec, p->experts, s.held);
     return spec;
 }
@@ -153,24 +157,24 @@ static bool chunks_fits(const struct device *dev, const void *problem, struct re
 }
 
 static void add_chunks(const struct device *dev, const struct permute_problem *p, struct recipe *recipe,
-                       const char *entry, bool clears) {
+                       const char *entry) {
     struct kernel_spec *const spec = add_sort(dev, p, recipe, "permute/chunks.cl", entry, chunk_sorter(p));
     const int64_t columns = floor_pow2(expert_room(p->experts) / 4), local = (int64_t)spec->local;
     spec_define(spec, "COLUMNS", "%d", (int)(columns < local ? columns : local));
-    spec_define(spec, "CLEARS", "%d", clears);
 }
 
 static void chunks_prepare(const struct device *dev, const void *problem, struct recipe *recipe) {
     const struct permute_problem *const p = problem;
     static const char *const entries[] = {"permute_count", "permute_place"};
     for (int i = 0; i < 2; i++)
-        add_chunks(dev, p, recipe, entries[i], false);
+        add_chunks(dev, p, recipe, entries[i]);
     recipe->workspace = table_bytes(p, group_chunk(p));
 }
 
-/* Arguments of permute_place but for those of CLEARS. */
+/* Arguments of permute_place; `counters`: NULL, or what it makes 0 again. */
 static struct bind bind_place(const struct run *run, int kernel, const struct permute_problem *p,
-                              const struct permute_call *c, cl_mem table, uint64_t skip, int64_t chunk) {
+                              const struct permute_call *c, cl_mem table, uint64_t skip, int64_t chunk,
+                              cl_mem counters) {
     struct bind b = run_bind(run, kernel, c->counts.mem);
     bind_ids(&b, c);
     bind_view(&b, table, skip);
@@ -180,6 +184,10 @@ static struct bind bind_place(const struct run *run, int kernel, const struct pe
     bind_i32(&b, p->experts);
     bind_i32(&b, chunk);
     bind_i32(&b, count_chunks(c->pairs, chunk));
+    if (!has_ptx(run->dev)) return b;
+    bind_mem(&b, counters);
+    bind_mem(&b, counters);
+    bind_i32(&b, counters != NULL);
     return b;
 }
 
@@ -198,7 +206,7 @@ static enum clmoe_status run_chunks(const struct run *run, int64_t chunk) {
     bind_i32(&count, chunk);
     TRY(bind_end(&count, run->launch->log));
 
-    const struct bind place = bind_place(run, 1, p, c, run->workspace, table, chunk);
+    const struct bind place = bind_place(run, 1, p, c, run->workspace, table, chunk, NULL);
     TRY(bind_end(&place, run->launch->log));
 
     TRY(launch_kernel(run->launch, run->kernels[0], chunks, run->local[0]));
@@ -224,7 +232,7 @@ bool permute_counted_fits(const struct device *dev, const struct permute_problem
 
 void permute_counted_prepare(const struct device *dev, const struct permute_problem *p,
                              struct recipe *recipe) {
-    add_chunks(dev, p, recipe, "permute_place", true);
+    add_chunks(dev, p, recipe, "permute_place");
     recipe->counters = counted_bytes(p);
 }
 
@@ -241,9 +249,7 @@ void permute_counted_bind(struct bind *b, const struct permute_problem *p, cl_me
 enum clmoe_status permute_counted_run(const struct run *run, int kernel, const struct permute_problem *p,
                                       const struct permute_call *c) {
     const int64_t chunk = group_chunk(p);
-    struct bind b = bind_place(run, kernel, p, c, run->counters, TICKETS, chunk);
-    bind_mem(&b, run->counters);
-    bind_mem(&b, run->counters);
+    const struct bind b = bind_place(run, kernel, p, c, run->counters, TICKETS, chunk, run->counters);
     TRY(bind_end(&b, run->launch->log));
     return launch_kernel(run->launch, run->kernels[kernel], (uint64_t)count_chunks(c->pairs, chunk),
                          run->local[kernel]);
