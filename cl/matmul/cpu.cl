@@ -127,6 +127,7 @@ static inline void part_lanes(float16 a, float16 b, float16 *even, float16 *odd)
 }
 
 kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) void matmul_cpu(MATMUL_ARGS) {
+    MATMUL_NUMBERS
     const long column_groups = (columns + LANES - 1) / LANES;
     const long slot = (long)get_group_id(0) / column_groups;
     const long n0 = ((long)get_group_id(0) - slot * column_groups) * LANES;

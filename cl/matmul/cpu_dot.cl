@@ -42,6 +42,7 @@ DOT(3)
 DOT(4)
 
 kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) void matmul_cpu_dot(MATMUL_ARGS) {
+    MATMUL_NUMBERS
     const long column_groups = (columns + WIDTH - 1) / WIDTH;
     const long slot = (long)get_group_id(0) / column_groups;
     const long n0 = ((long)get_group_id(0) - slot * column_groups) * WIDTH;

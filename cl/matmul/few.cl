@@ -83,6 +83,7 @@ typedef RAW8(X_T) run_of_x;
 static inline bool wide_rows(const global void *first, ulong strides) { return (((ulong)first | strides) & 15) == 0; }
 
 kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) void matmul_few(MATMUL_ARGS) {
+    MATMUL_NUMBERS
     local float parts[ROWS * LOCAL_SIZE];
     const int lid = get_local_id(0), team = lid / WAYS, way = lid - team * WAYS;
     const ulong column_groups = (columns + FINISHED - 1) / FINISHED;

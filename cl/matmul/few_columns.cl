@@ -21,6 +21,7 @@
 #define SIDE (LOCAL_SIZE / WAYS)
 
 kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) void matmul_few_columns(MATMUL_ARGS) {
+    MATMUL_NUMBERS
     local float gates[PER_ITEM * LOCAL_SIZE], ups[GLU ? PER_ITEM * LOCAL_SIZE : 1];
     const int lid = get_local_id(0), way = lid / SIDE, slot = lid - way * SIDE;
     const long column_groups = (columns + SIDE * PER_ITEM - 1) / (SIDE * PER_ITEM);

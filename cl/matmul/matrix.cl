@@ -184,6 +184,7 @@ static inline void store_sums(local float *to, d_fragment sums, uint lane) {
 }
 
 kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) WAVE_SIZE void matmul_matrix(MATMUL_ARGS) {
+    MATMUL_NUMBERS
     local ushort8 staged[BUFFERS * BUFFER];
     local ulong x_at[TM];
     local long found[3];

@@ -150,6 +150,7 @@ static inline void store_run(global ELEM(Y_T) *to, float4 v, bool wide, long ins
     (float4)(OF_COLUMN(at, of, n), OF_COLUMN(at, of, n + 1), OF_COLUMN(at, of, n + 2), OF_COLUMN(at, of, n + 3))
 
 kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) void matmul_mma(MATMUL_ARGS) {
+    MATMUL_NUMBERS
     local uint4 ring[STAGES * STAGE];
     local int pair_of[TM];
     local float weight_of[TM];

@@ -48,6 +48,9 @@
 
 // What an activation takes, as struct clmoe_activation has it: parameters of a function, and arguments for them
 #define ACT_PARAMS float alpha, float gate_max, float up_max, float up_add, float act_max, float gate_tanh, float up_tanh
+#define ACT_NUMBERS                                                                                                    \
+    const float gate_max = act_limits.x, up_max = act_limits.y, act_max = act_limits.z, gate_tanh = act_limits.w,      \
+                up_tanh = act_shape.x, alpha = act_shape.y, up_add = act_shape.z;
 #define ACT_ARGS alpha, gate_max, up_max, up_add, act_max, gate_tanh, up_tanh
 
 // A kernel that is made for the flags of its plan gives the argument another name, and `flags` their value.
@@ -55,24 +58,51 @@
 #define MATMUL_FLAGS_ARG flags
 #endif
 
-// experts: E; first, count: the experts that w holds; offsets of w, v count its own experts
+// Arguments of all kernels: buffers, then where their elements are and the rest, four numbers in each, since an enqueue
+// takes drivers the longer the more arguments a kernel has (NVIDIA's 0.06 us for each, on the host of an H200).
+// MATMUL_NUMBERS gives the numbers their names; lib/kernel/matmul.c has both in the same order.
 #define MATMUL_ARGS                                                                                                    \
-    const global ELEM(X_T) *x, ulong x_skip, long x_stride, const global ELEM(W_T) *w, ulong w_skip, long w_expert,    \
-        long w_column, long w_depth, const global ELEM(W_T) *v, ulong v_skip, long v_expert, long v_column,            \
-        long v_depth, const global ELEM(S_T) *w_scale, ulong w_scale_skip, long w_scale_expert, long w_scale_row,      \
-        long w_scale_group, long w_first, const global ELEM(S_T) *v_scale, ulong v_scale_skip, long v_scale_expert,    \
-        long v_scale_row, long v_scale_group, long v_first, long scale_rows, int scale_step, int scale_shift,          \
-        const global ELEM(W_T) *w_zero, ulong w_zero_skip, long w_zero_expert, long w_zero_group,                      \
-        const global ELEM(W_T) *v_zero, ulong v_zero_skip, long v_zero_expert, long v_zero_group,                      \
-        const global ELEM(BIAS_T) *bias, ulong bias_skip, long bias_expert, long bias_column,                          \
-        const global ELEM(BIAS_T) *bias_up, ulong bias_up_skip, long bias_up_expert, long bias_up_column,              \
-        const global float *add, ulong add_skip, long add_pair, long add_column, const global float *add_up,           \
-        ulong add_up_skip, long add_up_pair, long add_up_column, const global float *expert_scale,                     \
-        ulong expert_scale_skip, const global int *limits, ulong limits_skip, const global float *gamma,               \
-        ulong gamma_skip, long gamma_stride, const global int *ids, ulong ids_skip, long ids_stride,                   \
-        const global int *offsets, ulong offsets_skip, const global int *order, ulong order_skip,                      \
-        global ELEM(Y_T) *y, ulong y_skip, long y_stride, long pairs, int k, int experts, int first, int count,        \
-        long depth, long columns, int panel, ACT_PARAMS, int MATMUL_FLAGS_ARG
+    const global ELEM(X_T) *x, const global ELEM(W_T) *w, const global ELEM(W_T) *v, const global ELEM(S_T) *w_scale,  \
+        const global ELEM(S_T) *v_scale, const global ELEM(W_T) *w_zero, const global ELEM(W_T) *v_zero,               \
+        const global ELEM(BIAS_T) *bias, const global ELEM(BIAS_T) *bias_up, const global float *add,                  \
+        const global float *add_up, const global float *expert_scale, const global int *limits,                        \
+        const global float *gamma, const global int *ids, const global int *offsets, const global int *order,          \
+        global ELEM(Y_T) *y, long4 at_xy, long4 at_w, long4 at_v, long4 at_w_scale, long4 at_v_scale, long4 at_w_zero, \
+        long4 at_v_zero, long4 at_bias, long4 at_bias_up, long4 at_add, long4 at_add_up, long4 at_pairs, long4 sizes,  \
+        long4 experts_of, long4 modes, float4 act_limits, float4 act_shape
+
+// experts: E; first, count: the experts that w holds; offsets of w, v count its own experts
+#define MATMUL_NUMBERS                                                                                                 \
+    const ulong x_skip = (ulong)at_xy.x, y_skip = (ulong)at_xy.z;                                                      \
+    const long x_stride = at_xy.y, y_stride = at_xy.w;                                                                 \
+    const ulong w_skip = (ulong)at_w.x;                                                                                \
+    const long w_expert = at_w.y, w_column = at_w.z, w_depth = at_w.w;                                                 \
+    const ulong v_skip = (ulong)at_v.x;                                                                                \
+    const long v_expert = at_v.y, v_column = at_v.z, v_depth = at_v.w;                                                 \
+    const ulong w_scale_skip = (ulong)at_w_scale.x;                                                                    \
+    const long w_scale_expert = at_w_scale.y, w_scale_row = at_w_scale.z, w_scale_group = at_w_scale.w;                \
+    const ulong v_scale_skip = (ulong)at_v_scale.x;                                                                    \
+    const long v_scale_expert = at_v_scale.y, v_scale_row = at_v_scale.z, v_scale_group = at_v_scale.w;                \
+    const ulong w_zero_skip = (ulong)at_w_zero.x;                                                                      \
+    const long w_zero_expert = at_w_zero.y, w_zero_group = at_w_zero.z, w_first = at_w_zero.w;                         \
+    const ulong v_zero_skip = (ulong)at_v_zero.x;                                                                      \
+    const long v_zero_expert = at_v_zero.y, v_zero_group = at_v_zero.z, v_first = at_v_zero.w;                         \
+    const ulong bias_skip = (ulong)at_bias.x, expert_scale_skip = (ulong)at_bias.w;                                    \
+    const long bias_expert = at_bias.y, bias_column = at_bias.z;                                                       \
+    const ulong bias_up_skip = (ulong)at_bias_up.x, limits_skip = (ulong)at_bias_up.w;                                 \
+    const long bias_up_expert = at_bias_up.y, bias_up_column = at_bias_up.z;                                           \
+    const ulong add_skip = (ulong)at_add.x, offsets_skip = (ulong)at_add.w;                                            \
+    const long add_pair = at_add.y, add_column = at_add.z;                                                             \
+    const ulong add_up_skip = (ulong)at_add_up.x, order_skip = (ulong)at_add_up.w;                                     \
+    const long add_up_pair = at_add_up.y, add_up_column = at_add_up.z;                                                 \
+    const ulong ids_skip = (ulong)at_pairs.x, gamma_skip = (ulong)at_pairs.z;                                          \
+    const long ids_stride = at_pairs.y, gamma_stride = at_pairs.w;                                                     \
+    const long pairs = sizes.x, depth = sizes.y, columns = sizes.z, scale_rows = sizes.w;                              \
+    const int k = (int)experts_of.x, experts = (int)experts_of.y, first = (int)experts_of.z,                           \
+        count = (int)experts_of.w;                                                                                     \
+    const int panel = (int)modes.x, scale_step = (int)modes.y, scale_shift = (int)modes.z,                             \
+        MATMUL_FLAGS_ARG = (int)modes.w;                                                                               \
+    ACT_NUMBERS
 
 static inline ulong column_at(long n, long stride, int panel) {
     return (n >> panel) * stride + (n & ((1 << panel) - 1));

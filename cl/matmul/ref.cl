@@ -8,6 +8,7 @@
 #include "matmul/epilogue.cl"
 
 kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) void matmul_ref(MATMUL_ARGS) {
+    MATMUL_NUMBERS
     const long column_groups = (columns + LOCAL_SIZE - 1) / LOCAL_SIZE;
     const long i = (long)get_group_id(0) / column_groups;
     const long n = ((long)get_group_id(0) - i * column_groups) * LOCAL_SIZE + get_local_id(0);

@@ -77,6 +77,7 @@ static inline void take_row(const float4 sums[WM][W_QUADS], int a, float4 *row) 
 }
 
 kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) void matmul_tile(MATMUL_ARGS) {
+    MATMUL_NUMBERS
     local float4 xs[BUFFERS * X_SIZE / 4], ws[BUFFERS * W_SIZE / 4];
     local long found[3];
     const int lid = get_local_id(0), item_m = ITEM_M(lid), item_n = ITEM_N(lid);

@@ -347,6 +347,7 @@ inline void store_rows(const local uchar *from, const local struct slot *slot, i
 kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) void matmul_wgmma(MATMUL_ARGS, global uchar *maps,
                                                                                  ulong maps_skip,
                                                                                  global uint *counters) {
+    MATMUL_NUMBERS
     // One array, which begins as the ring wants it: apart they would be padded, and there is no room for that.
     local uchar memory[SLOTS_AT + SLOTS * sizeof(struct slot) + 16 * (STAGES + SLOTS)] __attribute__((aligned(1024)));
     local struct slot *const slots = (local struct slot *)(memory + SLOTS_AT);

@@ -413,6 +413,7 @@ inline void store_rows(const local uchar *from, const local struct slot *slot, i
 
 kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) void matmul_wgmma_coded(MATMUL_ARGS,
                                                                                        global uint *counters) {
+    MATMUL_NUMBERS
     local uchar memory[STAGES * STAGE_BYTES + 2 * STAGED] __attribute__((aligned(1024)));
     local ulong barriers[2 * STAGES + 2 * SLOTS];
     local struct slot slots[SLOTS];

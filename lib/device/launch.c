@@ -155,6 +155,11 @@ void bind_f32(struct bind *b, float value) {
     bind_bytes(b, &v, sizeof v);
 }
 
+void bind_float4(struct bind *b, const float value[4]) {
+    const cl_float4 v = {{value[0], value[1], value[2], value[3]}};
+    bind_bytes(b, &v, sizeof v);
+}
+
 enum clmoe_status bind_end(const struct bind *b, const struct log *log) {
     if (b->err == CL_SUCCESS) return CLMOE_OK;
     log_msg(log, CLMOE_LOG_ERROR, "argument %u", (unsigned)b->index - 1);

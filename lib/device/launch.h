@@ -60,6 +60,7 @@ void bind_i64(struct bind *b, int64_t value);
 void bind_u64(struct bind *b, uint64_t value);
 void bind_long4(struct bind *b, const int64_t value[4]);
 void bind_f32(struct bind *b, float value);
+void bind_float4(struct bind *b, const float value[4]);
 enum clmoe_status bind_end(const struct bind *b, const struct log *log);
 
 #endif

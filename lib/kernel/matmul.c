@@ -90,26 +90,6 @@ struct kernel_spec *matmul_add_kernel(const struct matmul_problem *p, struct rec
     return spec;
 }
 
-static void bind_columns(struct bind *b, const struct columns *c) {
-    bind_view(b, c->mem, c->skip);
-    bind_i64(b, c->expert);
-    bind_i64(b, c->column);
-}
-
-static void bind_scales(struct bind *b, const struct scales *s) {
-    bind_view(b, s->mem, s->skip);
-    bind_i64(b, s->expert);
-    bind_i64(b, s->row);
-    bind_i64(b, s->group);
-    bind_i64(b, s->first);
-}
-
-static void bind_zeros(struct bind *b, const struct zeros *z) {
-    bind_view(b, z->mem, z->skip);
-    bind_i64(b, z->expert);
-    bind_i64(b, z->group);
-}
-
 /* k >> shift is the index of the scale of step k. */
 static int scale_shift(const struct matmul_problem *p) {
     int shift = 0;
@@ -118,62 +98,82 @@ static int scale_shift(const struct matmul_problem *p) {
     return shift;
 }
 
-static void bind_rows(struct bind *b, const struct operand *o) {
-    bind_view(b, o->mem, o->offset);
-    bind_i64(b, o->stride[0]);
-    bind_i64(b, o->stride[1]);
+static void bind_buffers(struct bind *b, const struct matmul_call *c, const struct matmul_part *part,
+                         const struct columns *bias, const struct columns *bias_up) {
+    const cl_mem buffers[] = {
+        c->x.mem,
+        part->gate.mem,
+        part->up.mem,
+        part->gate_scales.mem,
+        part->up_scales.mem,
+        part->gate_zeros.mem,
+        part->up_zeros.mem,
+        bias->mem,
+        bias_up->mem,
+        c->add.mem,
+        c->add_up.mem,
+        c->expert_scale.mem,
+        c->limits.mem,
+        c->gamma.mem,
+        c->ids.mem,
+        c->offsets.mem,
+        c->order.mem,
+        c->y.mem,
+    };
+    for (size_t i = 0; i < sizeof buffers / sizeof *buffers; i++)
+        bind_mem(b, buffers[i]);
+}
+
+static void bind_four(struct bind *b, uint64_t skip, int64_t y, int64_t z, int64_t w) {
+    bind_long4(b, (int64_t[]){(int64_t)skip, y, z, w});
+}
+
+static void bind_columns(struct bind *b, const struct columns *c) {
+    bind_four(b, c->skip, c->expert, c->column, c->depth);
+}
+
+static void bind_scales(struct bind *b, const struct scales *s) {
+    bind_four(b, s->skip, s->expert, s->row, s->group);
+}
+
+static void bind_zeros(struct bind *b, const struct zeros *z, const struct scales *s) {
+    bind_four(b, z->skip, z->expert, z->group, s->first);
+}
+
+/* Biases and addends, each with the offset of another buffer. */
+static void bind_more(struct bind *b, const struct columns *bias, const struct columns *bias_up,
+                      const struct matmul_call *c) {
+    const struct operand *const add = &c->add, *const add_up = &c->add_up;
+    bind_four(b, bias->skip, bias->expert, bias->column, (int64_t)c->expert_scale.offset);
+    bind_four(b, bias_up->skip, bias_up->expert, bias_up->column, (int64_t)c->limits.offset);
+    bind_four(b, add->offset, add->stride[0], add->stride[1], (int64_t)c->offsets.offset);
+    bind_four(b, add_up->offset, add_up->stride[0], add_up->stride[1], (int64_t)c->order.offset);
 }
 
 /* MATMUL_ARGS of cl/matmul/pair.cl, in its order. */
 struct bind matmul_bind_part(const struct run *run, int kernel, const struct matmul_part *part) {
     const struct matmul_problem *const p = run->problem;
     const struct matmul_call *const c = run->call;
+    const struct clmoe_activation *const act = &p->act;
+    const int64_t panel = p->w_order != CLMOE_W_PACKED ? 0 : p->glu == CLMOE_GLU_NONE ? 5 : 4;
     struct columns bias, bias_up;
     matmul_bias_columns(p, c, &bias, &bias_up);
     struct bind b = run_bind(run, kernel, c->y.mem);
-    bind_view(&b, c->x.mem, c->x.offset);
-    bind_i64(&b, c->x.stride[0]);
+    bind_buffers(&b, c, part, &bias, &bias_up);
+    bind_four(&b, c->x.offset, c->x.stride[0], (int64_t)c->y.offset, c->y.stride[0]);
     bind_columns(&b, &part->gate);
-    bind_i64(&b, part->gate.depth);
     bind_columns(&b, &part->up);
-    bind_i64(&b, part->up.depth);
     bind_scales(&b, &part->gate_scales);
     bind_scales(&b, &part->up_scales);
-    bind_i64(&b, p->w_scale.rows);
-    bind_i32(&b, matmul_row_step(p));
-    bind_i32(&b, scale_shift(p));
-    bind_zeros(&b, &part->gate_zeros);
-    bind_zeros(&b, &part->up_zeros);
-    bind_columns(&b, &bias);
-    bind_columns(&b, &bias_up);
-    bind_rows(&b, &c->add);
-    bind_rows(&b, &c->add_up);
-    bind_view(&b, c->expert_scale.mem, c->expert_scale.offset);
-    bind_view(&b, c->limits.mem, c->limits.offset);
-    bind_view(&b, c->gamma.mem, c->gamma.offset);
-    bind_i64(&b, c->gamma.stride[0]);
-    bind_view(&b, c->ids.mem, c->ids.offset);
-    bind_i64(&b, c->ids.stride[0]);
-    bind_view(&b, c->offsets.mem, c->offsets.offset);
-    bind_view(&b, c->order.mem, c->order.offset);
-    bind_view(&b, c->y.mem, c->y.offset);
-    bind_i64(&b, c->y.stride[0]);
-    bind_i64(&b, c->tokens * p->topk);
-    bind_i32(&b, p->topk);
-    bind_i32(&b, c->numbers);
-    bind_i32(&b, part->first);
-    bind_i32(&b, part->count);
-    bind_i64(&b, p->in);
-    bind_i64(&b, p->out);
-    bind_i32(&b, p->w_order != CLMOE_W_PACKED ? 0 : p->glu == CLMOE_GLU_NONE ? 5 : 4);
-    bind_f32(&b, p->act.alpha);
-    bind_f32(&b, p->act.gate_max);
-    bind_f32(&b, p->act.up_max);
-    bind_f32(&b, p->act.up_add);
-    bind_f32(&b, p->act.act_max);
-    bind_f32(&b, p->act.gate_tanh);
-    bind_f32(&b, p->act.up_tanh);
-    bind_i32(&b, matmul_flags(p));
+    bind_zeros(&b, &part->gate_zeros, &part->gate_scales);
+    bind_zeros(&b, &part->up_zeros, &part->up_scales);
+    bind_more(&b, &bias, &bias_up, c);
+    bind_four(&b, c->ids.offset, c->ids.stride[0], (int64_t)c->gamma.offset, c->gamma.stride[0]);
+    bind_long4(&b, (int64_t[]){c->tokens * p->topk, p->in, p->out, p->w_scale.rows});
+    bind_long4(&b, (int64_t[]){p->topk, c->numbers, part->first, part->count});
+    bind_long4(&b, (int64_t[]){panel, matmul_row_step(p), scale_shift(p), matmul_flags(p)});
+    bind_float4(&b, (float[]){act->gate_max, act->up_max, act->act_max, act->gate_tanh});
+    bind_float4(&b, (float[]){act->up_tanh, act->alpha, act->up_add, 0.0f});
     return b;
 }
 
