@@ -3,9 +3,8 @@
 
 #include "matmul_rows.h"
 
-/* Two heights of tiles, chosen by each call. Then a kernel for operands that copies of 16 bytes cannot
- * address. */
-enum { HEIGHTS = 2, UNALIGNED = HEIGHTS };
+/* Two heights of tiles, chosen by each call. */
+enum { HEIGHTS = 2 };
 
 static const struct height {
     int tokens, steps, stages; /* steps of K in a stage */
@@ -46,11 +45,22 @@ bool matmul_wgmma_coded_here(const struct device *dev, const void *problem) {
     return dev->features & CLMOE_FEATURE_NV_WGMMA && matmul_wgmma_coded_fits(dev, problem, &why);
 }
 
+/* The lowest that holds one and a half times the pairs of an average expert, or else the highest. */
+static int height_of(const struct matmul_problem *p, int64_t pairs) {
+    return 3 * pairs > 2 * (int64_t)heights[0].tokens * p->experts;
+}
+
+/* That of the largest call. Kernels of a plan are those of the heights up to it, then the one for operands that
+ * copies of 16 bytes cannot address. */
+static int highest(const struct matmul_problem *p) {
+    return height_of(p, p->max_tokens * p->topk);
+}
+
 void matmul_wgmma_coded_prepare(const struct device *dev, const void *problem, struct recipe *recipe) {
     (void)dev;
     const struct matmul_problem *const p = problem;
     const bool limited = p->act.gate_max > 0 || p->act.up_max > 0 || p->act.act_max > 0;
-    for (int i = 0; i < HEIGHTS; i++) {
+    for (int i = 0; i <= highest(p); i++) {
         struct kernel_spec *const spec =
             matmul_add_kernel(p, recipe, "matmul/wgmma_coded.cl", "matmul_wgmma_coded", LOCAL);
         spec->retarget = spec->unlisted = true;
@@ -76,15 +86,10 @@ static bool addressable(const struct matmul_problem *p, const struct matmul_call
            (!part->up.mem || aligned(p, &part->up));
 }
 
-/* The lowest that holds one and a half times the pairs of an average expert, or else the highest. */
-static int height_of(const struct matmul_problem *p, int64_t pairs) {
-    return 3 * pairs > 2 * (int64_t)heights[0].tokens * p->experts;
-}
-
 static enum clmoe_status run_part(const struct run *run, const struct matmul_part *part) {
     const struct matmul_problem *const p = run->problem;
     const struct matmul_call *const c = run->call;
-    if (!addressable(p, c, part)) return matmul_run_tile(run, UNALIGNED, part, UNALIGNED_EDGE);
+    if (!addressable(p, c, part)) return matmul_run_tile(run, highest(p) + 1, part, UNALIGNED_EDGE);
     const int height = height_of(p, c->tokens * p->topk);
     const uint64_t tiles = matmul_slots_times_columns(run, part, heights[height].tokens, columns_of(p));
     const uint64_t units = run->dev->caps.compute_units;
