@@ -53,7 +53,7 @@ double bench_now_us(void);
 
 struct timing {
     double median_us, p10_us, p90_us;
-    double enqueue_us; /* of the host, for one call: median */
+    double enqueue_us; /* of the host, for one call on a queue without profiling: median */
     int repeats;
 };
 
