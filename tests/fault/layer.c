@@ -12,7 +12,7 @@ static cl_icd_dispatch dispatch;
 
 static struct {
     atomic_llong references[LAYER_OBJECTS];
-    atomic_ullong enqueued, blocking, built, binaries, calls, victim;
+    atomic_ullong enqueued, events, blocking, built, binaries, calls, victim;
     atomic_int flavour;
     _Atomic(const char *) failed;
 } state;
@@ -176,6 +176,7 @@ static cl_int CL_API_CALL clSetKernelArg_(cl_kernel kernel, cl_uint index, size_
 
 static cl_int enqueued(cl_int err, cl_event *event, cl_bool blocking) {
     atomic_fetch_add(&state.enqueued, 1);
+    if (event) atomic_fetch_add(&state.events, 1);
     if (blocking) atomic_fetch_add(&state.blocking, 1);
     if (err == CL_SUCCESS && event && *event) count(LAYER_EVENT, 1);
     return err;
@@ -338,6 +339,7 @@ static void layer_counts(struct layer_counts *counts) {
     for (int i = 0; i < LAYER_OBJECTS; i++)
         counts->references[i] = atomic_load(&state.references[i]);
     counts->enqueued = atomic_load(&state.enqueued);
+    counts->events = atomic_load(&state.events);
     counts->blocking = atomic_load(&state.blocking);
     counts->binaries = atomic_load(&state.binaries);
     counts->built = atomic_load(&state.built);

@@ -21,6 +21,7 @@ enum layer_object {
 struct layer_counts {
     int64_t references[LAYER_OBJECTS]; /* created + retained - released so far */
     uint64_t enqueued;                 /* clEnqueue* calls that reached the driver */
+    uint64_t events;                   /* of these, those that were asked for an event */
     uint64_t blocking;                 /* clFinish, clWaitForEvents, blocking reads, writes and maps */
     uint64_t built;                    /* clBuildProgram */
     uint64_t binaries;                 /* clCreateProgramWithBinary calls that reached the driver */

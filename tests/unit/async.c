@@ -100,6 +100,28 @@ START_TEST(without_events) {
 }
 END_TEST
 
+/* In order, the last stage of a layer alone is asked for an event, and nothing is where the caller wants none. */
+START_TEST(events_that_are_needed) {
+    struct sample s;
+    case_begin("%s", sample_name(_i));
+    sample_open(&s, _i, tester()->context, SAMPLE_TOKENS);
+    clmoe_plan *plan = plan_for(&s);
+    const struct layer_counts before = layer_now();
+    enqueue(&s, plan, tester()->queue, 0, NULL, NULL);
+    const struct layer_counts without = layer_now();
+    cl_event done = NULL;
+    enqueue(&s, plan, tester()->queue, 0, NULL, &done);
+    const struct layer_counts with = layer_now();
+    const uint64_t commands = with.enqueued - without.enqueued, events = with.events - without.events;
+    ck_assert_uint_eq(without.events, before.events);
+    if (strcmp(sample_name(_i), "moe") == 0)
+        case_require(commands > 2 && events == 1, "%d events of %d commands", (int)events, (int)commands);
+    finish(&done);
+    clmoe_plan_destroy(&plan);
+    sample_close(&s);
+}
+END_TEST
+
 /* Five calls of one plan, each behind the event of the one before it, all behind one gate. */
 START_TEST(a_chain_of_events) {
     const int op = _i / QUEUES;
@@ -252,6 +274,7 @@ static void add_tests(TCase *cases) {
         sample_result(i);
     tcase_add_loop_test(cases, behind_an_unset_event, 0, n * QUEUES);
     tcase_add_loop_test(cases, without_events, 0, n * QUEUES);
+    tcase_add_loop_test(cases, events_that_are_needed, 0, n);
     tcase_add_loop_test(cases, a_chain_of_events, 0, n * QUEUES);
     tcase_add_loop_test(cases, inputs_that_come_late, 0, n * QUEUES);
     tcase_add_loop_test(cases, no_rows, 0, n * QUEUES);
