@@ -23,12 +23,6 @@
 #ifndef CONTIGUOUS
 #error "CONTIGUOUS: whether the pair at position i has row i of x, 0 or 1"
 #endif
-#ifndef PLAN_FLAGS
-#error "PLAN_FLAGS: the `flags` of all calls"
-#endif
-#ifndef LIMITED
-#error "LIMITED: 1 where the activation's gate_max, up_max or act_max are given, else 0"
-#endif
 #ifndef STAGES
 #error "STAGES: of the ring, 3 or more"
 #endif
@@ -301,19 +295,7 @@ inline void multiply_tile(const struct ring *r, struct turn *stage, uint steps, 
 
 // ---- sums to y ----
 
-inline uint pack_two(float low, float high) {
-    uint r;
-    asm(PACK_TWO " %0, %1, %2;" : "=r"(r) : "f"(high), "f"(low));
-    return r;
-}
-
-// Four 8 x 8 elements, of which work-item i names the place of row i % 8 of i / 8, transposed.
-inline void store_matrices(uint at, const uint *v) {
-    asm volatile("stmatrix.sync.aligned.m8n8.x4.trans.shared.b16 [%0], {%1, %2, %3, %4};"
-                 :
-                 : "r"(at), "r"(v[0]), "r"(v[1]), "r"(v[2]), "r"(v[3])
-                 : "memory");
-}
+#include "matmul/wgmma_y.cl"
 
 // Rows of staged pairs from `first` on to columns n0 .. of y. By a group.
 inline void store_rows(const local uchar *from, const local struct slot *slot, int first, global ushort *y,
@@ -330,19 +312,8 @@ inline void store_rows(const local uchar *from, const local struct slot *slot, i
     }
 }
 
-#if LIMITED
-#define LIMITS_ARGS ACT_ARGS
-#else
-#define LIMITS_ARGS alpha, 0.0f, 0.0f, up_add, 0.0f, gate_tanh, up_tanh
-#endif
-#define flags PLAN_FLAGS // as what comes from epilogue.cl names them
-
 #define BIAS_OF(n) BIAS_AT(e, min((long)(n), columns - 1))
 #define BIAS_UP_OF(n) BIAS_UP_AT(e, min((long)(n), columns - 1))
-
-// An element of y from its sums and biases, for a pair of this gamma.
-#define FINISH(gate, up, bias, bias_up, weight)                                                                        \
-    finish(gate, up, bias, bias_up, GAMMA_IN(weight), scale, GAMMA_OUT(weight), LIMITS_ARGS)
 
 kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) void matmul_wgmma(MATMUL_ARGS, global uchar *maps,
                                                                                  ulong maps_skip,

@@ -22,12 +22,6 @@
 #define ACT_DIVIDE(a, b) native_divide(a, b)
 #include "matmul/epilogue.cl"
 
-#ifndef PLAN_FLAGS
-#error "PLAN_FLAGS: the `flags` of all calls"
-#endif
-#ifndef LIMITED
-#error "LIMITED: 1 where the activation's gate_max, up_max or act_max are given, else 0"
-#endif
 #ifndef STAGES
 #error "STAGES: of the ring, 3 or more"
 #endif
@@ -476,19 +470,7 @@ inline void multiply_tile(const struct ring *r, struct turn *stage, uint steps, 
 
 // ---- sums to y ----
 
-inline uint pack_two(float low, float high) {
-    uint r;
-    asm(PACK_TWO " %0, %1, %2;" : "=r"(r) : "f"(high), "f"(low));
-    return r;
-}
-
-// Four 8 x 8 elements, of which work-item i names the place of row i % 8 of i / 8, transposed.
-inline void store_matrices(uint at, const uint *v) {
-    asm volatile("stmatrix.sync.aligned.m8n8.x4.trans.shared.b16 [%0], {%1, %2, %3, %4};"
-                 :
-                 : "r"(at), "r"(v[0]), "r"(v[1]), "r"(v[2]), "r"(v[3])
-                 : "memory");
-}
+#include "matmul/wgmma_y.cl"
 
 // Where chunk c of the row of pair t is staged: rows have GROUP_N elements, 64 or 128 bytes.
 inline uint staged_at(uint t, uint c) { return t * GROUP_N * 2 + (GLU ? c ^ (t >> 1 & 3u) : c ^ (t & 7u)) * 16; }
@@ -512,17 +494,6 @@ inline void store_rows(const local uchar *from, const local struct slot *slot, i
                 to[s] = value[s];
     }
 }
-
-#if LIMITED
-#define LIMITS_ARGS ACT_ARGS
-#else
-#define LIMITS_ARGS alpha, 0.0f, 0.0f, up_add, 0.0f, gate_tanh, up_tanh
-#endif
-#define flags PLAN_FLAGS // as what comes from epilogue.cl names them
-
-// An element of y from its sums and biases, for a pair of this gamma.
-#define FINISH(gate, up, bias, bias_up, weight)                                                                        \
-    finish(gate, up, bias, bias_up, GAMMA_IN(weight), scale, GAMMA_OUT(weight), LIMITS_ARGS)
 
 // Rows of w begin at whole blocks: what lies between two of them, in bytes.
 #define TO_BYTES(stride) ((stride) / BLOCK(W_T) * UNITS(W_T))
