@@ -26,7 +26,7 @@ static inline int tile_rows(long begin, long end) {
 }
 
 // What a work-group takes: its expert counted from `first` on, `count` for rows of skipped pairs, and its positions.
-// Every work-item makes the call: there are barriers in it.
+// Every work-item makes the call: there is a barrier in it. Exactly one finds the slot to be its own.
 #define TILE_EXPERT 0
 #define TILE_BEGIN 1
 #define TILE_ROWS 2
@@ -38,14 +38,12 @@ static inline void find_tile(local long *found, long slot, const global int *sta
         found[TILE_EXPERT] = 0;
         found[TILE_BEGIN] = slot * TM;
         found[TILE_ROWS] = tile_rows(slot * TM, pairs);
-    } else if (lid == 0) {
-        const long behind = slot - slot_of(starts, first, count);
-        const long begin = behind >= 0 ? starts[experts] + behind * TM : 0;
+    } else if (lid == 0 && slot >= slot_of(starts, first, count)) {
+        const long begin = starts[experts] + (slot - slot_of(starts, first, count)) * TM;
         found[TILE_EXPERT] = count;
         found[TILE_BEGIN] = begin;
-        found[TILE_ROWS] = behind >= 0 && first == 0 ? tile_rows(begin, pairs) : 0;
+        found[TILE_ROWS] = first == 0 ? tile_rows(begin, pairs) : 0;
     }
-    barrier(CLK_LOCAL_MEM_FENCE);
     for (int v = lid; !(flags & DENSE) && v < count; v += LOCAL_SIZE)
         if (slot >= slot_of(starts, first, v) && slot < slot_of(starts, first, v + 1)) {
             const long begin = tile_begin(starts, first, v, slot);
