@@ -42,10 +42,12 @@
 #define W_SIZE (TK * W_PITCH)
 #define X_FETCHES (TM * TK / 4 / LOCAL_SIZE)
 
-// Lanes of hardware that run together stand 4 x 8, where that goes: they read few different quads.
+// Lanes of hardware that run together stand 4 x 8, where that goes: they read few different quads. Neighbours are in
+// different rows, so that they read the same quad of columns, and every second of them the same of rows: NVIDIA's
+// chips then serve 16 lanes at a time, else 8.
 #define BY (ITEMS_N < 8 ? ITEMS_N : 8)
-#define ITEM_N(lid) (((lid) & (BY - 1)) + ((lid) / (4 * BY) & (ITEMS_N / BY - 1)) * BY)
-#define ITEM_M(lid) (((lid) / BY & 3) + (lid) / (4 * ITEMS_N) * 4)
+#define ITEM_N(lid) (((lid) / 2 & (BY - 1)) + ((lid) / (4 * BY) & (ITEMS_N / BY - 1)) * BY)
+#define ITEM_M(lid) (((lid)&1) + ((lid) / (2 * BY) & 1) * 2 + (lid) / (4 * ITEMS_N) * 4)
 
 #include "matmul/tile_fetch.cl"
 
@@ -82,9 +84,8 @@ kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) void matmul_tile(
     local long found[3];
     const int lid = get_local_id(0), item_m = ITEM_M(lid), item_n = ITEM_N(lid);
     const long column_groups = (columns + SIDE - 1) / SIDE;
-    const long slot = (long)get_group_id(0) / column_groups;
-    const long n0 = ((long)get_group_id(0) - slot * column_groups) * SIDE;
-
+    const uint group = (uint)get_group_id(0), slot = group / (uint)column_groups; // 64 bits take long to divide
+    const long n0 = (long)(group - slot * (uint)column_groups) * SIDE;
     find_tile(found, slot, offsets + offsets_skip, pairs, experts, first, count, flags);
     const int expert = found[TILE_EXPERT], rows = found[TILE_ROWS];
     const long begin = found[TILE_BEGIN];
@@ -99,6 +100,7 @@ kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) void matmul_tile(
         x_from[f] = x + x_skip + x_row(i, p, p / k, flags) * x_stride + (at & (TK / 4 - 1)) * 4;
     }
     const int wide_x = ALIGNED4(X_T, x + x_skip, x_stride), by_k = (flags & K_FASTEST) != 0;
+    int whole_w = 0;
 #ifdef FROM_W
     const global ELEM(W_T) *w_from[W_FETCHES];
     UNROLL for (int f = 0; f < W_FETCHES; f++) {
@@ -108,6 +110,7 @@ kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) void matmul_tile(
     const long w_step = by_k ? w_depth : panel ? 1 : w_column;
     int wide_w = w_step == 1 && ALIGNED4(W_T, w + w_skip, W_STRIDES(w));
     if (GLU) wide_w = wide_w && ALIGNED4(W_T, v + v_skip, W_STRIDES(v));
+    whole_w = wide_w && (by_k || n0 + SIDE <= columns);
 #endif
 
     float4 sums[WM][W_QUADS];
@@ -117,11 +120,17 @@ kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) void matmul_tile(
     fetched_w w_fetched[W_FETCHES];
     int buffer = 0;
     for (uint next = 0; next < steps + TK; next += TK) { // the first round only fetches
-        if (next < steps) {
+        if (next + TK <= steps && wide_x) {
+            UNROLL for (int f = 0; f < X_FETCHES; f++) x_fetched[f] = FETCH4(X_T, x_from[f] + next, 1, 4, 1);
+        } else if (next < steps) {
             UNROLL for (int f = 0; f < X_FETCHES; f++) {
                 const int d = ((lid + f * LOCAL_SIZE) & (TK / 4 - 1)) * 4;
                 x_fetched[f] = FETCH4(X_T, x_from[f] + next, 1, (int)(steps - next) - d, wide_x);
             }
+        }
+        if (next + TK <= steps && whole_w) {
+            UNROLL for (int f = 0; f < W_FETCHES; f++) FETCH_WHOLE_W(w_fetched[f], f, next)
+        } else if (next < steps) {
             UNROLL for (int f = 0; f < W_FETCHES; f++) FETCH_W(w_fetched[f], f, next)
         }
         if (next > 0) {

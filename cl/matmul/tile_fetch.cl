@@ -89,10 +89,17 @@ typedef PIECE(W_T) fetched_w;
         const int left = by_k ? (int)(steps - d) : d < steps ? beside : 0;                                             \
         to = FETCH4(W_T, w_from[f] + next * (IS_UP(t) ? v_depth : w_depth), w_step, left, wide_w);                     \
     }
+// The same where all of the stretch exists and can be loaded four elements at a time
+#define FETCH_WHOLE_W(to, f, next)                                                                                     \
+    to = FETCH4(W_T, w_from[f] + next * (IS_UP(PLACE_T(lid + f * LOCAL_SIZE)) ? v_depth : w_depth), 1, 4, 1);
 // Where the element (t, d) of the tile lies in w or v, without the step of the stretch
 #define FROM_W(w, t, d) (w + w##_skip + expert * w##_expert + column_at(COLUMN(t), w##_column, panel) + (d) * w##_depth)
 // Strides that have to be multiples of 4 for wide loads, or-ed
 #define W_STRIDES(w) (w##_expert | (by_k || panel ? w##_column : 0) | (by_k ? 0 : w##_depth))
+#endif
+
+#ifndef FETCH_WHOLE_W
+#define FETCH_WHOLE_W FETCH_W
 #endif
 
 static inline void store_w(local float *ws, const fetched_w *fetched, int lid, int by_k) {

@@ -144,7 +144,7 @@ START_TEST(tuned) {
     static const char *const lines[] = {
         "matmul_tile_64x64 * TK=32 BUFFERS=1\n",
         "matmul_tile_64x64 * TK=8 WM=8 WN=8 RESIDENT=2\nmatmul_tile_32x32 f32.f32 TK=8\n",
-        "matmul_tile_128x128 f32.f32.glu TK=16\nmatmul_tile_32x32 f32.f32.glu WN=8 BUFFERS=1\n",
+        "matmul_tile_128x128 f32.f32.glu TK=8 WN=16\nmatmul_tile_32x32 f32.f32.glu WN=8 BUFFERS=1\n",
         "matmul_few_columns * LOCAL=64 PER_ITEM=2 WAYS=16\n",
         "matmul_few * LOCAL=256 PER_ITEM=1 WAYS=64 STEPS=2\nmatmul_cpu_dot_4x4 * TM=16 TK=256\n",
         "matmul_cpu_8x32 * TM=128 TK=64\n",
