@@ -12,25 +12,53 @@
 //
 // A wave computes FRAGMENTS_M x FRAGMENTS_N results of the instruction, with GLU the first half of the latter of gate, the
 // second of up columns, as in matrix.cl; which elements a lane holds is MMA_16 of matrix_layout.cl. Sums go to y by way of
-// local memory, 16 rows of a wave at a time, and from there in runs of 4 columns. Rows past the end compute the last one
-// again, columns past it zeros; they are not stored.
+// local memory, as many rows of a wave at a time as find room, and from there in runs of 4 columns. Rows past the end
+// compute the last one again, columns past it zeros; they are not stored.
 #include "matmul/pair.cl"
 
+#ifndef EMULATED
+#error "EMULATED: 1 to do without the instructions, else 0"
+#endif
+
 #define VALUE float4
+#define BITS_f32 32
+#define BITS_f16 16
+#define BITS_bf16 16
+#if CAT(BITS_, Y_T) == 16 // fewer than these are exact to
+#define ACT_EXP(x) quick_exp(x)
+#define ACT_DIVIDE(a, b) ((a)*quick_inverse(b))
+#if EMULATED
+#define quick_exp(x) native_exp(x)
+#define quick_inverse(x) native_recip(x)
+#else
+#define QUICK(name, instruction)                                                                                       \
+    static inline float name##_1(float x) {                                                                            \
+        float r;                                                                                                       \
+        asm(instruction ".approx.ftz.f32 %0, %1;" : "=f"(r) : "f"(x));                                                 \
+        return r;                                                                                                      \
+    }                                                                                                                  \
+    static inline float4 name(float4 x) {                                                                              \
+        return (float4)(name##_1(x.s0), name##_1(x.s1), name##_1(x.s2), name##_1(x.s3));                               \
+    }
+QUICK(quick_exp2, "ex2")
+QUICK(quick_inverse, "rcp")
+#define quick_exp(x) quick_exp2((x) * 1.44269504088896f)
+#endif
+#endif
 #include "matmul/epilogue.cl"
 
 #include "matmul/matrix_layout.cl"
 #if !defined(LAYOUT) || LAYOUT != MMA_16
 #error "LAYOUT: MMA_16"
 #endif
-#ifndef EMULATED
-#error "EMULATED: 1 to do without the instructions, else 0"
-#endif
 #if !defined(WAVES_M) || !defined(WAVES_N)
 #error "WAVES_M, WAVES_N: waves of a work-group along rows and columns; their product is LOCAL_SIZE / 32"
 #endif
 #if !defined(FRAGMENTS_M) || !defined(FRAGMENTS_N)
 #error "FRAGMENTS_M, FRAGMENTS_N: fragments of a wave; the latter a multiple of 2, with GLU of 4"
+#endif
+#ifndef LIMITED
+#error "LIMITED: 1 where the activation's gate_max, up_max or act_max are given, else 0"
 #endif
 #ifndef TK
 #error "TK: steps of K in a stage, 32 or 64"
@@ -41,7 +69,7 @@
 #define CHUNKS (TK / 8)
 #define SWIZZLE(r) (TK == 64 ? (r)&7u : (r) / 2 & 3u)
 #define STAGE ((TM + (1 + GLU) * TN) * CHUNKS)
-#define BAND 16
+#define BAND 16u
 
 // Of x a work-item copies chunk lid % CHUNKS of rows lid / CHUNKS, lid / CHUNKS + ROWS, ..
 #define ROWS (LOCAL_SIZE / CHUNKS)
@@ -51,9 +79,20 @@
 #error "work-items do not come out even"
 #endif
 
+// Copies of a stage are spread over its steps but the last: in a burst they keep the reads of fragments waiting.
+#define PARTS (TK / 16 - 1)
+#define IN_PART(i) (part == PARTS || (i) % PARTS == part)
+
 #define RUNS (COLUMNS_N * 2)             // in a row of y of a wave
 #define SUM_STRIDE (FRAGMENTS_N * 8 + 8) // floats; rows so begin 8 banks apart
-#if WAVES_M * WAVES_N * 16 * SUM_STRIDE > STAGES * STAGE * 4
+#define SUMS_FIT(fragments) (WAVES_M * WAVES_N * (fragments)*16 * SUM_STRIDE <= STAGES * STAGE * 4)
+#if SUMS_FIT(FRAGMENTS_M)
+#define STAGED FRAGMENTS_M // rows of fragments whose sums are in the ring at a time
+#elif FRAGMENTS_M % 2 == 0 && SUMS_FIT(FRAGMENTS_M / 2)
+#define STAGED (FRAGMENTS_M / 2)
+#elif SUMS_FIT(1)
+#define STAGED 1
+#else
 #error "the sums of a row of fragments do not fit into the ring"
 #endif
 #include "matmul/matrix_mma.cl"
@@ -62,35 +101,39 @@
 #include "matmul/mma_weights.cl"
 #include "matmul/slot.cl"
 
-// The slot of the work-group, and its first column of y
+// The slot of the work-group, and its first column of y. Divisions of 64 bits take long, and groups are fewer.
 static inline long own_slot(long columns, long *n0) {
-    const long across = (columns + TN - 1) / TN, slots = (long)get_num_groups(0) / across;
-    const long band = (long)get_group_id(0) / (BAND * across) * BAND, width = min((long)BAND, slots - band);
-    const long in_band = (long)get_group_id(0) - band * across, column_group = in_band / width;
-    *n0 = column_group * TN;
+    const uint across = (uint)((columns + TN - 1) / TN), slots = (uint)get_num_groups(0) / across;
+    const uint group = (uint)get_group_id(0), band = group / (BAND * across) * BAND, width = min(BAND, slots - band);
+    const uint in_band = group - band * across, column_group = in_band / width;
+    *n0 = (long)column_group * TN;
     return band + in_band - column_group * width;
 }
 
-// Where a lane reads of a fragment of x: row lane % 16, chunk lane / 16. `step` counts 16 of K.
-static inline uint a_place(uint wave_m, uint lane, uint step) {
-    return (wave_m + lane % 16) * CHUNKS + ((step * 2 + lane / 16) ^ SWIZZLE(lane % 8));
+// Where a lane reads of a wave's first fragment of x: row lane % 16, chunk lane / 16
+static inline uint a_place(uint wave_m, uint lane) {
+    return (wave_m + lane % 16) * CHUNKS + (lane / 16 ^ SWIZZLE(lane % 8));
 }
 
+// 16 steps of K, the `step`th of the stage
 #define READ_FRAGMENTS(a, b, stage, step)                                                                              \
     {                                                                                                                  \
         UNROLL for (uint i = 0; i < FRAGMENTS_M; i++)                                                                  \
-            READ_MATRICES(a[i], (stage)*STAGE + a_place(wave_m, lane, step) + i * 16 * CHUNKS)                         \
+            READ_MATRICES(a[i], a_at, a_place(wave_m, lane), (step)*2, stage, i * 16 * CHUNKS)                         \
         UNROLL for (uint j = 0; j < FRAGMENTS_N; j += 2)                                                               \
-            READ_WEIGHTS(b[j / 2], (stage)*STAGE + weight_place(wave_n, lane, step, j, weights.mixed))                 \
+            READ_WEIGHTS(b[j / 2], b_at, weight_place(wave_n, lane, weights->mixed),                                   \
+                         WEIGHT_FLIP(step, j, weights->mixed), stage, WEIGHT_AHEAD(step, j))                           \
     }
 
-// What a work-item copies for a stage, from step d of K on. Of its chunk of x there are `left` elements.
+// What a work-item copies for a stage, from step d of K on, or share `part` of it. Of its chunk of x there are `left`
+// elements.
 static inline void fetch(struct copies *c, local uint4 *stage, uint to, const global ushort *const x_from[COPIES_X],
-                         int left, const struct weights *weights, int d) {
-    UNROLL for (int i = 0; i < COPIES_X; i++) copy_chunk(c, stage + to + i * LOCAL_SIZE, x_from[i] + d, d < left);
-    fetch_weights(c, stage, weights, d);
+                         int left, const struct weights *weights, int d, uint part) {
+    UNROLL for (int i = 0; i < COPIES_X; i++)
+        if (IN_PART(i)) copy_chunk(c, stage + to + i * LOCAL_SIZE, x_from[i] + d, d < left);
+    fetch_weights(c, stage, weights, d, part);
 }
-#define FETCH(stage) fetch(&copies, ring + (stage)*STAGE, to, x_from, left, &weights, d)
+#define FETCH(stage, part) fetch(copies, ring + (stage)*STAGE, to, x_from, left, weights, d, part)
 
 // A barrier that products with `a` stay behind: they are to cover the reads that follow it.
 static inline void barrier_before(uint4 a[FRAGMENTS_M]) {
@@ -103,6 +146,41 @@ static inline void multiply_step(d_fragment sums[FRAGMENTS_M][FRAGMENTS_N], cons
                                  const uint4 b[FRAGMENTS_N / 2], local float *scratch, uint lane) {
     UNROLL for (int i = 0; i < FRAGMENTS_M; i++) UNROLL for (int j = 0; j < FRAGMENTS_N; j++)
         ACCUMULATE(sums[i][j], a[i], j & 1 ? b[j / 2].hi : b[j / 2].lo);
+}
+
+// The sums of a tile, of which the first STAGES - 1 stages are on their way
+static inline void multiply_tile(d_fragment sums[FRAGMENTS_M][FRAGMENTS_N], local uint4 *ring, struct copies *copies,
+                                 uint to, const global ushort *const x_from[COPIES_X], int left,
+                                 const struct weights *weights, int steps, uint wave_m, uint wave_n, uint lane,
+                                 local float *scratch) {
+    KEEP_PLACE(a_at, a_place(wave_m, lane));
+    KEEP_PLACE(b_at, weight_place(wave_n, lane, weights->mixed));
+    uint4 a[2][FRAGMENTS_M], b[2][FRAGMENTS_N / 2];
+    const int last = (steps + TK - 1) / TK;
+    int d = (STAGES - 1) * TK; // where the next stage begins
+    UNROLL for (int i = 0; i < FRAGMENTS_M; i++) UNROLL for (int j = 0; j < FRAGMENTS_N; j++) sums[i][j] = 0.0f;
+    wait_groups(copies, STAGES - 2);
+    barrier(CLK_LOCAL_MEM_FENCE);
+    if (last > 0) READ_FRAGMENTS(a[0], b[0], 0, 0)
+    uint stage = 0, filled = STAGES - 1;
+    ROLL for (int t = 0; t < last; t++, d += TK) {
+        OPAQUE(d);
+        const uint after = t + 1 == last ? stage : stage + 1 == STAGES ? 0 : stage + 1;
+        UNROLL for (uint step = 0; step < TK / 16; step++) {
+            const bool ends = step + 1 == TK / 16;
+            if (ends) { // the next stage is there, and nobody reads this one any more
+                wait_groups(copies, STAGES - 2);
+                barrier_before(a[step & 1]);
+            }
+            READ_FRAGMENTS(a[(step + 1) & 1], b[(step + 1) & 1], ends ? after : stage, ends ? 0 : step + 1)
+            if (!ends && d < steps) FETCH(filled, step);
+            if (step + 2 == TK / 16) close_group(copies);
+            multiply_step(sums, a[step & 1], b[step & 1], scratch, lane);
+        }
+        filled = stage;
+        stage = after;
+    }
+    barrier(CLK_LOCAL_MEM_FENCE);
 }
 
 // 16 rows of a wave, and in them gate before up
@@ -132,9 +210,9 @@ static inline void store_whole_bf16(global ushort *to, float4 v) {
     *(global uint2 *)to = (uint2)(PAIR_OF_bf16(v.s0, v.s1), PAIR_OF_bf16(v.s2, v.s3));
 }
 
-// The first `inside` of them
-static inline void store_run(global ELEM(Y_T) *to, float4 v, bool wide, long inside) {
-    if (wide && inside >= 4) {
+// The first `inside` of them; `whole` if that is all and they are aligned
+static inline void store_run(global ELEM(Y_T) *to, float4 v, bool whole, int inside) {
+    if (whole) {
         STORE_WHOLE(to, v);
     } else if (inside > 0) {
         STORE(Y_T, to, 0, v.s0);
@@ -144,10 +222,20 @@ static inline void store_run(global ELEM(Y_T) *to, float4 v, bool wide, long ins
     }
 }
 
+// Turns in which a wave stores what is staged, and how many read their sums at a time
+#define TURNS (STAGED * RUNS / 2)
+#define AHEAD (TURNS < 4 ? TURNS : 4)
+
 // What macros of epilogue.cl give for columns n .. n + 3; past the end that of the last one
 #define OF_COLUMN(at, of, n) at(of, min(n, columns - 1))
 #define OF_4(at, of)                                                                                                   \
     (float4)(OF_COLUMN(at, of, n), OF_COLUMN(at, of, n + 1), OF_COLUMN(at, of, n + 2), OF_COLUMN(at, of, n + 3))
+
+#if LIMITED
+#define KNOWN_ACT_ARGS ACT_ARGS
+#else
+#define KNOWN_ACT_ARGS alpha, 0.0f, 0.0f, up_add, 0.0f, gate_tanh, up_tanh
+#endif
 
 kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) void matmul_mma(MATMUL_ARGS) {
     MATMUL_NUMBERS
@@ -159,7 +247,6 @@ kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) void matmul_mma(M
     local float scratch_of[LOCAL_SIZE / 32 * SCRATCH];
     const uint lid = get_local_id(0), wave = lid / 32, lane = lid & 31u;
     const uint wave_m = wave / WAVES_N * FRAGMENTS_M * 16, wave_n = wave % WAVES_N * COLUMNS_N * 8;
-    local float *const scratch = scratch_of + wave * SCRATCH;
     long n0;
     const long slot = own_slot(columns, &n0);
 
@@ -177,17 +264,16 @@ kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) void matmul_mma(M
     const global ushort *x_from[COPIES_X];
     UNROLL for (uint i = 0; i < COPIES_X; i++) {
         const int m = (int)(row + i * ROWS);
-        const long p = pair_of[m];
-        x_from[i] = x + x_skip + x_row(begin + min(m, rows - 1), p, p / k, flags) * x_stride + chunk * 8;
+        const ulong from = x_row(begin + min(m, rows - 1), pair_of[m], pair_of[m] / k, flags);
+        x_from[i] = x + x_skip + from * x_stride + chunk * 8;
     }
     struct weights weights;
     place_weights(&weights, w + w_skip + expert * w_expert, w_column, w_depth, v + v_skip + expert * v_expert, v_column,
                   v_depth, n0, columns, steps);
     struct copies copies = {0};
-    const int last = (steps + TK - 1) / TK, left = steps - (int)chunk * 8;
-    int d = 0; // where the next stage begins
-    UNROLL for (int i = 0; i < STAGES - 1; i++, d += TK) {
-        if (d < steps) FETCH(i);
+    const int left = steps - (int)chunk * 8;
+    UNROLL for (int i = 0, d = 0; i < STAGES - 1; i++, d += TK) {
+        if (d < steps) fetch(&copies, ring + i * STAGE, to, x_from, left, &weights, d, PARTS);
         close_group(&copies);
     }
     for (uint m = lid; m < TM; m += LOCAL_SIZE) {
@@ -196,53 +282,41 @@ kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) void matmul_mma(M
     }
 
     d_fragment sums[FRAGMENTS_M][FRAGMENTS_N];
-    uint4 a[2][FRAGMENTS_M], b[2][FRAGMENTS_N / 2];
-    UNROLL for (int i = 0; i < FRAGMENTS_M; i++) UNROLL for (int j = 0; j < FRAGMENTS_N; j++) sums[i][j] = 0.0f;
-    wait_groups(&copies, STAGES - 2);
-    barrier(CLK_LOCAL_MEM_FENCE);
-    if (last > 0) READ_FRAGMENTS(a[0], b[0], 0, 0)
-    uint stage = 0, filled = STAGES - 1;
-    ROLL for (int t = 0; t < last; t++, d += TK) {
-        OPAQUE(d);
-        const uint after = t + 1 == last ? stage : stage + 1 == STAGES ? 0 : stage + 1;
-        UNROLL for (uint step = 0; step < TK / 16; step++) {
-            const bool ends = step + 1 == TK / 16;
-            if (ends) { // the next stage is there, and nobody reads this one any more
-                wait_groups(&copies, STAGES - 2);
-                barrier_before(a[step & 1]);
-            }
-            READ_FRAGMENTS(a[(step + 1) & 1], b[(step + 1) & 1], ends ? after : stage, ends ? 0 : step + 1)
-            if (step == 0) {
-                if (d < steps) FETCH(filled);
-                close_group(&copies);
-            }
-            multiply_step(sums, a[step & 1], b[step & 1], scratch, lane);
-        }
-        filled = stage;
-        stage = after;
-    }
-    barrier(CLK_LOCAL_MEM_FENCE);
+    multiply_tile(sums, ring, &copies, to, x_from, left, &weights, steps, wave_m, wave_n, lane,
+                  scratch_of + wave * SCRATCH);
     const long n = n0 + wave_n + lane % RUNS * 4;
+    const int inside = (int)clamp(columns - n, 0L, 4L);
     const bool wide = ((ulong)(y + y_skip) & (4 * sizeof(*y) - 1)) == 0 && (y_stride & 3) == 0;
+    const bool whole = wide && inside == 4;
     const float scale = computes ? PAIR_SCALE(e) : 0.0f;
     float4 more = 0.0f, more_up = 0.0f;
     if (computes && flags & HAS_BIAS) more = OF_4(BIAS_AT, e), more_up = OF_4(BIAS_UP_AT, e);
-    local float *const mine = (local float *)ring + wave * (16 * SUM_STRIDE);
-    ROLL for (int i = 0; i < FRAGMENTS_M; i++) {
-        UNROLL for (int f = 0; f < FRAGMENTS_M; f++) if (f == i) // or the sums are no registers
-            stage_sums(mine, sums[f], lane, weights.mixed);
+    local float *const mine = (local float *)ring + wave * (STAGED * 16 * SUM_STRIDE);
+    UNROLL for (int i = 0; i < FRAGMENTS_M; i += STAGED) {
+        UNROLL for (int f = 0; f < STAGED; f++)
+            stage_sums(mine + f * 16 * SUM_STRIDE, sums[i + f], lane, weights.mixed);
         WAVE_BARRIER();
-        UNROLL_BY_2 for (uint turn = 0; turn < RUNS / 2; turn++) {
-            const uint r = turn * (32 / RUNS) + lane / RUNS;
-            const int m = (int)(wave_m + r) + i * 16;
-            const local float4 *const sum = (const local float4 *)(mine + r * SUM_STRIDE) + lane % RUNS;
-            const float weight = weight_of[m];
-            float4 value = 0.0f, bias_4 = more, bias_up_4 = more_up;
-            if (computes && flags & HAS_ADD) bias_4 += OF_4(ADD_AT, pair_of[m]), bias_up_4 += OF_4(ADD_UP_AT, pair_of[m]);
-            if (computes)
-                value = finish(sum[0], sum[GLU * RUNS], bias_4, bias_up_4, GAMMA_IN(weight), scale, GAMMA_OUT(weight),
-                               ACT_ARGS);
-            store_run(y + y_at[m] + n, value, wide, m < rows ? columns - n : 0);
+        ROLL for (int turn = 0; turn < TURNS; turn += AHEAD) {
+            const int m0 = (int)(wave_m + lane / RUNS) + i * 16;
+            float4 gate[AHEAD], up[AHEAD];
+            float weight[AHEAD];
+            ulong at[AHEAD];
+            UNROLL for (int t = 0; t < AHEAD; t++) {
+                const int r = (turn + t) * (32 / RUNS);
+                const local float *const sum = mine + (r + lane / RUNS) * SUM_STRIDE + lane % RUNS * 4;
+                gate[t] = *(const local float4 *)sum, up[t] = *(const local float4 *)(sum + GLU * RUNS * 4);
+                weight[t] = weight_of[m0 + r];
+                at[t] = y_at[m0 + r];
+            }
+            UNROLL for (int t = 0; t < AHEAD; t++) {
+                const int m = m0 + (turn + t) * (32 / RUNS);
+                float4 bias_4 = more, bias_up_4 = more_up;
+                if (computes && flags & HAS_ADD)
+                    bias_4 += OF_4(ADD_AT, pair_of[m]), bias_up_4 += OF_4(ADD_UP_AT, pair_of[m]);
+                const float4 value = finish(gate[t], up[t], bias_4, bias_up_4, GAMMA_IN(weight[t]), scale,
+                                            GAMMA_OUT(weight[t]), KNOWN_ACT_ARGS);
+                if (m < rows) store_run(y + at[t] + n, computes ? value : (float4)(0.0f), whole, inside);
+            }
         }
         WAVE_BARRIER();
     }

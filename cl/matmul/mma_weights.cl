@@ -43,21 +43,25 @@ static inline void place_weights(struct weights *s, const global ushort *w, long
     s->mixed = false;
 }
 
-static inline void fetch_weights(struct copies *c, local uint4 *stage, const struct weights *s, int d) {
+static inline void fetch_weights(struct copies *c, local uint4 *stage, const struct weights *s, int d,
+                                 uint part) {
     const global ushort *w = s->w + d, *v = s->v + d;
     UNROLL for (int i = 0; i < COPIES_W; i++) {
         const int row = i % (TN / W_EACH) * W_EACH;
-        copy_chunk(c, stage + s->to + i * LOCAL_SIZE, i < TN / W_EACH ? w : v, d < s->steps && row < s->left);
+        if (IN_PART(i))
+            copy_chunk(c, stage + s->to + i * LOCAL_SIZE, i < TN / W_EACH ? w : v, d < s->steps && row < s->left);
         if (i < TN / W_EACH) w += s->w_step;
         else v += s->v_step;
     }
 }
 
-// For two fragments, j and the next: row lane % 8 of the one that lane / 16 says, chunk lane / 8 % 2
-static inline uint weight_place(uint wave_n, uint lane, uint step, uint j, bool mixed) {
-    return (TM + wave_n + j % COLUMNS_N * 8 + j / COLUMNS_N * TN + lane / 16 * 8 + lane % 8) * CHUNKS +
-           ((step * 2 + lane / 8 % 2) ^ SWIZZLE(lane % 8));
+// For a wave's first two fragments: row lane % 8 of the one that lane / 16 says, chunk lane / 8 % 2. From there
+// WEIGHT_AT finds others, j and the next of the step.
+static inline uint weight_place(uint wave_n, uint lane, bool mixed) {
+    return (TM + wave_n + lane / 16 * 8 + lane % 8) * CHUNKS + (lane / 8 % 2 ^ SWIZZLE(lane % 8));
 }
+#define WEIGHT_FLIP(step, j, mixed) ((step)*2)
+#define WEIGHT_AHEAD(step, j) (((j) % COLUMNS_N * 8 + (j) / COLUMNS_N * TN) * CHUNKS)
 
 #else
 #define W_CHUNKS (W_ROWS / 8)
@@ -81,16 +85,18 @@ static inline void place_weights(struct weights *s, const global ushort *w, long
     s->to = TM * CHUNKS + row * W_CHUNKS + (chunk ^ (row & 7u));
 }
 
-static inline void fetch_weights(struct copies *c, local uint4 *stage, const struct weights *s, int d) {
+static inline void fetch_weights(struct copies *c, local uint4 *stage, const struct weights *s, int d,
+                                 uint part) {
     const global ushort *w = s->w + d * s->depth;
     UNROLL for (int i = 0; i < COPIES_W; i++, w += s->w_step)
-        copy_chunk(c, stage + s->to + i * LOCAL_SIZE, w, d + i * W_EACH < s->steps);
+        if (IN_PART(i)) copy_chunk(c, stage + s->to + i * LOCAL_SIZE, w, d + i * W_EACH < s->steps);
 }
 
-// For two fragments, j and the next: step lane % 16 of these 16, the columns of the one that lane / 16 says
-static inline uint weight_place(uint wave_n, uint lane, uint step, uint j, bool mixed) {
-    const uint ahead = mixed ? wave_n / 4 : wave_n / 8, up = mixed ? COLUMNS_N : TN / 8;
-    const uint chunk = ahead + j % COLUMNS_N + j / COLUMNS_N * up + lane / 16;
-    return TM * CHUNKS + (step * 16 + lane % 16) * W_CHUNKS + (chunk ^ (lane & 7u));
+// The same: step lane % 16 of 16, the columns of the fragment that lane / 16 says. Chunks are numbered in powers of two.
+static inline uint weight_place(uint wave_n, uint lane, bool mixed) {
+    const uint chunk = (mixed ? wave_n / 4 : wave_n / 8) + lane / 16;
+    return TM * CHUNKS + lane % 16 * W_CHUNKS + (chunk ^ (lane & 7u));
 }
+#define WEIGHT_FLIP(step, j, mixed) ((j) % COLUMNS_N + (j) / COLUMNS_N * (mixed ? COLUMNS_N : TN / 8))
+#define WEIGHT_AHEAD(step, j) ((step)*16 * W_CHUNKS)
 #endif

@@ -113,6 +113,7 @@ bool matmul_mma_async_fits(const struct device *dev, const void *problem, struct
 
 static void add_shape(const struct device *dev, const struct matmul_problem *p, const struct shape *s,
                       struct recipe *recipe) {
+    const bool limited = p->act.gate_max > 0 || p->act.up_max > 0 || p->act.act_max > 0;
     struct kernel_spec *const spec = matmul_add_kernel(p, recipe, "matmul/mma.cl", "matmul_mma", items_of(s));
     spec->unlisted = !emulates(dev) && local_mem_of(dev, s) > OFFERED;
     spec_define(spec, "LAYOUT", "MMA_16");
@@ -122,6 +123,8 @@ static void add_shape(const struct device *dev, const struct matmul_problem *p, 
     spec_define(spec, "FRAGMENTS_M", "%d", s->fragments_m);
     spec_define(spec, "FRAGMENTS_N", "%d", s->fragments_n);
     spec_define(spec, "ENK", "%d", p->w_order == CLMOE_W_ENK);
+    spec_define(spec, "LIMITED", "%d", limited);
+    spec_define(spec, "THROUGH_L1", "%d", (dev->features & CLMOE_FEATURE_NV_WGMMA) != 0);
     spec_define(spec, "TK", "%d", s->steps);
     spec_define(spec, "STAGES", "%d", s->stages);
 }
