@@ -88,7 +88,7 @@ enum clmoe_status device_init(struct device *dev, const struct log *log, cl_cont
     TRY(read_names(dev, log));
     TRY(read_limits(dev, log));
     TRY(probe_features(dev, log, ~forced->features_off, &dev->features));
-    if (dev->features & CLMOE_FEATURE_NV_PTX) dev->features |= DEVICE_NULL_BUFFERS;
+    if (dev->features & (CLMOE_FEATURE_NV_PTX | CLMOE_FEATURE_CPU)) dev->features |= DEVICE_NULL_BUFFERS;
     dev->emulated = forced->emulate & ~forced->features_off & ~dev->features;
     dev->features |= dev->emulated;
     dev->caps.max_work_group = (size_t)lower(dev->caps.max_work_group, forced->max_work_group);
