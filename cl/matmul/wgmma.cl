@@ -65,23 +65,31 @@
 #define BOX_PAIRS 32 // of x in a tensor copy
 #define STAGE_BYTES (W_BYTES + TOKENS * ROW)
 
-// Of y a group stages so many pairs at a time; rows are apart so that eight begin in different banks.
-#define STAGED_PAIRS (GLU ? 32 : 16)
+// Of y a group stages so many pairs at a time, in the tile's last stage; rows are apart so that eight begin in
+// different banks.
+#define STAGED_PAIRS (GLU || TOKENS <= 64 ? TOKENS : TOKENS / 2)
 #define STAGED_ROW (GROUP_N * 2 + 16)
 #define STAGED (STAGED_PAIRS * STAGED_ROW)
 
-// In local memory: the ring, what both groups stage, slots, barriers
-#define STAGED_AT (STAGES * STAGE_BYTES)
-#define SLOTS_AT (STAGED_AT + 2 * STAGED)
+// In local memory: the ring, words of tensor maps, slots, barriers
+#define MAPS_AT (STAGES * STAGE_BYTES)
+#define SLOTS_AT (MAPS_AT + 256)
+
+#define BOTH_BARRIER() asm volatile("bar.sync 3, 256;" : : : "memory") // 1 and 2 are the groups' own
 
 #define X_FETCHERS 64
 #define MULTIPLYING_WARPS 8
 
 // Registers of a work-item once the groups have parted, no more in all than the 384 * 168 there are: sums alone take
-// TOKENS, and copies of x wait for one another where their addresses have to share registers.
+// TOKENS, and copies of rows of x wait for one another where their addresses have to share registers.
 #if TOKENS > 128
+#if CONTIGUOUS
+#define FETCHER_REGISTERS "40"
+#define MULTIPLIER_REGISTERS "232"
+#else
 #define FETCHER_REGISTERS "88"
 #define MULTIPLIER_REGISTERS "208"
+#endif
 #define SET_REGISTERS(how, n) asm volatile("//@@ setmaxnreg." how ".sync.aligned.u32 " n ";" : : : "memory")
 #else
 #define SET_REGISTERS(how, n)
@@ -242,21 +250,13 @@ inline ulong tile_of(uint at) {
 #define MULTIPLY_REST(n)
 #endif
 
-// All steps of a tile of which n pairs are multiplied. A stage is given back when the products of it are through, of
-// which those of the next one need not know: unless that one has not come yet.
+// All steps of a tile of which n pairs are multiplied. Returns the last stage, which is still held.
 #define DEFINE_MULTIPLY_STEPS(n)                                                                                       \
-    inline void CAT(multiply_steps_, n)(const struct ring *r, struct turn *stage, uint steps, uint who, float *sums) { \
+    inline uint CAT(multiply_steps_, n)(const struct ring *r, struct turn *stage, uint steps, uint who, float *sums) { \
         const bool tells = (get_local_id(0) & 31u) == 0;                                                               \
         uint previous = 0;                                                                                             \
-        bool holds = false;                                                                                            \
         for (uint step = 0; step < steps; step++) {                                                                    \
-            const uint full = r->full + 8 * stage->at;                                                                 \
-            if (holds && !mb_ready(full, stage->phase)) {                                                              \
-                asm volatile("//@@ wgmma.wait_group.sync.aligned 0;" : : : "memory");                                  \
-                if (tells) mb_arrive(r->empty + 8 * previous);                                                         \
-                holds = false;                                                                                         \
-            }                                                                                                          \
-            mb_wait(full, stage->phase);                                                                               \
+            mb_wait(r->full + 8 * stage->at, stage->phase);                                                            \
             if (!CONTIGUOUS) ASYNC_FENCE();                                                                            \
             const uint base = r->base + stage->at * STAGE_BYTES;                                                       \
             const ulong weights = tile_of(base + who * GROUP_BYTES), pairs = tile_of(base + W_BYTES);                  \
@@ -266,13 +266,12 @@ inline ulong tile_of(uint at) {
             MULTIPLY_REST(n)                                                                                           \
             asm volatile("//@@ wgmma.commit_group.sync.aligned;" : : : "memory");                                      \
             asm volatile("//@@ wgmma.wait_group.sync.aligned 1;" : : : "memory");                                      \
-            if (holds && tells) mb_arrive(r->empty + 8 * previous);                                                    \
-            holds = true;                                                                                              \
+            if (step && tells) mb_arrive(r->empty + 8 * previous);                                                     \
             previous = stage->at;                                                                                      \
             next_turn(stage, STAGES);                                                                                  \
         }                                                                                                              \
         asm volatile("//@@ wgmma.wait_group.sync.aligned 0;" : : : "memory");                                          \
-        if (tells) mb_arrive(r->empty + 8 * previous);                                                                 \
+        return previous;                                                                                               \
     }
 
 DEFINE_MULTIPLY_STEPS(TOKENS)
@@ -281,39 +280,65 @@ DEFINE_MULTIPLY_STEPS(64)
 DEFINE_MULTIPLY_STEPS(128)
 #endif
 
-inline void multiply_tile(const struct ring *r, struct turn *stage, uint steps, uint who, uint pairs, float *sums) {
+inline uint multiply_tile(const struct ring *r, struct turn *stage, uint steps, uint who, uint pairs, float *sums) {
+    uint last;
 #if TOKENS > 128
     if (pairs == 64)
-        multiply_steps_64(r, stage, steps, who, sums);
+        last = multiply_steps_64(r, stage, steps, who, sums);
     else if (pairs == 128)
-        multiply_steps_128(r, stage, steps, who, sums);
+        last = multiply_steps_128(r, stage, steps, who, sums);
     else
 #endif
-        CAT(multiply_steps_, TOKENS)(r, stage, steps, who, sums);
+        last = CAT(multiply_steps_, TOKENS)(r, stage, steps, who, sums);
     HOLD(TOKENS, sums);
+    return last;
 }
 
 // ---- sums to y ----
 
 #include "matmul/wgmma_y.cl"
 
-// Rows of staged pairs from `first` on to columns n0 .. of y. By a group.
-inline void store_rows(const local uchar *from, const local struct slot *slot, int first, global ushort *y,
-                       long y_stride, long n0, long columns) {
+// Rows of staged pairs from `first` on to columns n0 .. of y, of which a row has y_row_chunks times 16 bytes. By a
+// group.
+inline void store_rows(const local uchar *from, const local struct slot *slot, int first, int rows, global ushort *y,
+                       uint y_row_chunks, long n0, long columns) {
     const uint chunks = GROUP_N / 8, lid = get_local_id(0) & 127u, c = lid & (chunks - 1);
-    const int end = min(slot->rows - first, STAGED_PAIRS);
+    const int end = n0 + c * 8 < columns ? rows - first : 0;
     global ushort *const to = y + n0 + c * 8;
-    if (n0 + c * 8 >= columns) return;
 #pragma unroll
-    for (uint i = 0; i < STAGED_PAIRS * chunks / 128; i++) {
-        const uint t = lid / chunks + i * (128 / chunks);
-        const local uint4 *const staged = (const local uint4 *)(from + t * STAGED_ROW + c * 16);
-        if ((int)t < end) *(global uint4 *)(to + slot->y_row[first + t] * y_stride) = *staged;
+    for (uint i = 0; i < STAGED_PAIRS * chunks / 128; i += 2) { // two at a time, so that both loads are on their way
+        uint4 v[2];
+        global ushort *row[2];
+        const int t = lid / chunks + i * (128 / chunks), t1 = t + 128 / chunks;
+#pragma unroll
+        for (int k = 0; k < 2; k++) {
+            v[k] = *(const local uint4 *)(from + (k ? t1 : t) * STAGED_ROW + c * 16);
+            row[k] = to + (uint)slot->y_row[first + (k ? t1 : t)] * y_row_chunks * 8ul; // past the end: nowhere
+        }
+        asm volatile("{ .reg .pred p, q; setp.lt.s32 p, %0, %2; setp.lt.s32 q, %1, %2; "
+                     "@p st.global.v4.u32 [%3], {%4, %5, %6, %7}; @q st.global.v4.u32 [%8], {%9, %10, %11, %12}; }"
+                     :
+                     : "r"(t), "r"(t1), "r"(end), "l"(row[0]), "r"(v[0].x), "r"(v[0].y), "r"(v[0].z), "r"(v[0].w),
+                       "l"(row[1]), "r"(v[1].x), "r"(v[1].y), "r"(v[1].z), "r"(v[1].w));
     }
 }
 
 #define BIAS_OF(n) BIAS_AT(e, min((long)(n), columns - 1))
 #define BIAS_UP_OF(n) BIAS_UP_AT(e, min((long)(n), columns - 1))
+
+// The element of y of sum o + i of a block: of pair t + i, in the first or, if q is odd and there is no GLU, the second
+// column.
+#if GLU
+#define ELEMENT(o, block, q, i)                                                                                        \
+    FINISH(one_of(up_first, sums[(o) + 2 + (i)], sums[(o) + (i)]),                                                     \
+           one_of(up_first, sums[(o) + (i)], sums[(o) + 2 + (i)]), bias_n[block], bias_n8[block], weight[q][i])
+#else
+#define ELEMENT(o, block, q, i)                                                                                        \
+    FINISH(sums[(o) + (i)], 0.0f, (q) & 1 ? bias_n8[block] : bias_n[block], 0.0f, weight[q][i])
+#endif
+
+// By value: a choice between elements of `sums` would put these into memory.
+inline float one_of(bool first, float a, float b) { return first ? a : b; }
 
 kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) void matmul_wgmma(MATMUL_ARGS, global uchar *maps,
                                                                                  ulong maps_skip,
@@ -332,7 +357,7 @@ kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) void matmul_wgmma
                           columns,      k,                  first,              count,        flags,
                           (uint)((depth + TK - 1) / TK)};
     if (lid == 0) init_barriers(&r);
-    local uint *const map_words = (local uint *)(memory + STAGED_AT); // until something is staged there
+    local uint *const map_words = (local uint *)(memory + MAPS_AT);
     if (lid < 64) map_words[lid] = 0;
     barrier(CLK_LOCAL_MEM_FENCE);
     const bool up_first = GLU && v + v_skip < w + w_skip;
@@ -353,7 +378,6 @@ kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) void matmul_wgmma
 
     SET_REGISTERS("inc", MULTIPLIER_REGISTERS);
     const uint who = lid / 128 - 1, warp = lid / 32 & 3u;
-    const uint staging = r.base + STAGED_AT + who * STAGED;
     struct turn stage = {0, 0}, turn = {0, 0};
     float sums[TOKENS];
     for (;; next_turn(&turn, SLOTS)) {
@@ -362,7 +386,9 @@ kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) void matmul_wgmma
         const int rows = slot->rows, e = first + slot->expert;
         if (rows == 0) break;
         const float scale = PAIR_SCALE(e);
-        multiply_tile(&r, &stage, j.steps, who, pairs_of(rows), sums);
+        const uint last = multiply_tile(&r, &stage, j.steps, who, pairs_of(rows), sums);
+        const uint staging = last * STAGE_BYTES + who * STAGED;
+        BOTH_BARRIER(); // the last stage has been read
         // Of each block columns n and, without GLU, n + 8 of y are this work-item's.
         const long n0 = slot->column + who * GROUP_N;
         float bias_n[2], bias_n8[2];
@@ -374,40 +400,37 @@ kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) void matmul_wgmma
 #pragma unroll
         for (int staged = 0; staged < TOKENS; staged += STAGED_PAIRS) {
             if (staged < rows) {
-                GROUP_BARRIER(1 + who); // what was staged before is in y
+                if (staged) GROUP_BARRIER(1 + who); // what was staged before has been read
 #pragma unroll
-                for (int block = 0; block < 2; block++) {
+                for (int t8 = 0; t8 < STAGED_PAIRS; t8 += GLU ? 32 : 16) {
+                    float weight[4][2]; // of pairs t and t + 1
 #pragma unroll
-                    for (int t8 = 0; t8 < STAGED_PAIRS; t8 += GLU ? 32 : 16) {
+                    for (int q = 0; q < 4; q++) {
+                        const int t = staged + t8 + 8 * (GLU ? q : q / 2) + 2 * (int)(lane & 3u);
+                        weight[q][0] = slot->gamma[t], weight[q][1] = slot->gamma[t + 1];
+                    }
+#pragma unroll
+                    for (int block = 0; block < 2; block++) {
                         uint packed[4];
 #pragma unroll
-                        for (int q = 0; q < 4; q++) { // of pairs t and t + 1
-                            const int eight = staged + t8 + 8 * (GLU ? q : q / 2), t = eight + 2 * (int)(lane & 3u);
-                            const int o = block * BLOCK_SUMS + eight / 2 + (GLU ? 0 : 2 * (q & 1));
-                            const float weight = slot->gamma[t], weight1 = slot->gamma[t + 1];
-#if GLU
-                            const float a = sums[o], a1 = sums[o + 1], b = sums[o + 2], b1 = sums[o + 3];
-                            packed[q] = pack_two(FINISH(up_first ? b : a, up_first ? a : b, bias_n[block],
-                                                        bias_n8[block], weight),
-                                                 FINISH(up_first ? b1 : a1, up_first ? a1 : b1, bias_n[block],
-                                                        bias_n8[block], weight1));
-#else
-                            const float bias_q = q & 1 ? bias_n8[block] : bias_n[block];
-                            packed[q] = pack_two(FINISH(sums[o], 0.0f, bias_q, 0.0f, weight),
-                                                 FINISH(sums[o + 1], 0.0f, bias_q, 0.0f, weight1));
-#endif
+                        for (int q = 0; q < 4; q++) {
+                            const int eight = (staged + t8) / 8 + (GLU ? q : q / 2);
+                            const int o = block * BLOCK_SUMS + 4 * eight + (GLU ? 0 : 2 * (q & 1));
+                            packed[q] = pack_two(ELEMENT(o, block, q, 0), ELEMENT(o, block, q, 1));
                         }
                         const uint t = t8 + (GLU ? lane : (lane >> 4) * 8 + (lane & 7u));
                         const uint chunk = block * (GROUP_N / 16) + (GLU ? warp : warp * 2 + (lane >> 3 & 1u));
-                        store_matrices(staging + t * STAGED_ROW + chunk * 16, packed);
+                        store_matrices(r.base + staging + t * STAGED_ROW + chunk * 16, packed);
                     }
                 }
                 GROUP_BARRIER(1 + who);
-                store_rows(memory + (staging - r.base), slot, staged, (global ushort *)y + y_skip, y_stride, n0,
+                store_rows(memory + staging, slot, staged, rows, (global ushort *)y + y_skip, (uint)(y_stride / 8), n0,
                            columns);
             }
         }
+        ASYNC_FENCE(); // copies may follow
         WARP_BARRIER();
+        if (lane == 0) mb_arrive(r.empty + 8 * last);
         if (lane == 0) mb_arrive(r.heard + 8 * turn.at);
     }
     const bool routed = !(flags & DENSE);

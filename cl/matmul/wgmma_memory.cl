@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT
-// What sm_90 has to move tiles: barriers in local memory (mbarrier) that copies arrive on. Addresses in local memory are
-// uint.
+// What sm_90 has to move tiles: barriers in local memory (mbarrier) that copies arrive on. Addresses in local memory
+// are uint.
 
-// A kernel begins with it. As long as PTX is hidden (lib/device/ptx.h) the rest of the kernel is dead, and the driver, which
-// assembles that too, has nothing to do; shown, this is no instruction.
+// A kernel begins with it. As long as PTX is hidden (lib/device/ptx.h) the rest of the kernel is dead, and the driver,
+// which assembles that too, has nothing to do; shown, this is no instruction.
 #define WHEN_SHOWN asm volatile("//@@ bra.uni SHOWN;\n\texit;\nSHOWN:");
 
 inline void mb_init(uint at, uint arrivals) {
@@ -29,17 +29,6 @@ inline void mb_wait(uint at, uint parity) {
                      : "r"(at), "r"(parity)
                      : "memory");
     } while (!ready);
-}
-
-// Whether there is no need to wait, the same for all of a warp.
-inline bool mb_ready(uint at, uint parity) {
-    uint ready;
-    asm volatile("{ .reg .pred p; mbarrier.test_wait.parity.shared::cta.b64 p, [%1], %2; "
-                 "vote.sync.all.pred p, p, 0xffffffff; selp.u32 %0, 1, 0, p; }"
-                 : "=r"(ready)
-                 : "r"(at), "r"(parity)
-                 : "memory");
-    return ready;
 }
 
 #define GROUP_BARRIER(id) asm volatile("bar.sync %0, 128;" : : "r"(id) : "memory")

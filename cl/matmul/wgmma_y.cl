@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// From sums in registers to rows of y, for the kernels on sm_90a. Who includes this has included matmul/epilogue.cl; in a
-// kernel the names are those of MATMUL_NUMBERS, `e` the expert and `scale` its PAIR_SCALE.
+// From sums in registers to rows of y, for the kernels on sm_90a. Who includes this has included matmul/epilogue.cl; in
+// a kernel the names are those of MATMUL_NUMBERS, `e` the expert and `scale` its PAIR_SCALE.
 #ifndef PLAN_FLAGS
 #error "PLAN_FLAGS: the `flags` of all calls"
 #endif
@@ -17,12 +17,12 @@ inline uint pack_two(float low, float high) {
     return r;
 }
 
-// Four 8 x 8 elements, of which work-item i names the place of row i % 8 of i / 8, transposed.
+// Four 8 x 8 elements, of which work-item i names the place of row i % 8 of i / 8, transposed. Who reads them waits at
+// a barrier first: other accesses to local memory may pass this one.
 inline void store_matrices(uint at, const uint *v) {
     asm volatile("stmatrix.sync.aligned.m8n8.x4.trans.shared.b16 [%0], {%1, %2, %3, %4};"
                  :
-                 : "r"(at), "r"(v[0]), "r"(v[1]), "r"(v[2]), "r"(v[3])
-                 : "memory");
+                 : "r"(at), "r"(v[0]), "r"(v[1]), "r"(v[2]), "r"(v[3]));
 }
 
 #if LIMITED

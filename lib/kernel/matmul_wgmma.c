@@ -93,11 +93,14 @@ static bool are_alike(const struct columns *gate, const struct columns *up) {
     return gate->column == up->column && gate->expert == up->expert;
 }
 
+/* Rows, too, of which the kernels count what lies before one in 32 bits. */
+static bool aligned_rows(const struct operand *o) {
+    const uint64_t eights = (uint64_t)o->shape[0] * (uint64_t)o->stride[0] / EIGHT;
+    return (o->offset | (uint64_t)o->stride[0]) % EIGHT == 0 && eights <= UINT32_MAX;
+}
+
 static bool addressable(const struct matmul_call *c, const struct matmul_part *part) {
-    const uint64_t rows = c->x.offset | (uint64_t)c->x.stride[0] | c->y.offset | (uint64_t)c->y.stride[0];
-    const uint64_t eights =
-        (uint64_t)c->x.shape[0] * (uint64_t)c->x.stride[0] / EIGHT; /* counted in 32 bits */
-    return rows % EIGHT == 0 && eights <= UINT32_MAX && aligned(&part->gate) &&
+    return aligned_rows(&c->x) && aligned_rows(&c->y) && aligned(&part->gate) &&
            (!part->up.mem || (aligned(&part->up) && are_alike(&part->gate, &part->up)));
 }
 
