@@ -110,14 +110,26 @@ inline const global uchar *scales_at(const struct weights *w, uint at, uint side
 
 // ---- to local memory ----
 
-inline void copy_16_if(bool there, uint to, const global uchar *from, int bytes) {
+// Copies of 16 and of 4 bytes; of fewer, and zeros for the rest. Where this is not said, it costs nothing.
+inline void copy_16_if(bool there, uint to, const global uchar *from) {
+    asm volatile("{ .reg .pred p; setp.ne.u32 p, %2, 0; @p cp.async.cg.shared.global.L2::128B [%0], [%1], 16; }"
+                 :
+                 : "r"(to), "l"(from), "r"((uint)there)
+                 : "memory");
+}
+
+inline void copy_some_of_16_if(bool there, uint to, const global uchar *from, int bytes) {
     asm volatile("{ .reg .pred p; setp.ne.u32 p, %3, 0; @p cp.async.cg.shared.global.L2::128B [%0], [%1], 16, %2; }"
                  :
                  : "r"(to), "l"(from), "r"(bytes), "r"((uint)there)
                  : "memory");
 }
 
-inline void copy_4(uint to, const global uchar *from, int bytes) {
+inline void copy_4(uint to, const global uchar *from) {
+    asm volatile("cp.async.ca.shared.global.L2::128B [%0], [%1], 4;" : : "r"(to), "l"(from) : "memory");
+}
+
+inline void copy_some_of_4(uint to, const global uchar *from, int bytes) {
     asm volatile("cp.async.ca.shared.global.L2::128B [%0], [%1], 4, %2;" : : "r"(to), "l"(from), "r"(bytes) : "memory");
 }
 
@@ -165,21 +177,14 @@ inline void place_window(struct window *own, const struct weights *w, uint lid, 
     }
 }
 
-// Behind a row's last byte come zeros, which are codes of 0 with the smallest scale.
-inline void fetch_weights(uint stage, const struct window *own, uint lid, uint step, uint row_bytes) {
-    const uint side = lid >= HALF_FETCHERS, l = lid - side * HALF_FETCHERS, begin = step * STEP_BYTES;
-    const uint to = stage + X_BYTES + side * HALF_ROWS * PITCH;
-    const bool last = begin + STEP_BYTES + 32 > row_bytes;
+// What lies in a stage of which rows do not end.
+inline void fetch_middle(uint to, const struct window *own, uint l, uint begin) {
 #if BY_WORDS
     const global uchar *const from = own->w + begin;
 #pragma unroll
-    for (int i = 0; i < W_COPIES; i++) {
-        const uint word = l + i * HALF_FETCHERS;
-        const bool there = (i + 1) * HALF_FETCHERS <= HALF_ROWS * WINDOW / 4 || word < HALF_ROWS * WINDOW / 4;
-        int bytes = 4;
-        if (last) bytes = at_most((int)(BEFORE(own, i) + row_bytes) - (int)(word % (WINDOW / 4) * 4 + begin), 4);
-        if (there) copy_4(to + l * 4 + i * HALF_FETCHERS * 4, bytes ? from + own->from[i] : own->w, bytes);
-    }
+    for (int i = 0; i < W_COPIES; i++)
+        if ((i + 1) * HALF_FETCHERS <= HALF_ROWS * WINDOW / 4 || l + i * HALF_FETCHERS < HALF_ROWS * WINDOW / 4)
+            copy_4(to + l * 4 + i * HALF_FETCHERS * 4, from + own->from[i]);
 #else
     const uint row = l / W_LANES, chunk = (l & (W_LANES - 1)) * 16;
 #pragma unroll
@@ -187,12 +192,37 @@ inline void fetch_weights(uint stage, const struct window *own, uint lid, uint s
         const uint before = SCALED ? 0 : BEFORE(own, i), from = (before + begin) & ~15u;
         const bool there = chunk < before + begin - from + STEP_BYTES &&
                            ((i + 1) * W_EACH <= HALF_ROWS || i * W_EACH + row < HALF_ROWS);
-        int bytes = 16;
-        if (last) bytes = at_most((int)(before + row_bytes) - (int)(from + chunk), 16);
-        copy_16_if(there, to + row * PITCH + chunk + i * W_EACH * PITCH, bytes ? own->w + own->from[i] + from : own->w,
-                   bytes);
+        copy_16_if(there, to + row * PITCH + chunk + i * W_EACH * PITCH, own->w + from + own->from[i]);
     }
 #endif
+}
+
+// The same where they end: behind a row's last byte come zeros, which are codes of 0 with the smallest scale.
+inline void fetch_end(uint to, const struct window *own, uint l, uint begin, uint row_bytes) {
+#pragma unroll
+    for (int i = 0; i < W_COPIES; i++) {
+        const uint before = SCALED ? 0 : BEFORE(own, i), from = (before + begin) & ~(UNIT - 1u);
+#if BY_WORDS
+        const uint word = l + i * HALF_FETCHERS, more = word % (WINDOW / 4) * 4;
+        const int bytes = at_most((int)(before + row_bytes) - (int)(from + more), 4);
+        if (word < HALF_ROWS * WINDOW / 4)
+            copy_some_of_4(to + word * 4, bytes ? own->w + from + own->from[i] : own->w, bytes);
+#else
+        const uint row = l / W_LANES + i * W_EACH, more = (l & (W_LANES - 1)) * 16;
+        const int bytes = at_most((int)(before + row_bytes) - (int)(from + more), 16);
+        copy_some_of_16_if(row < HALF_ROWS && more < WINDOW, to + row * PITCH + more,
+                           bytes ? own->w + from + own->from[i] : own->w, bytes);
+#endif
+    }
+}
+
+inline void fetch_weights(uint stage, const struct window *own, uint lid, uint step, uint row_bytes) {
+    const uint side = lid >= HALF_FETCHERS, l = lid - side * HALF_FETCHERS, begin = step * STEP_BYTES;
+    const uint to = stage + X_BYTES + side * HALF_ROWS * PITCH;
+    if (begin + STEP_BYTES + 32 <= row_bytes)
+        fetch_middle(to, own, l, begin);
+    else
+        fetch_end(to, own, l, begin, row_bytes);
 }
 
 // The scales of two rows of a work-item, of which there may be no second: two words around them.
@@ -205,7 +235,7 @@ inline void fetch_scales(uint stage, const global uchar *const *from, uint lid, 
 #pragma unroll
         for (int word = 0; word < 8; word += 4) {
             const int bytes = at_most((int)(before + scale_bytes) - (int)(at + word), 4);
-            copy_4(stage + SCALES_AT + row * SCALES_PITCH + word, from[i] - before + (bytes ? at + word : 0), bytes);
+            copy_some_of_4(stage + SCALES_AT + row * SCALES_PITCH + word, from[i] - before + (bytes ? at + word : 0), bytes);
         }
     }
 }
@@ -238,7 +268,7 @@ inline void fetch_rows(uint stage, const struct rows *own, uint lid, uint step, 
         const global uchar *const x = own->x + (bytes ? at * 2 : 0);
 #pragma unroll
         for (int i = 0; i < X_COPIES; i++)
-            copy_16_if(i * X_EACH < own->n, (to ^ (i & 1) * 64) + part * TOKENS * 128 + i * X_EACH * 128,
+            copy_some_of_16_if(i * X_EACH < own->n, (to ^ (i & 1) * 64) + part * TOKENS * 128 + i * X_EACH * 128,
                        x + (ulong)own->from[i] * 16, bytes);
     }
 }
