@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Element types as parameters. A kernel is compiled with, say, -DX_T=bf16 and writes
 //   const global ELEM(X_T) *x;   LOAD(X_T, x, i) -> float;   STORE(X_T, y, i, value);   ROUND(X_T, value) -> ELEM(X_T)
+//   FLOAT_OF(X_T, element) -> float
 //   LOAD16(X_T, x, i) -> float16: elements i .. i + 15;   WIDE16(X_T, x, i): the same from a multiple of 16 bytes
 //   ANY8(X_T, x, i), WIDE8(X_T, x, i) -> RAW8(X_T): 8 elements as they lie, for loads that nothing waits for yet;
 //   EVEN4(X_T, raw), ODD4(X_T, raw) -> float4: the values of every other one
@@ -12,6 +13,7 @@
 #define LOAD(T, p, i) CAT(load_, T)(p, i)
 #define STORE(T, p, i, v) CAT(store_, T)(p, i, v)
 #define ROUND(T, v) CAT(round_, T)(v)
+#define FLOAT_OF(T, e) CAT(float_of_, T)(e)
 #define LOAD16(T, p, i) CAT(load16_, T)(p, i)
 #define WIDE16(T, p, i) CAT(wide16_, T)(p, i)
 #define RAW8(T) CAT(raw8_, T)
@@ -26,9 +28,11 @@ typedef ushort elem_bf16;
 
 inline float load_f32(const global float *p, ulong i) { return p[i]; }
 inline float round_f32(float v) { return v; }
+inline float float_of_f32(float v) { return v; }
 inline void store_f32(global float *p, ulong i, float v) { p[i] = v; }
 
 inline float load_f16(const global ushort *p, ulong i) { return vload_half(i, (const global half *)p); }
+inline float float_of_f16(ushort h) { return vload_half(0, (const half *)&h); }
 inline ushort round_f16(float v) {
     ushort h;
     vstore_half_rte(v, 0, (half *)&h);
@@ -37,6 +41,7 @@ inline ushort round_f16(float v) {
 inline void store_f16(global ushort *p, ulong i, float v) { vstore_half_rte(v, i, (global half *)p); }
 
 inline float load_bf16(const global ushort *p, ulong i) { return as_float((uint)p[i] << 16); }
+inline float float_of_bf16(ushort h) { return as_float((uint)h << 16); }
 inline ushort round_bf16(float v) {
     const uint u = as_uint(v);
     const uint rounded = (u + 0x7fffu + ((u >> 16) & 1u)) >> 16; // to nearest, ties to even

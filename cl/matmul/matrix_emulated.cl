@@ -15,23 +15,15 @@
 #define ROLL
 #define ACCUMULATE(d, a, b) multiply(&(d), a, b, scratch, lane)
 
-#define WIDEN(T, v) CAT(widen_, T)(v)
-static inline float widen_f16(ushort v) {
-    return vload_half(0, (const half *)&v);
-}
-static inline float widen_bf16(ushort v) {
-    return as_float((uint)v << 16);
-}
-
 static inline void multiply(d_fragment *d, a_fragment a, b_fragment b, local float *scratch, uint lane) {
     const int m = LAYOUT_M(LAYOUT), n = LAYOUT_N(LAYOUT), steps = LAYOUT_K(LAYOUT), copies = LAYOUT_COPIES(LAYOUT);
     const uint copy = lane / (LAYOUT_LANES(LAYOUT) / copies);
     local float *const as = scratch + copy * m * steps, *const bs = scratch + copies * m * steps + copy * steps * n;
     barrier(CLK_LOCAL_MEM_FENCE);
     for (int j = 0; j < LAYOUT_A(LAYOUT); j++)
-        as[layout_a_row(LAYOUT, lane, j) * steps + layout_a_k(LAYOUT, lane, j)] = WIDEN(X_T, ((const ushort *)&a)[j]);
+        as[layout_a_row(LAYOUT, lane, j) * steps + layout_a_k(LAYOUT, lane, j)] = FLOAT_OF(X_T, ((const ushort *)&a)[j]);
     for (int j = 0; j < LAYOUT_B(LAYOUT); j++)
-        bs[layout_b_column(LAYOUT, lane) * steps + layout_b_k(LAYOUT, lane, j)] = WIDEN(X_T, ((const ushort *)&b)[j]);
+        bs[layout_b_column(LAYOUT, lane) * steps + layout_b_k(LAYOUT, lane, j)] = FLOAT_OF(X_T, ((const ushort *)&b)[j]);
     barrier(CLK_LOCAL_MEM_FENCE);
     for (int r = 0; r < LAYOUT_D(LAYOUT); r++) {
         const local float *const row = as + layout_d_row(LAYOUT, lane, r) * steps;

@@ -48,8 +48,8 @@ static inline bool scales_k(const global ELEM(X_T) *x, float step, global ushort
     for (int sub = 0; sub < 8; sub++) {
         scales[sub] = damaged ? 0 : (uint)nearest(spread[sub] * by_spread);
         mins[sub] = damaged ? 0 : (uint)nearest(low[sub] * by_low);
-        parts[sub].low = widen_f16(dmin) * (float)mins[sub];
-        parts[sub].inverse = reciprocal(widen_f16(d) * (float)scales[sub]);
+        parts[sub].low = float_of_f16(dmin) * (float)mins[sub];
+        parts[sub].inverse = reciprocal(float_of_f16(d) * (float)scales[sub]);
     }
     global uchar *const s = (global uchar *)(block + 2);
     for (int i = 0; i < 4; i++) {
@@ -110,7 +110,7 @@ static inline void pack_q6_k(const global ELEM(X_T) *x, global ushort *block) {
     for (int part = 0; part < 16; part++) {
         const int s = damaged ? 0 : min(nearest(inverse[part] * by), 127);
         scales[part] = (char)s;
-        inverse[part] = reciprocal(widen_f16(d) * (float)s);
+        inverse[part] = reciprocal(float_of_f16(d) * (float)s);
     }
     global uchar *const bytes = (global uchar *)block;
     for (int h = 0; h < 2; h++)

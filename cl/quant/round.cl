@@ -43,6 +43,3 @@ static inline float largest_of(const global ELEM(X_T) *x, int n) {
     }
     return largest;
 }
-
-// An f16 as it is stored, and its value
-static inline float widen_f16(ushort bits) { return vload_half(0, (const half *)&bits); }

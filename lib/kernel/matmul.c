@@ -281,4 +281,11 @@ static const struct kernel_row rows[] = {
     {"matmul_ref", ref_fits, ref_prepare, ref_run},
 };
 
+bool matmul_sums(const struct kernel_row *row, const struct matmul_call *call,
+                 const struct combine_problem *sum) {
+    /* A part of the weights has some of a token's rows; experts from host memory come in several calls. */
+    return row->run == matmul_few_run && call->n_w == 1 && call->numbers == call->w[0].shape[0] &&
+           !sum->identity;
+}
+
 const struct kernel_table matmul_table = {"matmul", rows, sizeof rows / sizeof *rows};

@@ -2,6 +2,7 @@
 #ifndef CLMOE_KERNEL_MATMUL_H
 #define CLMOE_KERNEL_MATMUL_H
 
+#include "combine.h"
 #include "row.h"
 
 #include "clmoe/matmul.h"
@@ -18,6 +19,8 @@ struct matmul_problem {
     enum clmoe_gamma gamma;
     enum clmoe_limit limit;
     bool sorted, dense, bias, add, expert_scale;
+    bool may_sum;               /* calls may ask for sums, of sum_dtype */
+    enum clmoe_dtype sum_dtype; /* y_dtype by default */
 };
 
 /* The weights stay in the caller's array, which lives during the call: there may be one tensor for each
@@ -30,12 +33,20 @@ struct matmul_call {
     /* Ids are below `numbers`, and w holds those from `first` on: all of them, but for offloaded experts, of
      * which a call computes some. Rows of pairs of the others are left alone. */
     int32_t first, numbers;
+    /* NULL, or: y is not wanted, but what combine makes of it. Only where matmul_sums says that the row can. */
+    const struct combine_problem *sum;
+    const struct combine_call *sum_call;
 };
 
 /* Weights of 4 bits, 8 in a word. */
 static inline bool matmul_in_words(enum clmoe_w_order order) {
     return order == CLMOE_W_AWQ || order == CLMOE_W_GPTQ;
 }
+
+/* Whether a row can make the sums over a token's slots in place of their rows, for a call of a problem that
+ * may_sum. */
+bool matmul_sums(const struct kernel_row *row, const struct matmul_call *call,
+                 const struct combine_problem *sum);
 
 extern const struct kernel_table matmul_table;
 

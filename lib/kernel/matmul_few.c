@@ -28,10 +28,15 @@ static bool pays(const struct device *dev, const struct matmul_problem *p, struc
     return true;
 }
 
-/* A sum of each work-item for each of its rows of weights meets there. */
+/* Columns that are finished at once. */
+static int finished(const int params[ROW_PARAMS]) {
+    return params[FEW_LOCAL] / params[FEW_WAYS] * params[FEW_PER_ITEM];
+}
+
+/* A sum of each work-item for each of its rows of weights meets there, and what is finished. */
 static uint64_t local_mem(const struct matmul_problem *p, const int params[ROW_PARAMS]) {
     const int rows = p->glu == CLMOE_GLU_NONE ? 1 : 2;
-    return (uint64_t)(params[FEW_LOCAL] * params[FEW_PER_ITEM] * rows) * sizeof(float);
+    return (uint64_t)(params[FEW_LOCAL] * params[FEW_PER_ITEM] * rows + finished(params)) * sizeof(float);
 }
 
 static bool has_room(const struct device *dev, const struct matmul_problem *p, const int params[ROW_PARAMS],
@@ -49,7 +54,7 @@ static bool tune(const struct device *dev, const struct matmul_problem *p, const
     memcpy(tuned, params, sizeof tuned);
     if (!tune_params(dev, row, matmul_class_of(p).text, tunables, tuned) ||
         (size_t)tuned[FEW_LOCAL] > dev->caps.max_work_group || tuned[FEW_WAYS] > tuned[FEW_LOCAL] ||
-        local_mem(p, tuned) > dev->caps.local_mem)
+        finished(tuned) > tuned[FEW_LOCAL] || local_mem(p, tuned) > dev->caps.local_mem)
         return false;
     memcpy(params, tuned, sizeof tuned);
     return true;
@@ -61,12 +66,6 @@ static int local_of(const struct device *dev) {
 }
 
 /* Work-groups for each pair have the columns of all their teams. */
-static uint64_t groups_of(const struct run *run, const struct matmul_part *part) {
-    (void)part;
-    const int *const params = run->params;
-    return matmul_pairs_times_columns(run, params[FEW_LOCAL] / params[FEW_WAYS] * params[FEW_PER_ITEM]);
-}
-
 /* ---- matmul_few ---- */
 
 const struct tunable matmul_few_tunables[] = {
@@ -77,12 +76,22 @@ const struct tunable matmul_few_tunables[] = {
     {NULL},
 };
 
+/* Work-items of matmul_few that a unit holds at once. */
+enum { UNIT_ITEMS = 512 };
+
+/* Bits of `sum_flags`; the same list is in cl/matmul/few.cl. */
+enum { SUM = 1, SUM_RESIDUAL = 2, SUM_SHARED = 4, SUM_SHARED_F32 = 8 };
+
 /* Four rows of weights a team, and three rounds of them if K has so many: 192 bytes of each work-item are on
- * their way, of a unit with 512 work-items 96 KiB. Codes are numbers as soon as they are loaded, which takes
+ * their way, of a unit's UNIT_ITEMS 96 KiB. Codes are numbers as soon as they are loaded, which takes
  * more registers. */
 static bool few_params(const struct device *dev, const struct matmul_problem *p, int params[ROW_PARAMS]) {
     const bool coded = dtype_is_block(p->w_dtype) || dtype_is_scaled(p->w_dtype);
-    const int local = local_of(dev), ways = local < 32 ? local : 32, run = coded ? 16 : 8;
+    const int local = local_of(dev), run = coded ? 16 : 8;
+    /* Where sums may be wanted, all slots of a token shall find teams, if these have 8 work-items. */
+    int ways = local < 32 ? local : 32;
+    while (p->may_sum && ways > 8 && local / ways < p->topk)
+        ways /= 2;
     const int64_t rounds = ceil_div(p->in, ways * run), most = coded ? 1 : p->w_dtype == CLMOE_F32 ? 2 : 3;
     params[FEW_LOCAL] = local;
     params[FEW_PER_ITEM] = p->glu == CLMOE_GLU_NONE ? 4 : 2;
@@ -100,17 +109,62 @@ bool matmul_few_fits(const struct device *dev, const void *problem, struct reaso
 }
 
 void matmul_few_prepare(const struct device *dev, const void *problem, struct recipe *recipe) {
+    const struct matmul_problem *const p = problem;
     int *const params = recipe->params;
-    recipe->tuned = few_params(dev, problem, params);
+    recipe->tuned = few_params(dev, p, params);
     struct kernel_spec *const spec =
-        matmul_add_kernel(problem, recipe, "matmul/few.cl", "matmul_few", params[FEW_LOCAL]);
+        matmul_add_kernel(p, recipe, "matmul/few.cl", "matmul_few", params[FEW_LOCAL]);
+    /* Around the loop over slots the compiler would keep so much in registers that a unit had half of them. */
+    if (p->may_sum) spec->resident = params[FEW_LOCAL] < UNIT_ITEMS ? UNIT_ITEMS / params[FEW_LOCAL] : 1;
     spec_define(spec, "PER_ITEM", "%d", params[FEW_PER_ITEM]);
     spec_define(spec, "WAYS", "%d", params[FEW_WAYS]);
     spec_define(spec, "STEPS", "%d", params[FEW_STEPS]);
+    spec_define(spec, "SUMS", "%d", p->may_sum);
+    spec_define(spec, "SUM_T", "%s", dtype_info(p->sum_dtype)->name);
+}
+
+/* SUM_ARGS of cl/matmul/few.cl, in its order. */
+static void bind_sum(struct bind *b, const struct matmul_call *c, int slot_bits) {
+    static const struct combine_problem no_sum = {0};
+    static const struct combine_call no_call = {0};
+    const struct combine_problem *const p = c->sum ? c->sum : &no_sum;
+    const struct combine_call *const s = c->sum ? c->sum_call : &no_call;
+    int flags = c->sum ? SUM : 0;
+    if (p->residual) flags |= SUM_RESIDUAL;
+    if (p->shared) flags |= SUM_SHARED;
+    if (p->shared_dtype == CLMOE_F32) flags |= SUM_SHARED_F32;
+    bind_mem(b, s->residual.mem);
+    bind_mem(b, s->shared.mem);
+    bind_long4(b, (int64_t[]){(int64_t)s->residual.offset, s->residual.stride[0], (int64_t)s->shared.offset,
+                              s->shared.stride[0]});
+    bind_float4(b, (float[]){p->scale, p->shared_scale, 0.0f, 0.0f});
+    bind_i32(b, slot_bits);
+    bind_i32(b, flags);
+}
+
+static enum clmoe_status run_part(const struct run *run, const struct matmul_part *part) {
+    const struct matmul_problem *const p = run->problem;
+    const struct matmul_call *const c = run->call;
+    const int *const params = run->params;
+    const int teams = params[FEW_LOCAL] / params[FEW_WAYS];
+    int slot_bits = 0;
+    while (c->sum && 1 << slot_bits < teams && 1 << slot_bits < p->topk)
+        slot_bits++;
+    const int64_t rows = c->sum ? c->tokens : c->tokens * p->topk;
+    const int64_t columns = finished(params) >> slot_bits;
+    struct bind b = matmul_bind_part(run, 0, part);
+    if (p->may_sum) bind_sum(&b, c, slot_bits);
+    TRY(bind_end(&b, run->launch->log));
+    return launch_kernel(run->launch, run->kernels[0], (uint64_t)rows * (uint64_t)ceil_div(p->out, columns),
+                         run->local[0]);
 }
 
 enum clmoe_status matmul_few_run(const struct run *run) {
-    return matmul_run_parts(run, groups_of);
+    struct matmul_call call = *(const struct matmul_call *)run->call;
+    struct run summing = *run;
+    if (call.sum) call.y = call.sum_call->y;
+    summing.call = &call;
+    return matmul_each_part(&summing, run_part);
 }
 
 /* ---- matmul_few_columns ---- */
@@ -147,6 +201,11 @@ void matmul_few_columns_prepare(const struct device *dev, const void *problem, s
     spec_define(spec, "WAYS", "%d", params[FEW_WAYS]);
 }
 
+static uint64_t columns_groups(const struct run *run, const struct matmul_part *part) {
+    (void)part;
+    return matmul_pairs_times_columns(run, finished(run->params));
+}
+
 enum clmoe_status matmul_few_columns_run(const struct run *run) {
-    return matmul_run_parts(run, groups_of);
+    return matmul_run_parts(run, columns_groups);
 }

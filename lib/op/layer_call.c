@@ -212,13 +212,24 @@ enum clmoe_status layer_check_stages(const clmoe_plan *plan, const struct layer_
         if (p->identity) combine.identity_x = a->identity_x.mem ? a->identity_x : a->x;
         combine.y = a->y;
     }
-    return combine_check(l->combine, &combine, &calls->combine);
+    TRY(combine_check(l->combine, &combine, &calls->combine));
+    const struct combine_problem *const sum = l->combine->problem;
+    if (path == &l->few && matmul_sums(path->second->row, &calls->second, sum)) {
+        calls->second.sum = sum;
+        calls->second.sum_call = &calls->combine;
+    }
+    return CLMOE_OK;
 }
 
 /* ---- the launches ---- */
 
 static enum clmoe_status run(const clmoe_plan *stage, const void *call, struct launch *launch) {
     return stage ? plan_launch(stage, call, launch) : CLMOE_OK;
+}
+
+/* Whether something comes after the experts. */
+static bool more_follows(const struct layer_problem *l, const struct stage_calls *c) {
+    return (l->combine && !c->second.sum) || l->finish;
 }
 
 static enum clmoe_status launch_experts(const struct layer_problem *l, const struct path *path,
@@ -233,6 +244,7 @@ static enum clmoe_status launch_experts(const struct layer_problem *l, const str
     TRY(run(path->first, &c->first, launch));
     TRY(run(path->a2, &c->a2, launch));
     TRY(run(path->b2, &c->b2, launch));
+    launch->more = more_follows(l, c);
     return run(path->second, &c->second, launch);
 }
 
@@ -249,18 +261,19 @@ static enum clmoe_status launch_sorted(const struct layer_problem *l, const stru
 enum clmoe_status layer_launch(const clmoe_plan *plan, const struct path *path, const struct stage_calls *c,
                                struct launch *launch) {
     const struct layer_problem *const l = plan->problem;
-    launch->more = l->combine != NULL;
+    launch->more = true;
     TRY(run(l->router, &c->router, launch));
     TRY(run(l->route, &c->route, launch));
     TRY(run(l->kept, &c->kept, launch));
     TRY(run(l->down, &c->down, launch));
-    TRY(l->p.offload ? layer_offload_launch(plan, path, c, launch) : launch_sorted(l, path, c, launch));
     TRY(run(l->shared_gate, &c->shared_gate, launch));
     TRY(run(l->shared_first, &c->shared_first, launch));
     TRY(run(l->shared_second, &c->shared_second, launch));
     TRY(run(l->base, &c->base, launch));
+    launch->more = !l->p.offload || more_follows(l, c);
+    TRY(l->p.offload ? layer_offload_launch(plan, path, c, launch) : launch_sorted(l, path, c, launch));
     launch->more = l->finish != NULL;
-    TRY(run(l->combine, &c->combine, launch));
+    TRY(run(c->second.sum ? NULL : l->combine, &c->combine, launch));
     TRY(run(l->up, &c->up, launch));
     launch->more = false;
     return run(l->finish, &c->finish, launch);

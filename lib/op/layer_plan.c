@@ -224,7 +224,11 @@ static enum clmoe_status add_path(clmoe_plan *layer, int64_t tokens, enum clmoe_
     params.bias = p->bias2;
     params.expert_scale = p->expert_scale;
     if (p->limits) params.limit = CLMOE_LIMIT_IN;
-    TRY(layer_add_matmul(layer, &params, &path->second));
+    if (routing == CLMOE_ROUTING_IDS && !p->unreduced) {
+        TRY(matmul_sum_stage(layer->ctx, &params, layer_expert_dtype(p), &path->second));
+        plan_add_stage(layer, path->second);
+    } else
+        TRY(layer_add_matmul(layer, &params, &path->second));
     return p->adapters.count ? layer_adapters_add_path(layer, tokens, routing, path) : CLMOE_OK;
 }
 

@@ -136,6 +136,7 @@ enum clmoe_status matmul_normalise(const struct log *log, const struct clmoe_mat
         .add = p->add,
         .limit = p->limit,
         .expert_scale = p->expert_scale,
+        .sum_dtype = p->y_dtype,
     };
     if (problem->act.alpha == 0.0f) problem->act.alpha = 1.0f;
     struct clmoe_w_scale *const s = &problem->w_scale;
@@ -150,6 +151,15 @@ enum clmoe_status matmul_stage(clmoe_context *ctx, const struct clmoe_matmul_par
     struct matmul_problem problem;
     TRY(matmul_normalise(&ctx->log, params, &problem));
     return plan_make(ctx, &matmul_table, &problem, sizeof problem, &params->plan, stage, plan);
+}
+
+enum clmoe_status matmul_sum_stage(clmoe_context *ctx, const struct clmoe_matmul_params *params,
+                                   enum clmoe_dtype sum_dtype, clmoe_plan **plan) {
+    struct matmul_problem problem;
+    TRY(matmul_normalise(&ctx->log, params, &problem));
+    problem.may_sum = true;
+    problem.sum_dtype = sum_dtype;
+    return plan_make(ctx, &matmul_table, &problem, sizeof problem, &params->plan, true, plan);
 }
 
 enum clmoe_status clmoe_matmul_plan(clmoe_context *ctx, const struct clmoe_matmul_params *params,
@@ -292,6 +302,8 @@ enum clmoe_status matmul_check_slots(const clmoe_plan *plan, const struct clmoe_
     call->tokens = t;
     call->first = 0;
     call->numbers = numbers;
+    call->sum = NULL;
+    call->sum_call = NULL;
     const int64_t pairs = t * p->topk, x_rows = p->x_rows == CLMOE_ROWS_TOKEN ? t : pairs;
     const struct operand_rule rules[] = {
         {"y", &args->y, &call->y, USE_WRITE, true, p->y_dtype, 2, {pairs, p->out}},

@@ -12,6 +12,10 @@
 enum clmoe_status matmul_stage(clmoe_context *ctx, const struct clmoe_matmul_params *params, bool stage,
                                clmoe_plan **plan);
 
+/* The same, for calls that may ask for sums over slots, of `sum_dtype` (struct matmul_call). */
+enum clmoe_status matmul_sum_stage(clmoe_context *ctx, const struct clmoe_matmul_params *params,
+                                   enum clmoe_dtype sum_dtype, clmoe_plan **plan);
+
 /* Checks the args of one call and fills `call`, which points to args->w and args->w_up. `written`: outputs of
  * a layer around it, which the weights must not overlap either; NULL outside of layers. */
 enum clmoe_status matmul_check(const clmoe_plan *plan, const struct clmoe_matmul_args *args,

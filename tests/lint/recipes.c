@@ -10,6 +10,7 @@
 #include "kernel/row.h"
 #include "kernel/offload.h"
 #include "op/adapter.h"
+#include "op/matmul.h"
 #include "plan/plan.h"
 
 #include <stdio.h>
@@ -234,7 +235,10 @@ static struct clmoe_matmul_params matmul_params(void) {
 static void draw_matmul(clmoe_context *ctx, clmoe_plan **plan) {
     struct clmoe_matmul_params p = matmul_params();
     if (draw(4) == 0) p.experts = p.topk = 1, p.x_rows = p.y_rows = CLMOE_ROWS_PAIR;
-    clmoe_matmul_plan(ctx, &p, plan);
+    if (draw(4) == 0)
+        matmul_sum_stage(ctx, &p, plain(), plan);
+    else
+        clmoe_matmul_plan(ctx, &p, plan);
 }
 
 static void draw_matmul_pack(clmoe_context *ctx, clmoe_plan **plan) {

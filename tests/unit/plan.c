@@ -296,6 +296,37 @@ START_TEST(counters_are_made_zero) {
 }
 END_TEST
 
+/* ---- launches ---- */
+
+/* One token on a device without rows of its own: routing, a product, and one that sums the slots itself. */
+START_TEST(three_launches_at_one_token) {
+    struct sample s;
+    clmoe_plan *plan = NULL;
+    int op = 0;
+    while (strcmp(sample_name(op), "moe") != 0)
+        op++;
+    sample_open(&s, op, tester()->context, 1);
+    struct clmoe_moe_params *const p = &s.params.moe;
+    struct clmoe_moe_args *const a = &s.args.moe;
+    const struct clmoe_tensor none = {0};
+    p->max_tokens = 1;
+    p->source = CLMOE_MOE_LOGITS;
+    p->adapters = (struct clmoe_moe_adapters){0};
+    p->router_bias = 0;
+    a->logits = clmoe_tensor_2d(a->router_bias.mem, CLMOE_F32, 1, p->experts);
+    a->router = a->router_bias = a->adapter_ids = a->adapter_scale = a->a1 = a->b1 = a->a2 = a->b2 = none;
+    clmoe_context *plain = logged_context(&book, NULL, plain_caps);
+    case_ok(clmoe_moe_plan(plain, p, &plan));
+    const uint64_t before = layer_now().enqueued;
+    case_require(clmoe_moe_enqueue(plan, tester()->queue, a, 0, NULL, NULL) == CLMOE_OK, "%s", book.text);
+    ck_assert_uint_eq(layer_now().enqueued - before, 3);
+    clFinish(tester()->queue);
+    clmoe_plan_destroy(&plan);
+    clmoe_context_destroy(&plain);
+    sample_close(&s);
+}
+END_TEST
+
 static void add_tests(TCase *cases) {
     const int n = sample_count();
     for (int i = 0; i < n; i++)
@@ -313,6 +344,7 @@ static void add_tests(TCase *cases) {
     tcase_add_loop_test(cases, workspace_above_the_largest_buffer, 0, n);
     tcase_add_loop_test(cases, a_plan_outlives_its_context, 0, n);
     tcase_add_loop_test(cases, a_plan_destroyed_before_it_ran, 0, n);
+    tcase_add_test(cases, three_launches_at_one_token);
 }
 
 int main(void) {
