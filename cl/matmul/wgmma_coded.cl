@@ -39,15 +39,16 @@
 #include "matmul/wgmma_memory.cl"
 #include "matmul/wgmma_tiles.cl"
 
-// Of a row of w: bytes of a block of 32 elements; those of a stage, wherever they begin; rows lie PITCH apart, so that
-// reading eight of them meets few banks twice. Blocks of mxfp4 begin anywhere. Where pairs are few the rows are copied
-// by words, which leaves them 0 .. 3 bytes away from their place: they meet no bank twice then.
+// Of a row of w: bytes of a block of 32 elements; those of a stage, wherever they begin. Rows lie PITCH apart, so that
+// reading bytes of eight rows meets few banks twice: none where rows in global memory are a multiple of 16 bytes apart,
+// or 10 more (gpt-oss). Blocks of mxfp4 begin anywhere. Where pairs are few the rows are copied by words, which leaves
+// them 0 .. 3 bytes away from their place: they meet no bank twice then.
 #define BLOCK_BYTES (SCALED ? 16 : 17)
 #define STEP_BYTES (TK / 32 * BLOCK_BYTES)
 #define BY_WORDS (!SCALED && TK == 128)
 #define UNIT (BY_WORDS ? 4 : 16) // bytes of a copy
 #define WINDOW (SCALED ? STEP_BYTES : BY_WORDS ? 80 : (STEP_BYTES + 15 + 15) / 16 * 16)
-#define PITCH (BY_WORDS ? WINDOW : WINDOW + 16)
+#define PITCH (BY_WORDS ? WINDOW : SCALED ? WINDOW + 16 : WINDOW + 80)
 #define W_ROWS 128
 #define PAIRS_STEP 64 // a group stages so many
 #define X_BYTES (TOKENS * 2 * TK)
