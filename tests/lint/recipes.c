@@ -235,6 +235,12 @@ static struct clmoe_matmul_params matmul_params(void) {
 static void draw_matmul(clmoe_context *ctx, clmoe_plan **plan) {
     struct clmoe_matmul_params p = matmul_params();
     if (draw(4) == 0) p.experts = p.topk = 1, p.x_rows = p.y_rows = CLMOE_ROWS_PAIR;
+    if (draw(4) == 0) {
+        /* What rows for one format want, which hardly ever meets otherwise. */
+        p.x_dtype = p.y_dtype = CLMOE_BF16;
+        p.add = 0, p.limit = CLMOE_LIMIT_NONE;
+        if (p.w_dtype == CLMOE_F4_E2M1) p.w_scale = (struct clmoe_w_scale){CLMOE_U8, 1, 32, CLMOE_ZERO_EIGHT};
+    }
     if (draw(4) == 0)
         matmul_sum_stage(ctx, &p, plain(), plan);
     else
