@@ -158,9 +158,9 @@ kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) void matmul_few(M
 #if SUMS
     const float residual_n = sums_here ? LOAD_RESIDUAL(i, start + lid) : 0.0f;
     const float shared_n = sums_here ? LOAD_SHARED(i, start + lid) : 0.0f;
+    float total = 0.0f;
 #endif
     const int turns_end = sum_flags & SUM ? k : 1;
-    float total = 0.0f;
     for (int turn = 0; turn < turns_end; turn += slots) {
         FIND_PAIR(p, token, e, task, team & (slots - 1))
 
@@ -223,7 +223,9 @@ kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) void matmul_few(M
         } else if (lid < FINISHED)
             finished[lid] = FLOAT_OF(Y_T, ROUND(Y_T, out)); // as a row is that passes through memory
         barrier(CLK_LOCAL_MEM_FENCE);
+#if SUMS
         for (int s = 0; sums_here && s < slots; s++) total += finished[((of << slot_bits) + s) * PER_ITEM + c];
+#endif
     }
 #if SUMS
     if (!sums_here) return;
