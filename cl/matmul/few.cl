@@ -19,6 +19,7 @@
 #define VALUE float
 #include "matmul/epilogue.cl"
 #include "matmul/sum.cl"
+#include "matmul/few_blocks.cl"
 
 #ifndef PER_ITEM
 #error "PER_ITEM: columns of a team, 1 or more"
@@ -41,23 +42,45 @@
 
 // What a run is while it is on its way, and the numbers it has. ANY loads any run, WIDE one that begins at a multiple of
 // 16 bytes: the order of the sums must not hang on how rows lie.
-#if IN_RUNS
+#if BY_WORDS
+#define RUN 32
+typedef block_run run_of_w;
+typedef struct {
+    RAW8(X_T) of[4];
+} run_of_x;
+#define NOTHING(type) ((type){0})
+#define ANY_W(run, p, d) load_block(&(run), p, d, (uint)depth)
+#define WIDE_W(run, p, d) load_block(&(run), p, d, (uint)depth)
+#define ANY_X(run, i) UNROLL for (int g = 0; g < 4; g++)(run).of[g] = ANY8(X_T, x, (i) + 8 * g)
+#define WIDE_X(run, i) UNROLL for (int g = 0; g < 4; g++)(run).of[g] = WIDE8(X_T, x, (i) + 8 * g)
+#define ADD_RUN(sum, a, b, scale) sum = add_block(sum, &(a), &(b))
+static inline float4 add_block(float4 sum, const run_of_x *a, const run_of_w *b) {
+    float4 codes = (float4)(0.0f);
+    UNROLL for (int g = 0; g < 4; g++) {
+        codes += EVEN4(X_T, a->of[g]) * block_even(b, g);
+        codes += ODD4(X_T, a->of[g]) * block_odd(b, g);
+    }
+    return sum + codes * block_scale(b);
+}
+#elif IN_RUNS
 #define RUN 16
 typedef float16 run_of_w;
 typedef float16 run_of_x;
-#define ANY_W(p, d) LOAD16(W_T, p, d)
-#define WIDE_W(p, d) LOAD16(W_T, p, d)
-#define ANY_X(d) LOAD16(X_T, x, d)
-#define WIDE_X(d) WIDE16(X_T, x, d)
+#define NOTHING(type) ((type)(0))
+#define ANY_W(run, p, d) run = LOAD16(W_T, p, d)
+#define WIDE_W(run, p, d) run = LOAD16(W_T, p, d)
+#define ANY_X(run, i) run = LOAD16(X_T, x, i)
+#define WIDE_X(run, i) run = WIDE16(X_T, x, i)
 #define ADD_RUN(sum, a, b, scale) sum = add_products16(sum, (a) * (b), scale)
 #else
 #define RUN 8
 typedef RAW8(W_T) run_of_w;
 typedef RAW8(X_T) run_of_x;
-#define ANY_W(p, d) ANY8(W_T, p, d)
-#define WIDE_W(p, d) WIDE8(W_T, p, d)
-#define ANY_X(d) ANY8(X_T, x, d)
-#define WIDE_X(d) WIDE8(X_T, x, d)
+#define NOTHING(type) ((type)(0))
+#define ANY_W(run, p, d) run = ANY8(W_T, p, d)
+#define WIDE_W(run, p, d) run = WIDE8(W_T, p, d)
+#define ANY_X(run, i) run = ANY8(X_T, x, i)
+#define WIDE_X(run, i) run = WIDE8(X_T, x, i)
 #define ADD_RUN(sum, a, b, scale) sum += EVEN4(X_T, a) * EVEN4(W_T, b), sum += ODD4(X_T, a) * ODD4(W_T, b)
 #endif
 #define STRIDE (WAYS * RUN) // steps of a round
@@ -70,9 +93,15 @@ typedef RAW8(X_T) run_of_x;
 #define LOAD_ROUND(s, LOAD_W, LOAD_X)                                                                                  \
     {                                                                                                                  \
         const bool more = d < whole;                                                                                   \
-        a[s] = more ? LOAD_X(row + d) : (run_of_x)(0);                                                                 \
+        if (more)                                                                                                      \
+            LOAD_X(a[s], row + d);                                                                                     \
+        else                                                                                                           \
+            a[s] = NOTHING(run_of_x);                                                                                  \
         UNROLL for (int r = 0; r < ROWS; r++) {                                                                        \
-            b[s][r] = more ? LOAD_W(weights[r], d) : (run_of_w)(0);                                                    \
+            if (more)                                                                                                  \
+                LOAD_W(b[s][r], weights[r], d);                                                                        \
+            else                                                                                                       \
+                b[s][r] = NOTHING(run_of_w);                                                                           \
             scale[s][r] = more ? SCALE_OF(r, d) : 0.0f;                                                                \
         }                                                                                                              \
         d += STRIDE;                                                                                                   \

@@ -77,17 +77,27 @@ const struct tunable matmul_few_tunables[] = {
 };
 
 /* Work-items of matmul_few that a unit holds at once. */
-enum { UNIT_ITEMS = 512 };
+enum { UNIT_ITEMS = 512, UNIT_ITEMS_BLOCKS = 384 };
 
 /* Bits of `sum_flags`; the same list is in cl/matmul/few.cl. */
 enum { SUM = 1, SUM_RESIDUAL = 2, SUM_SHARED = 4, SUM_SHARED_F32 = 8 };
+
+/* Formats whose blocks are loaded by words, as numbers of cl/matmul/few_blocks.cl; 0: by runs of 16 steps. */
+static int by_words(const struct matmul_problem *p) {
+    switch (p->w_dtype) {
+    case CLMOE_Q8_0: return 1;
+    case CLMOE_Q4_0: return 2;
+    case CLMOE_MXFP4: return 3;
+    default: return 0;
+    }
+}
 
 /* Four rows of weights a team, and three rounds of them if K has so many: 192 bytes of each work-item are on
  * their way, of a unit's UNIT_ITEMS 96 KiB. Codes are numbers as soon as they are loaded, which takes
  * more registers. */
 static bool few_params(const struct device *dev, const struct matmul_problem *p, int params[ROW_PARAMS]) {
     const bool coded = dtype_is_block(p->w_dtype) || dtype_is_scaled(p->w_dtype);
-    const int local = local_of(dev), run = coded ? 16 : 8;
+    const int local = local_of(dev), run = by_words(p) ? 32 : coded ? 16 : 8;
     /* Where sums may be wanted, all slots of a token shall find teams, if these have 8 work-items. */
     int ways = local < 32 ? local : 32;
     while (p->may_sum && ways > 8 && local / ways < p->topk)
@@ -115,10 +125,12 @@ void matmul_few_prepare(const struct device *dev, const void *problem, struct re
     struct kernel_spec *const spec =
         matmul_add_kernel(p, recipe, "matmul/few.cl", "matmul_few", params[FEW_LOCAL]);
     /* Around the loop over slots the compiler would keep so much in registers that a unit had half of them. */
-    if (p->may_sum) spec->resident = params[FEW_LOCAL] < UNIT_ITEMS ? UNIT_ITEMS / params[FEW_LOCAL] : 1;
+    const int items = by_words(p) ? UNIT_ITEMS_BLOCKS : UNIT_ITEMS;
+    if (p->may_sum) spec->resident = params[FEW_LOCAL] < items ? items / params[FEW_LOCAL] : 1;
     spec_define(spec, "PER_ITEM", "%d", params[FEW_PER_ITEM]);
     spec_define(spec, "WAYS", "%d", params[FEW_WAYS]);
     spec_define(spec, "STEPS", "%d", params[FEW_STEPS]);
+    spec_define(spec, "BY_WORDS", "%d", by_words(p));
     spec_define(spec, "SUMS", "%d", p->may_sum);
     spec_define(spec, "SUM_T", "%s", dtype_info(p->sum_dtype)->name);
 }

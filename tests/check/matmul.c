@@ -59,8 +59,8 @@ static const struct {
 enum { N_VARIANTS = sizeof variants / sizeof *variants, N_CASES = 352, N_SMALL = 20 };
 
 /* Of the variants with blocks: taken in turns, so that each format runs on every row, in one of them. */
-static const enum clmoe_dtype formats[2][4] = {{CLMOE_Q8_0, CLMOE_Q4_K, CLMOE_MXFP4, CLMOE_Q5_0},
-                                               {CLMOE_Q8_0, CLMOE_Q6_K, CLMOE_Q4_0, CLMOE_Q5_K}};
+static const enum clmoe_dtype formats[2][4] = {{CLMOE_MXFP4, CLMOE_Q4_K, CLMOE_Q8_0, CLMOE_Q5_0},
+                                               {CLMOE_Q4_0, CLMOE_Q6_K, CLMOE_Q8_0, CLMOE_Q5_K}};
 
 /* Blocks of scales; 0: all rows, or all K. */
 static const struct {
@@ -122,7 +122,10 @@ static struct clmoe_matmul_params pick_params(struct rng *rng, int i, int64_t *t
     if (tester()->small) {
         *tokens = 1 + *tokens % 5;
         p.topk = 1 + p.topk % 2, p.experts = 1 + p.experts % 4;
-        p.in = blocks ? length : 1 + p.in % 37, p.out = 1 + p.out % (length > 32 ? 9 : 41);
+        p.in = !blocks       ? 1 + p.in % 37
+               : length > 32 ? length
+                             : 3 * length,
+        p.out = 1 + p.out % (length > 32 ? 9 : 41);
     }
     if (!blocks) p.in = (p.in + length - 1) / length * length;
     if (scaled) pick_scales(i, &p);
