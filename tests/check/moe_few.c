@@ -19,7 +19,7 @@ static const struct setting {
     {"as many slots as teams", 1, 8, CLMOE_F32, CLMOE_F32, CAPS_PLAIN, {.residual = 1}},
     {"slots in turns", 2, 37, CLMOE_F32, CLMOE_F32, CAPS_PLAIN, {.out_scale = 3, .bias2 = 1}},
     {"rows of another type", 3, 4, CLMOE_BF16, CLMOE_F32, CAPS_PLAIN, {.residual = 1, .shared = 1}},
-    {"rounded rows, small groups", 2, 3, CLMOE_F16, CLMOE_BF16, CAPS_GROUP_64, {.gamma_on_input = 1}},
+    {"rounded rows", 2, 3, CLMOE_F16, CLMOE_BF16, CAPS_PLAIN, {.gamma_on_input = 1}},
     {"shared experts come first", 2, 5, CLMOE_F32, CLMOE_F32, CAPS_PLAIN, {.shared_experts = {.inter = 9}}},
     {"in a latent space", 3, 2, CLMOE_F32, CLMOE_F32, CAPS_PLAIN, {.latent = 21, .residual = 1}},
     {"zero experts: by way of combine",
