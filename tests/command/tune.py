@@ -17,28 +17,28 @@ class Tune(command.CommandTest):
     def test_file(self):
         target = self.path("tuned.txt")
         for _ in range(ATTEMPTS):
-            out = self.tune("--dtype", "f32", "--kernel", "matmul_few,matmul_cpu_8x32", "--seconds", "8", "--output", target)
+            out = self.tune("--dtype", "f32", "--kernel", "matmul_few_columns,matmul_cpu_8x32", "--seconds", "8", "--output", target)
             if os.path.exists(target):
                 break
-        self.assertIn("matmul_few", out)
+        self.assertIn("matmul_few_columns", out)
         self.assertTrue(os.path.exists(target), out)
         self.assertIn(f"written to {target}", out)
         text = open(target, encoding="utf-8").read()
         self.assertRegex(text, r"\Adevice [^\n]+ \| [^\n]+ \| [^\n]+\n")
-        self.assertRegex(text, r"(?m)^(matmul_few|matmul_cpu_8x32) f32\.f32(\.glu)? [A-Z_]+=\d+")
+        self.assertRegex(text, r"(?m)^(matmul_few_columns|matmul_cpu_8x32) f32\.f32(\.glu)? [A-Z_]+=\d+")
 
     def test_what_was_there_stays(self):
         target = self.path("mine.txt")
-        others = "device Another chip | * | *\nmatmul_few f32.f32 LOCAL=32\n"
+        others = "device Another chip | * | *\nmatmul_few_columns f32.f32 LOCAL=32\n"
         with open(target, "w", encoding="utf-8") as f:
             f.write(others)
         for _ in range(ATTEMPTS):
-            self.tune("--dtype", "f32", "--kernel", "matmul_few", "--seconds", "4", "--output", target)
+            self.tune("--dtype", "f32", "--kernel", "matmul_few_columns", "--seconds", "4", "--output", target)
             text = open(target, encoding="utf-8").read()
             if text != others:
                 break
         self.assertTrue(text.endswith(others), text)
-        self.assertRegex(text, r"\Adevice [^\n]+\nmatmul_few f32")
+        self.assertRegex(text, r"\Adevice [^\n]+\nmatmul_few_columns f32")
         self.assertEqual(text.count("Another chip"), 1)
 
     def test_plans_use_it(self):
@@ -53,17 +53,17 @@ class Tune(command.CommandTest):
 
     def test_cache(self):
         for _ in range(ATTEMPTS):
-            out = self.tune("--dtype", "f32", "--kernel", "matmul_few", "--seconds", "4")
+            out = self.tune("--dtype", "f32", "--kernel", "matmul_few_columns", "--seconds", "4")
             if "nothing was faster" not in out:
                 break
         self.assertIn("kept in the cache", out)
         target = self.path("tuned.txt")
         # Nothing new replaces what a file has: of the cache only contexts without a file hear.
-        self.tune("--dtype", "f32", "--kernel", "matmul_few", "--seconds", "0", "--output", target)
+        self.tune("--dtype", "f32", "--kernel", "matmul_few_columns", "--seconds", "0", "--output", target)
         self.assertFalse(os.path.exists(target))
 
     def test_no_time(self):
-        out = self.tune("--dtype", "bf16", "--kernel", "matmul_few", "--seconds", "0")
+        out = self.tune("--dtype", "bf16", "--kernel", "matmul_few_columns", "--seconds", "0")
         self.assertIn("nothing was faster: nothing is written", out)
 
     def test_bad(self):
