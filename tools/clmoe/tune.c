@@ -180,7 +180,7 @@ static bool wanted(const struct tuner *t, const char *row) {
 /* One row on weights that are made. Rows for few pairs are measured at one token. */
 static int tune_row(struct tuner *t, const char *row, const struct clmoe_matmul_params *product,
                     const struct experts *w, enum clmoe_dtype dtype) {
-    const bool few = strcmp(row, "matmul_few") == 0;
+    const bool few = strncmp(row, "matmul_few", strlen("matmul_few")) == 0;
     struct settings settings = t->settings;
     settings.tokens = few ? 1 : settings.tokens;
     struct search s = {.t = t, .row = row, .params = *product, .args = {.w = w->w, .n_w = w->parts}};
