@@ -2,10 +2,6 @@
 // What sm_90 has to move tiles: barriers in local memory (mbarrier) that copies arrive on. Addresses in local memory
 // are uint.
 
-// A kernel begins with it. As long as PTX is hidden (lib/device/ptx.h) the rest of the kernel is dead, and the driver,
-// which assembles that too, has nothing to do; shown, this is no instruction.
-#define WHEN_SHOWN asm volatile("//@@ bra.uni SHOWN;\n\texit;\nSHOWN:");
-
 inline void mb_init(uint at, uint arrivals) {
     asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" : : "r"(at), "r"(arrivals) : "memory");
 }

@@ -14,7 +14,7 @@
 #endif
 
 #define SLOTS 3
-#define BAND (TOKENS < 128 ? 32 : 12)
+#define BAND (2048 / TOKENS)
 
 // rows == 0: there are no more tiles.
 struct slot {

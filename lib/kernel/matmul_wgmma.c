@@ -8,17 +8,17 @@
 enum { HEIGHTS = 3 };
 
 static const struct height {
-    int tokens, tk, stages;
-} heights[HEIGHTS] = {{32, 64, 6}, {64, 64, 5}, {160, 64, 4}};
+    int tokens, stages, blocks; /* of 128 rows of w */
+} heights[HEIGHTS] = {{32, 6, 2}, {64, 5, 2}, {256, 4, 1}};
 
 /* What the driver says such a chip has: less is a limit that the caller set. */
 enum { OFFERED = 48 << 10 };
 
-enum { LOCAL = 384, TILE_ROWS = 256, MAPS = 256, UNALIGNED_EDGE = 64, EIGHT = 8 };
+enum { LOCAL = 384, BLOCK = 128, MAPS = 256, UNALIGNED_EDGE = 64, EIGHT = 8 };
 
-/* Columns of y in a tile, which has TILE_ROWS of w. */
-static int64_t columns_of(const struct matmul_problem *p) {
-    return p->glu == CLMOE_GLU_NONE ? TILE_ROWS : TILE_ROWS / 2;
+/* Columns of y in a tile. */
+static int64_t columns_of(const struct matmul_problem *p, int height) {
+    return heights[height].blocks * (p->glu == CLMOE_GLU_NONE ? BLOCK : BLOCK / 2);
 }
 
 /* Whether the pair at position i has row i of x. */
@@ -34,7 +34,8 @@ bool matmul_wgmma_fits(const struct device *dev, const void *problem, struct rea
         return refuse(why, "needs x, w and y all f16 or all bf16");
     if (p->w_order != CLMOE_W_ENK) return refuse(why, "needs weights in the order ENK");
     if (p->in % EIGHT) return refuse(why, "%lld columns of x are no multiple of 8", (long long)p->in);
-    if (p->out % EIGHT) return refuse(why, "%lld columns of y are no multiple of 8", (long long)p->out);
+    if (p->glu != CLMOE_GLU_NONE && p->out % EIGHT)
+        return refuse(why, "%lld columns of y from gate and up are no multiple of 8", (long long)p->out);
     if (p->add || p->limit != CLMOE_LIMIT_NONE) return refuse(why, "has no addends and no limits");
     if (dev->caps.local_mem < OFFERED)
         return refuse(why, "%llu bytes of local memory < %d", (unsigned long long)dev->caps.local_mem,
@@ -72,7 +73,7 @@ void matmul_wgmma_prepare(const struct device *dev, const void *problem, struct 
         spec->retarget = spec->unlisted = true;
         spec_define(spec, "CONTIGUOUS", "%d", is_contiguous(p));
         spec_define(spec, "TOKENS", "%d", heights[i].tokens);
-        spec_define(spec, "TK", "%d", heights[i].tk);
+        spec_define(spec, "BLOCKS", "%d", heights[i].blocks);
         spec_define(spec, "STAGES", "%d", heights[i].stages);
         spec_define(spec, "IS_BF16", "%d", bf16);
         spec_define(spec, "PLAN_FLAGS", "%d", matmul_flags(p));
@@ -83,7 +84,7 @@ void matmul_wgmma_prepare(const struct device *dev, const void *problem, struct 
     recipe->counters = 2 * sizeof(cl_uint);
 }
 
-/* Tensor copies and those of rows of x and y start at multiples of 16 bytes: 8 elements. */
+/* Tensor copies and those of x start at multiples of 16 bytes: 8 elements. */
 static bool aligned(const struct columns *c) {
     return (c->skip | (uint64_t)c->expert | (uint64_t)c->column) % EIGHT == 0;
 }
@@ -93,14 +94,8 @@ static bool are_alike(const struct columns *gate, const struct columns *up) {
     return gate->column == up->column && gate->expert == up->expert;
 }
 
-/* Rows, too, of which the kernels count what lies before one in 32 bits. */
-static bool aligned_rows(const struct operand *o) {
-    const uint64_t eights = (uint64_t)o->shape[0] * (uint64_t)o->stride[0] / EIGHT;
-    return (o->offset | (uint64_t)o->stride[0]) % EIGHT == 0 && eights <= UINT32_MAX;
-}
-
 static bool addressable(const struct matmul_call *c, const struct matmul_part *part) {
-    return aligned_rows(&c->x) && aligned_rows(&c->y) && aligned(&part->gate) &&
+    return (c->x.offset | (uint64_t)c->x.stride[0]) % EIGHT == 0 && aligned(&part->gate) &&
            (!part->up.mem || (aligned(&part->up) && are_alike(&part->gate, &part->up)));
 }
 
@@ -109,7 +104,8 @@ static enum clmoe_status run_part(const struct run *run, const struct matmul_par
     const struct matmul_call *const c = run->call;
     if (!addressable(c, part)) return matmul_run_tile(run, highest(p) + 1, part, UNALIGNED_EDGE);
     const int height = height_of(p, c->tokens * p->topk);
-    const uint64_t tiles = matmul_slots_times_columns(run, part, heights[height].tokens, columns_of(p));
+    const uint64_t tiles =
+        matmul_slots_times_columns(run, part, heights[height].tokens, columns_of(p, height));
     const uint64_t units = run->dev->caps.compute_units;
     struct bind b = matmul_bind_part(run, height, part);
     bind_view(&b, run->workspace, run->workspace_offset);
