@@ -17,7 +17,8 @@ class Tune(command.CommandTest):
     def test_file(self):
         target = self.path("tuned.txt")
         for _ in range(ATTEMPTS):
-            out = self.tune("--dtype", "f32", "--kernel", "matmul_few_columns,matmul_cpu_8x32", "--seconds", "8", "--output", target)
+            out = self.tune("--dtype", "f32", "--kernel", "matmul_few_columns,matmul_cpu_8x32", "--seconds", "8",
+                            "--output", target)
             if os.path.exists(target):
                 break
         self.assertIn("matmul_few_columns", out)
