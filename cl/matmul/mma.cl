@@ -3,7 +3,7 @@
 // work-group computes TM rows of one expert times TN columns of y; x and w are of one dtype of 16 bits, and rows begin at
 // multiples of 16 bytes.
 //
-//   tile = (band * column groups + column group) * BAND + slot in the band       slot -> expert and rows: slot.cl
+//   group = (band * column groups + column group) * BAND + slot in the band       slot -> expert and rows: slot.cl
 //   ring [STAGES][TM rows of x, TK steps each; weights: mma_weights.cl]
 //
 // Groups that run at a time so share rows of x and of w. Rows in the ring have chunks of 8 elements; chunk c of row r is
@@ -12,11 +12,8 @@
 //
 // A wave computes FRAGMENTS_M x FRAGMENTS_N results of the instruction, with GLU the first half of the latter of gate, the
 // second of up columns, as in matrix.cl; which elements a lane holds is MMA_16 of matrix_layout.cl. Sums go to y by way of
-// local memory, 16 or 32 rows of a wave at a time, and from there in runs of 4 columns. Rows past the end compute the
-// last one again, columns past it zeros; they are not stored.
-//
-// Work-groups go on to the tile that many tiles ahead as there are groups: its first stages are on their way while this
-// one is stored, by way of the last stages.
+// local memory, as many rows of a wave at a time as find room, and from there in runs of 4 columns. Rows past the end
+// compute the last one again, columns past it zeros; they are not stored.
 #include "matmul/pair.cl"
 
 #ifndef EMULATED
@@ -88,53 +85,29 @@ QUICK(quick_inverse, "rcp")
 
 #define RUNS (COLUMNS_N * 2)             // in a row of y of a wave
 #define SUM_STRIDE (FRAGMENTS_N * 8 + 8) // floats; rows so begin 8 banks apart
-// Sums are staged in the last stages of the ring, as few as hold a row of fragments of each wave.
-#define SUMS (WAVES_M * WAVES_N * 4 * SUM_STRIDE) // chunks of these
-#define SPARE ((SUMS + STAGE - 1) / STAGE)
-#if SPARE > STAGES
+#define SUMS_FIT(fragments) (WAVES_M * WAVES_N * (fragments)*16 * SUM_STRIDE <= STAGES * STAGE * 4)
+#if SUMS_FIT(FRAGMENTS_M)
+#define STAGED FRAGMENTS_M // rows of fragments whose sums are in the ring at a time
+#elif FRAGMENTS_M % 2 == 0 && SUMS_FIT(FRAGMENTS_M / 2)
+#define STAGED (FRAGMENTS_M / 2)
+#elif SUMS_FIT(1)
+#define STAGED 1
+#else
 #error "the sums of a row of fragments do not fit into the ring"
 #endif
-#define STAGED (FRAGMENTS_M % 2 == 0 && 2 * SUMS <= SPARE * STAGE ? 2 : 1) // rows of fragments at a time
 #include "matmul/matrix_mma.cl"
 #include "matmul/matrix_emulated.cl"
 #include "matmul/mma_memory.cl"
 #include "matmul/mma_weights.cl"
 #include "matmul/slot.cl"
 
-#define TILE_COLUMN 3 // behind what find_tile leaves
-
-// Rows `begin` .. of one expert, counted from the first of w, times columns from n0 on
-struct tile {
-    int expert, rows, steps; // steps of K
-    long begin, n0;
-};
-
-// Tiles there are: as many slots as the host counts. Divisions of 64 bits take long, and tiles are fewer.
-static inline uint count_tiles(long pairs, long columns, int first, int count) {
-    return (uint)(pairs / TM + count + (first == 0)) * (uint)((columns + TN - 1) / TN);
-}
-
-// The slot of a tile, and its first column of y
-static inline long place_tile(uint tile, uint tiles, long columns, long *n0) {
-    const uint across = (uint)((columns + TN - 1) / TN), slots = tiles / across;
-    const uint band = tile / (BAND * across) * BAND, width = clamp(slots - band, 1u, BAND);
-    const uint in_band = tile - band * across, column_group = in_band / width;
+// The slot of the work-group, and its first column of y. Divisions of 64 bits take long, and groups are fewer.
+static inline long own_slot(long columns, long *n0) {
+    const uint across = (uint)((columns + TN - 1) / TN), slots = (uint)get_num_groups(0) / across;
+    const uint group = (uint)get_group_id(0), band = group / (BAND * across) * BAND, width = min(BAND, slots - band);
+    const uint in_band = group - band * across, column_group = in_band / width;
     *n0 = (long)column_group * TN;
     return band + in_band - column_group * width;
-}
-
-// What the tile at a slot is, and the pairs of its rows, of which the last is there again past the end
-static inline void find_rows(struct tile *t, local long *found, local int *pair_of, long slot,
-                             const global int *offsets, const global int *order, const global int *limits, long pairs,
-                             long depth, int experts, int first, int count, int flags) {
-    find_tile(found, slot, offsets, pairs, experts, first, count, flags);
-    t->expert = found[TILE_EXPERT], t->rows = found[TILE_ROWS], t->begin = found[TILE_BEGIN];
-    const bool computes = t->expert < count && t->rows > 0;
-    if (get_local_id(0) == 0) found[TILE_COLUMN] = t->n0;
-    t->steps = computes ? (int)steps_at(limits, first + t->expert, t->n0, depth, flags) : 0;
-    for (uint m = get_local_id(0); m < TM; m += LOCAL_SIZE)
-        pair_of[m] = t->rows > 0 ? (int)pair_at(t->begin + min((int)m, t->rows - 1), order, flags) : 0;
-    barrier(CLK_LOCAL_MEM_FENCE);
 }
 
 // Where a lane reads of a wave's first fragment of x: row lane % 16, chunk lane / 16
@@ -183,8 +156,7 @@ static inline void multiply_tile(d_fragment sums[FRAGMENTS_M][FRAGMENTS_N], loca
     KEEP_PLACE(a_at, a_place(wave_m, lane));
     KEEP_PLACE(b_at, weight_place(wave_n, lane, weights->mixed));
     uint4 a[2][FRAGMENTS_M], b[2][FRAGMENTS_N / 2];
-    // PoCL takes no barriers in a loop that may not run, either: there it runs on zeros.
-    const int last = max((steps + TK - 1) / TK, EMULATED), end = EMULATED ? INT_MAX : steps;
+    const int last = (steps + TK - 1) / TK;
     int d = (STAGES - 1) * TK; // where the next stage begins
     UNROLL for (int i = 0; i < FRAGMENTS_M; i++) UNROLL for (int j = 0; j < FRAGMENTS_N; j++) sums[i][j] = 0.0f;
     wait_groups(copies, STAGES - 2);
@@ -201,14 +173,13 @@ static inline void multiply_tile(d_fragment sums[FRAGMENTS_M][FRAGMENTS_N], loca
                 barrier_before(a[step & 1]);
             }
             READ_FRAGMENTS(a[(step + 1) & 1], b[(step + 1) & 1], ends ? after : stage, ends ? 0 : step + 1)
-            if (!ends && d < end) FETCH(filled, step);
+            if (!ends && d < steps) FETCH(filled, step);
             if (step + 2 == TK / 16) close_group(copies);
             multiply_step(sums, a[step & 1], b[step & 1], scratch, lane);
         }
         filled = stage;
         stage = after;
     }
-    wait_groups(copies, 0);
     barrier(CLK_LOCAL_MEM_FENCE);
 }
 
@@ -243,27 +214,22 @@ static inline void store_whole_bf16(global ushort *to, float4 v) {
 static inline void store_run(global ELEM(Y_T) *to, float4 v, bool whole, int inside) {
     if (whole) {
         STORE_WHOLE(to, v);
-    } else {
-        ROLL for (int j = 0; j < inside; j++) STORE(Y_T, to, j, j == 0 ? v.s0 : j == 1 ? v.s1 : j == 2 ? v.s2 : v.s3);
+    } else if (inside > 0) {
+        STORE(Y_T, to, 0, v.s0);
+        if (inside > 1) STORE(Y_T, to, 1, v.s1);
+        if (inside > 2) STORE(Y_T, to, 2, v.s2);
+        if (inside > 3) STORE(Y_T, to, 3, v.s3);
     }
 }
 
-// Turns in which a wave stores what is staged, and how many read their sums at a time; with GLU registers are short
+// Turns in which a wave stores what is staged, and how many read their sums at a time
 #define TURNS (STAGED * RUNS / 2)
-#define AHEAD (GLU || TURNS < 4 ? 2 : 4)
+#define AHEAD (TURNS < 4 ? TURNS : 4)
 
 // What macros of epilogue.cl give for columns n .. n + 3; past the end that of the last one
 #define OF_COLUMN(at, of, n) at(of, min(n, columns - 1))
 #define OF_4(at, of)                                                                                                   \
     (float4)(OF_COLUMN(at, of, n), OF_COLUMN(at, of, n + 1), OF_COLUMN(at, of, n + 2), OF_COLUMN(at, of, n + 3))
-
-// The first stages of the next tile
-#define FETCH_STAGES(begin, end)                                                                                       \
-    UNROLL for (int i = begin; i < end; i++) {                                                                         \
-        if (EMULATED || i * TK < next.steps)                                                                           \
-            fetch(&copies, ring + i * STAGE, to, x_from, left, &weights, i * TK, PARTS);                               \
-        close_group(&copies);                                                                                          \
-    }
 
 #if LIMITED
 #define KNOWN_ACT_ARGS ACT_ARGS
@@ -274,96 +240,84 @@ static inline void store_run(global ELEM(Y_T) *to, float4 v, bool whole, int ins
 kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) void matmul_mma(MATMUL_ARGS) {
     MATMUL_NUMBERS
     local uint4 ring[STAGES * STAGE];
-    local int pairs_of[2][TM]; // of a tile and of the next
-    local float weights_of[2][TM];
-    local long found_of[2][4];
+    local int pair_of[TM];
+    local float weight_of[TM];
+    local ulong y_at[TM];
+    local long found[3];
     local float scratch_of[LOCAL_SIZE / 32 * SCRATCH];
     const uint lid = get_local_id(0), wave = lid / 32, lane = lid & 31u;
     const uint wave_m = wave / WAVES_N * FRAGMENTS_M * 16, wave_n = wave % WAVES_N * COLUMNS_N * 8;
-    local float *const mine = (local float *)(ring + (STAGES - SPARE) * STAGE) + wave * (STAGED * 16 * SUM_STRIDE);
-    const uint row = lid / CHUNKS, chunk = lid & (CHUNKS - 1), to = row * CHUNKS + (chunk ^ SWIZZLE(row));
-    const bool wide = ((ulong)(y + y_skip) & (4 * sizeof(*y) - 1)) == 0 && (y_stride & 3) == 0;
-    const uint tiles = count_tiles(pairs, columns, first, count);
-    struct copies copies = {0};
-    struct weights weights;
-    const global ushort *x_from[COPIES_X];
-    d_fragment sums[FRAGMENTS_M][FRAGMENTS_N];
-    struct tile next = {0, 0, 0, 0, 0};
-    int left = 0;
-    if (lid == 0) found_of[1][TILE_EXPERT] = count, found_of[1][TILE_ROWS] = 0;
+    long n0;
+    const long slot = own_slot(columns, &n0);
 
-    // The first stages of a tile are on their way while the tile before it is stored. Without the instructions all is
-    // done for tiles that do not exist, too: PoCL takes no barriers under a condition.
-    const uint groups = (uint)get_num_groups(0), turns = (tiles - (uint)get_group_id(0) - 1) / groups + 2;
-    uint turn = 0, tile = (uint)get_group_id(0);
-    ROLL do {
-        if (EMULATED || tile < tiles) {
-            local int *const pair_of = pairs_of[turn & 1];
-            const long slot = place_tile(tile, tiles, columns, &next.n0);
-            find_rows(&next, found_of[turn & 1], pair_of, slot, offsets + offsets_skip, order + order_skip,
-                      limits + limits_skip, pairs, depth, experts, first, count, flags);
-            UNROLL for (uint i = 0; i < COPIES_X; i++) {
-                const int m = (int)(row + i * ROWS), p = pair_of[m];
-                const ulong from = x_row(next.begin + min(m, next.rows - 1), p, p / k, flags);
-                x_from[i] = x + x_skip + from * x_stride + chunk * 8;
+    find_tile(found, slot, offsets + offsets_skip, pairs, experts, first, count, flags);
+    const int expert = found[TILE_EXPERT], rows = found[TILE_ROWS], e = first + expert;
+    if (!EMULATED && rows <= 0) return; // not before a barrier on PoCL
+    const long begin = found[TILE_BEGIN];
+    const bool computes = expert < count && rows > 0;
+    const int steps = !computes ? 0 : (int)steps_at(limits + limits_skip, e, n0, depth, flags);
+    for (uint m = lid; m < TM; m += LOCAL_SIZE)
+        pair_of[m] = rows > 0 ? (int)pair_at(begin + min((int)m, rows - 1), order + order_skip, flags) : 0;
+    barrier(CLK_LOCAL_MEM_FENCE);
+
+    const uint row = lid / CHUNKS, chunk = lid & (CHUNKS - 1), to = row * CHUNKS + (chunk ^ SWIZZLE(row));
+    const global ushort *x_from[COPIES_X];
+    UNROLL for (uint i = 0; i < COPIES_X; i++) {
+        const int m = (int)(row + i * ROWS);
+        const ulong from = x_row(begin + min(m, rows - 1), pair_of[m], pair_of[m] / k, flags);
+        x_from[i] = x + x_skip + from * x_stride + chunk * 8;
+    }
+    struct weights weights;
+    place_weights(&weights, w + w_skip + expert * w_expert, w_column, w_depth, v + v_skip + expert * v_expert, v_column,
+                  v_depth, n0, columns, steps);
+    struct copies copies = {0};
+    const int left = steps - (int)chunk * 8;
+    UNROLL for (int i = 0, d = 0; i < STAGES - 1; i++, d += TK) {
+        if (d < steps) fetch(&copies, ring + i * STAGE, to, x_from, left, &weights, d, PARTS);
+        close_group(&copies);
+    }
+    for (uint m = lid; m < TM; m += LOCAL_SIZE) {
+        weight_of[m] = computes ? PAIR_GAMMA(pair_of[m], pair_of[m] / k) : 0.0f;
+        y_at[m] = y_skip + y_row(begin + m, pair_of[m], flags) * y_stride;
+    }
+
+    d_fragment sums[FRAGMENTS_M][FRAGMENTS_N];
+    multiply_tile(sums, ring, &copies, to, x_from, left, &weights, steps, wave_m, wave_n, lane,
+                  scratch_of + wave * SCRATCH);
+    const long n = n0 + wave_n + lane % RUNS * 4;
+    const int inside = (int)clamp(columns - n, 0L, 4L);
+    const bool wide = ((ulong)(y + y_skip) & (4 * sizeof(*y) - 1)) == 0 && (y_stride & 3) == 0;
+    const bool whole = wide && inside == 4;
+    const float scale = computes ? PAIR_SCALE(e) : 0.0f;
+    float4 more = 0.0f, more_up = 0.0f;
+    if (computes && flags & HAS_BIAS) more = OF_4(BIAS_AT, e), more_up = OF_4(BIAS_UP_AT, e);
+    local float *const mine = (local float *)ring + wave * (STAGED * 16 * SUM_STRIDE);
+    UNROLL for (int i = 0; i < FRAGMENTS_M; i += STAGED) {
+        UNROLL for (int f = 0; f < STAGED; f++)
+            stage_sums(mine + f * 16 * SUM_STRIDE, sums[i + f], lane, weights.mixed);
+        WAVE_BARRIER();
+        ROLL for (int turn = 0; turn < TURNS; turn += AHEAD) {
+            const int m0 = (int)(wave_m + lane / RUNS) + i * 16;
+            float4 gate[AHEAD], up[AHEAD];
+            float weight[AHEAD];
+            ulong at[AHEAD];
+            UNROLL for (int t = 0; t < AHEAD; t++) {
+                const int r = (turn + t) * (32 / RUNS);
+                const local float *const sum = mine + (r + lane / RUNS) * SUM_STRIDE + lane % RUNS * 4;
+                gate[t] = *(const local float4 *)sum, up[t] = *(const local float4 *)(sum + GLU * RUNS * 4);
+                weight[t] = weight_of[m0 + r];
+                at[t] = y_at[m0 + r];
             }
-            place_weights(&weights, w + w_skip + next.expert * w_expert, w_column, w_depth,
-                          v + v_skip + next.expert * v_expert, v_column, v_depth, next.n0, columns, next.steps);
-            left = next.steps - (int)chunk * 8;
-            FETCH_STAGES(0, STAGES - SPARE)
-        }
-        if (EMULATED || turn > 0) {
-            const local int *const pair_of = pairs_of[~turn & 1];
-            const local float *const weight_of = weights_of[~turn & 1];
-            const local long *const found = found_of[~turn & 1];
-            const int expert = (int)found[TILE_EXPERT], rows = (int)found[TILE_ROWS], e = first + expert;
-            const bool computes = expert < count && rows > 0;
-            const long begin = found[TILE_BEGIN], n = found[TILE_COLUMN] + wave_n + lane % RUNS * 4;
-            const int inside = (int)clamp(columns - n, 0L, 4L);
-            const bool whole = wide && inside == 4;
-            const float scale = computes ? PAIR_SCALE(e) : 0.0f;
-            float4 more = 0.0f, more_up = 0.0f;
-            if (computes && flags & HAS_BIAS) more = OF_4(BIAS_AT, e), more_up = OF_4(BIAS_UP_AT, e);
-            ROLL for (int i = 0; i < FRAGMENTS_M; i += STAGED) { // or there is four times the code
-                UNROLL for (int f = 0; f < STAGED; f++)
-                    stage_sums(mine + f * 16 * SUM_STRIDE, sums[f], lane, weights.mixed);
-                UNROLL for (int f = 0; f + STAGED < FRAGMENTS_M; f++) // registers cannot be indexed
-                    UNROLL for (int j = 0; j < FRAGMENTS_N; j++) sums[f][j] = sums[f + STAGED][j];
-                WAVE_BARRIER();
-                ROLL for (int at = 0; at < TURNS; at += AHEAD) {
-                    const int m0 = (int)(wave_m + lane / RUNS) + i * 16;
-                    float4 gate[AHEAD], up[AHEAD];
-                    UNROLL for (int t = 0; t < AHEAD; t++) {
-                        const uint r = (uint)(at + t) * (32 / RUNS) + lane / RUNS;
-                        const local float4 *const sum = (const local float4 *)(mine + r * SUM_STRIDE) + lane % RUNS;
-                        gate[t] = sum[0], up[t] = sum[GLU * RUNS];
-                    }
-                    UNROLL for (int t = 0; t < AHEAD; t++) {
-                        const int m = m0 + (at + t) * (32 / RUNS), p = pair_of[m];
-                        const float weight = weight_of[m];
-                        float4 bias_4 = more, bias_up_4 = more_up;
-                        if (computes && flags & HAS_ADD) bias_4 += OF_4(ADD_AT, p), bias_up_4 += OF_4(ADD_UP_AT, p);
-                        const float4 value = finish(gate[t], up[t], bias_4, bias_up_4, GAMMA_IN(weight), scale,
-                                                    GAMMA_OUT(weight), KNOWN_ACT_ARGS);
-                        if (m < rows)
-                            store_run(y + y_skip + y_row(begin + m, p, flags) * y_stride + n,
-                                      computes ? value : (float4)(0.0f), whole, inside);
-                    }
-                }
-                WAVE_BARRIER();
+            UNROLL for (int t = 0; t < AHEAD; t++) {
+                const int m = m0 + (turn + t) * (32 / RUNS);
+                float4 bias_4 = more, bias_up_4 = more_up;
+                if (computes && flags & HAS_ADD)
+                    bias_4 += OF_4(ADD_AT, pair_of[m]), bias_up_4 += OF_4(ADD_UP_AT, pair_of[m]);
+                const float4 value = finish(gate[t], up[t], bias_4, bias_up_4, GAMMA_IN(weight[t]), scale,
+                                            GAMMA_OUT(weight[t]), KNOWN_ACT_ARGS);
+                if (m < rows) store_run(y + at[t] + n, computes ? value : (float4)(0.0f), whole, inside);
             }
         }
-        if (EMULATED || tile < tiles) {
-            if (SPARE > 1) barrier(CLK_LOCAL_MEM_FENCE); // other waves stage sums there
-            FETCH_STAGES(STAGES - SPARE, STAGES - 1)
-            const bool computes = next.expert < count && next.rows > 0;
-            for (uint m = lid; m < TM; m += LOCAL_SIZE) {
-                const int p = pairs_of[turn & 1][m];
-                weights_of[turn & 1][m] = computes ? PAIR_GAMMA(p, p / k) : 0.0f;
-            }
-            multiply_tile(sums, ring, &copies, to, x_from, left, &weights, next.steps, wave_m, wave_n, lane,
-                          scratch_of + wave * SCRATCH);
-        }
-        tile += groups;
-    } while (++turn < turns);
+        WAVE_BARRIER();
+    }
 }

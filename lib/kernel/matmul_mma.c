@@ -31,7 +31,6 @@ enum { FEWEST, MOST, ANY };
 
 enum { FEATURE = CLMOE_FEATURE_NV_MMA, LANES = 32, HELD = 12, OFFERED = 48 << 10, ALIGNED = 8 };
 enum { MOST_LOCAL = 227 << 10 }; /* of sm_90 */
-enum { FULL_ITEMS = 256 };       /* of 255 registers each, which is all that a compute unit has */
 
 static int items_of(const struct shape *s) {
     return s->waves_m * s->waves_n * LANES;
@@ -51,7 +50,7 @@ static bool emulates(const struct device *dev) {
 static uint64_t local_mem_of(const struct device *dev, const struct shape *s) {
     const int rows = rows_of(s), ring = (rows + w_rows_of(s)) * s->steps * 2 * s->stages;
     const int scratch = emulates(dev) ? items_of(s) * HELD : s->waves_m * s->waves_n;
-    return (uint64_t)(ring + rows * 16 + 2 * 4 * 8 + scratch * 4);
+    return (uint64_t)(ring + rows * 16 + 3 * 8 + scratch * 4);
 }
 
 /* The driver lists 48 KiB of every chip: a caller who allows these allows what the chip has. */
@@ -157,17 +156,12 @@ static bool addressable(const struct matmul_problem *p, const struct matmul_call
     return yes;
 }
 
-/* Work-groups go from tile to tile. For many pairs they are no more than live at a time, by their registers. */
 static uint64_t groups(const struct run *run, const struct matmul_part *part) {
     const struct matmul_problem *const p = run->problem;
     const struct matmul_call *const c = run->call;
-    const int64_t pairs = c->tokens * p->topk;
-    const struct shape s = choose(run->dev, p, pairs, run->params);
+    const struct shape s = choose(run->dev, p, c->tokens * p->topk, run->params);
     const int columns = p->glu == CLMOE_GLU_NONE ? w_rows_of(&s) : w_rows_of(&s) / 2;
-    const uint64_t tiles = matmul_slots_times_columns(run, part, rows_of(&s), columns);
-    const uint64_t live =
-        (uint64_t)run->dev->caps.compute_units * (uint64_t)ceil_div(FULL_ITEMS, items_of(&s));
-    return are_few(p, pairs) || tiles < live ? tiles : live;
+    return matmul_slots_times_columns(run, part, rows_of(&s), columns);
 }
 
 /* The run as a row sees it whose only kernel this is. */

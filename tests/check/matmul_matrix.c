@@ -131,8 +131,6 @@ static void run_case(struct rng *structure, int i, const struct clmoe_matmul_par
     s.aligned = which == on_copies ? i % 9 != 8 : i % 2;
     matmul_sample_solve(&s);
     run_rows(&rng, &s, i % 3 == 2 ? CAPS_EMULATED_SMALL : CAPS_EMULATED, which);
-    /* On chips that have the instructions: where a work-group goes from tile to tile. */
-    if (which == on_copies && i % 10 == 3) run_rows(&rng, &s, CAPS_ONE_UNIT, which);
     matmul_sample_free(&s);
 }
 
