@@ -168,11 +168,7 @@ inline void fetch_rows(const struct ring *r, const struct job *j, const local st
             const uint bytes = step * TK + chunk * 8 < depth ? 16 : 0; // past the end of a row: zeros
 #pragma unroll
             for (int i = 0; i < TOKENS / 8; i++)
-                asm volatile("{ .reg .pred p; setp.lt.s32 p, %3, %4; @p cp.async.cg.shared.global [%0], [%1], 16, %2; }"
-                             :
-                             : "r"(base + i * 1024), "l"(from[i] + step * 128), "r"(bytes), "r"((int)row + 8 * i),
-                               "r"(rows)
-                             : "memory");
+                copy_16_below(base + i * 1024, from[i] + step * 128, bytes, (int)row + 8 * i, rows);
             mb_arrive_copied(r->full + 8 * stage.at);
             next_turn(&stage, STAGES);
         }
@@ -207,18 +203,18 @@ inline ulong tile_of(uint at) { return (ulong)((at & 0x3ffffu) >> 4) | 1ul << 16
             if (!CONTIGUOUS) ASYNC_FENCE();                                                                            \
             const uint base = r->base + stage->at * STAGE_BYTES;                                                       \
             const ulong weights = tile_of(base + who * 64 * 128), pairs = tile_of(base + W_BYTES);                     \
-            asm volatile("//@@ wgmma.fence.sync.aligned;" : : : "memory");                                             \
+            WGMMA_FENCE();                                                                                             \
             MULTIPLY(n, 0, step)                                                                                       \
             MULTIPLY(n, 2, 1)                                                                                          \
             MULTIPLY(n, 4, 1)                                                                                          \
             MULTIPLY(n, 6, 1)                                                                                          \
-            asm volatile("//@@ wgmma.commit_group.sync.aligned;" : : : "memory");                                      \
-            asm volatile("//@@ wgmma.wait_group.sync.aligned 1;" : : : "memory");                                      \
+            WGMMA_COMMIT();                                                                                            \
+            WGMMA_WAIT("1");                                                                                           \
             if (step && tells) mb_arrive(r->empty + 8 * previous);                                                     \
             previous = stage->at;                                                                                      \
             next_turn(stage, STAGES);                                                                                  \
         }                                                                                                              \
-        asm volatile("//@@ wgmma.wait_group.sync.aligned 0;" : : : "memory");                                          \
+        WGMMA_WAIT("0");                                                                                               \
         if (tells) mb_arrive(r->empty + 8 * previous);                                                                 \
     }
 
@@ -252,29 +248,6 @@ inline void multiply_tile(const struct ring *r, struct turn *stage, uint steps, 
 // ---- sums to y ----
 
 #include "matmul/wgmma_y.cl"
-
-// Where chunk c of the row of pair t is staged: rows have GROUP_N elements, 64 or 128 bytes.
-inline uint staged_at(uint t, uint c) { return t * GROUP_N * 2 + (GLU ? c ^ (t >> 1 & 3u) : c ^ (t & 7u)) * 16; }
-
-// Staged rows of the pairs from `first` on: columns n0 .. n0 + GROUP_N - 1 of y. By a group.
-inline void store_rows(const local uchar *from, const local struct slot *slot, int first, global ushort *y,
-                       long y_stride, bool aligned, long n0, long columns) {
-    const uint chunks = GROUP_N / 8, lid = get_local_id(0) & 127u, c = lid & (chunks - 1);
-    const long column = n0 + c * 8;
-    const int end = min(slot->rows - first, PAIRS_STEP);
-    if (column >= columns) return;
-#pragma unroll
-    for (uint t = lid / chunks; t < PAIRS_STEP; t += 128 / chunks) {
-        if ((int)t >= end) break;
-        const local ushort *const value = (const local ushort *)(from + staged_at(t, c));
-        global ushort *const to = y + slot->y_row[first + t] * y_stride + column;
-        if (aligned && column + 8 <= columns)
-            *(global uint4 *)to = *(const local uint4 *)value;
-        else
-            for (int s = 0; s < 8 && column + s < columns; s++)
-                to[s] = value[s];
-    }
-}
 
 kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) void matmul_wgmma(MATMUL_ARGS, global uchar *maps,
                                                                                  ulong maps_skip,

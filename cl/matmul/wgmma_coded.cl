@@ -22,12 +22,6 @@
 #define ACT_DIVIDE(a, b) native_divide(a, b)
 #include "matmul/epilogue.cl"
 
-#ifndef PLAN_FLAGS
-#error "PLAN_FLAGS: the `flags` of all calls"
-#endif
-#ifndef LIMITED
-#error "LIMITED: 1 where the activation's gate_max, up_max or act_max are given, else 0"
-#endif
 #ifndef STAGES
 #error "STAGES: of the ring, 3 or more"
 #endif
@@ -283,10 +277,6 @@ inline void hold_block(const local uchar *memory, uint stage, const struct held 
 #endif
 }
 
-#define FENCE() asm volatile("//@@ wgmma.fence.sync.aligned;" : : : "memory")
-#define COMMIT() asm volatile("//@@ wgmma.commit_group.sync.aligned;" : : : "memory")
-#define WAIT(left) asm volatile("//@@ wgmma.wait_group.sync.aligned " #left ";" : : : "memory")
-
 // All steps of a tile of which n pairs are multiplied. Codes are decoded while the products before run.
 #define DEFINE_MULTIPLY_STEPS(n)                                                                                       \
     inline void CAT(multiply_steps_, n)(const struct ring *r, struct turn *stage, uint steps,                          \
@@ -301,17 +291,17 @@ inline void hold_block(const local uchar *memory, uint stage, const struct held 
             _Pragma("unroll") for (int block = 0; block < TK / 32; block++) {                                          \
                 const ulong at = pairs + block / 2 * (TOKENS * 128 >> 4) + block % 2 * 4;                              \
                 hold_block(memory, base, h, step, block, held[block & 1]);                                             \
-                FENCE();                                                                                               \
+                WGMMA_FENCE();                                                                                         \
                 HELD_WGMMA_##n(sums, held[block & 1], at, step + block);                                               \
                 HELD_WGMMA_##n(sums, held[block & 1] + 4, at + 2, 1);                                                  \
-                COMMIT();                                                                                              \
-                WAIT(1);                                                                                               \
+                WGMMA_COMMIT();                                                                                        \
+                WGMMA_WAIT("1");                                                                                       \
                 if (block == 0 && step && tells) mb_arrive(r->empty + 8 * previous);                                   \
             }                                                                                                          \
             previous = stage->at;                                                                                      \
             next_turn(stage, STAGES);                                                                                  \
         }                                                                                                              \
-        WAIT(0);                                                                                                       \
+        WGMMA_WAIT("0");                                                                                               \
         if (tells) mb_arrive(r->empty + 8 * previous);                                                                 \
     }
 
@@ -349,54 +339,7 @@ inline void multiply_tile(const struct ring *r, struct turn *stage, uint steps, 
 
 // ---- sums to y ----
 
-inline uint pack_two(float low, float high) {
-    uint r;
-    asm(PACK_TWO " %0, %1, %2;" : "=r"(r) : "f"(high), "f"(low));
-    return r;
-}
-
-// Four 8 x 8 elements, of which work-item i names the place of row i % 8 of i / 8, transposed.
-inline void store_matrices(uint at, const uint *v) {
-    asm volatile("stmatrix.sync.aligned.m8n8.x4.trans.shared.b16 [%0], {%1, %2, %3, %4};"
-                 :
-                 : "r"(at), "r"(v[0]), "r"(v[1]), "r"(v[2]), "r"(v[3])
-                 : "memory");
-}
-
-// Where chunk c of the row of pair t is staged: rows have GROUP_N elements, 64 or 128 bytes.
-inline uint staged_at(uint t, uint c) { return t * GROUP_N * 2 + (GLU ? c ^ (t >> 1 & 3u) : c ^ (t & 7u)) * 16; }
-
-// Staged rows of the pairs from `first` on: columns n0 .. n0 + GROUP_N - 1 of y. By a group.
-inline void store_rows(const local uchar *from, const local struct slot *slot, int first, global ushort *y, long y_stride,
-                       bool aligned, long n0, long columns) {
-    const uint chunks = GROUP_N / 8, lid = get_local_id(0) & 127u, c = lid & (chunks - 1);
-    const long column = n0 + c * 8;
-    const int end = min(slot->rows - first, PAIRS_STEP);
-    if (column >= columns) return;
-#pragma unroll
-    for (uint t = lid / chunks; t < PAIRS_STEP; t += 128 / chunks) {
-        if ((int)t >= end) break;
-        const local ushort *const value = (const local ushort *)(from + staged_at(t, c));
-        global ushort *const to = y + slot->y_row[first + t] * y_stride + column;
-        if (aligned && column + 8 <= columns)
-            *(global uint4 *)to = *(const local uint4 *)value;
-        else
-            for (int s = 0; s < 8 && column + s < columns; s++)
-                to[s] = value[s];
-    }
-}
-
-#if LIMITED
-#define LIMITS_ARGS ACT_ARGS
-#else
-#define LIMITS_ARGS alpha, 0.0f, 0.0f, up_add, 0.0f, gate_tanh, up_tanh
-#endif
-#define flags PLAN_FLAGS // as what comes from epilogue.cl names them
-
-// An element of y from its sums and biases, for a pair of this gamma.
-#define FINISH(gate, up, bias, bias_up, weight)                                                                        \
-    finish(gate, up, bias, bias_up, GAMMA_IN(weight), scale, GAMMA_OUT(weight), LIMITS_ARGS)
-
+#include "matmul/wgmma_y.cl"
 
 // Rows of w begin at whole blocks: what lies between two of them, in bytes.
 #define TO_BYTES(stride) ((stride) / BLOCK(W_T) * UNITS(W_T))

@@ -1,6 +1,11 @@
 // SPDX-License-Identifier: MIT
-// What sm_90 has to move tiles: barriers in local memory (mbarrier) that copies arrive on. Addresses in local memory
-// are uint.
+// What sm_90 has to move tiles: barriers in local memory (mbarrier) that copies arrive on, such copies, and matrices
+// from registers to local memory. Addresses there are uint. tests/emulated has this file, wgmma_maps.cl and
+// wgmma_shapes.cl for CPUs.
+
+#ifndef PACK_TWO
+#error "PACK_TWO: \"cvt.rn.bf16x2.f32\" or \"cvt.rn.f16x2.f32\""
+#endif
 
 inline void mb_init(uint at, uint arrivals) {
     asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" : : "r"(at), "r"(arrivals) : "memory");
@@ -31,11 +36,29 @@ inline void mb_wait(uint at, uint parity) {
 #define WARP_BARRIER() asm volatile("bar.warp.sync 0xffffffff;" : : : "memory")
 #define ASYNC_FENCE() asm volatile("fence.proxy.async.shared::cta;" : : : "memory")
 
-// A place in a ring of `n`, each with a barrier of 8 bytes, and how often the ring has gone around.
-struct turn {
-    uint at, phase;
-};
+// 16 bytes on their way to local memory, of which the last 16 - bytes become 0; only for rows that there are.
+inline void copy_16_below(uint to, const global uchar *from, uint bytes, int row, int rows) {
+    asm volatile("{ .reg .pred p; setp.lt.s32 p, %3, %4; @p cp.async.cg.shared.global [%0], [%1], 16, %2; }"
+                 :
+                 : "r"(to), "l"(from), "r"(bytes), "r"(row), "r"(rows)
+                 : "memory");
+}
 
-inline void next_turn(struct turn *t, uint n) {
-    if (++t->at == n) t->at = 0, t->phase ^= 1;
+inline uint from_first_lane(uint v) {
+    asm volatile("shfl.sync.idx.b32 %0, %0, 0, 31, 0xffffffff;" : "+r"(v));
+    return v;
+}
+
+inline uint pack_two(float low, float high) {
+    uint r;
+    asm(PACK_TWO " %0, %1, %2;" : "=r"(r) : "f"(high), "f"(low));
+    return r;
+}
+
+// Four 8 x 8 elements, of which work-item i names the place of row i % 8 of i / 8, transposed. Who reads them waits at
+// a barrier first: other accesses to local memory may pass this one.
+inline void store_matrices(uint at, const uint *v) {
+    asm volatile("stmatrix.sync.aligned.m8n8.x4.trans.shared.b16 [%0], {%1, %2, %3, %4};"
+                 :
+                 : "r"(at), "r"(v[0]), "r"(v[1]), "r"(v[2]), "r"(v[3]));
 }

@@ -17,6 +17,11 @@
 #define SUMS_96(d, i) SUMS_64(d, i), SUMS_32(d, (i) + 64)
 #define SUMS_128(d, i) SUMS_64(d, i), SUMS_64(d, (i) + 64)
 
+// Before the first product of a step; behind the last one; until all but the last n steps are through.
+#define WGMMA_FENCE() asm volatile("//@@ wgmma.fence.sync.aligned;" : : : "memory")
+#define WGMMA_COMMIT() asm volatile("//@@ wgmma.commit_group.sync.aligned;" : : : "memory")
+#define WGMMA_WAIT(n) asm volatile("//@@ wgmma.wait_group.sync.aligned " n ";" : : : "memory")
+
 // Keeps n sums in their registers between two asm statements.
 #define HOLD(n, d) asm volatile("" : CAT(SUMS_, n)(d, 0) : : "memory")
 

@@ -16,6 +16,15 @@
 #define SLOTS 3
 #define BAND (2048 / TOKENS)
 
+// A place in a ring of `n`, each with a barrier of 8 bytes, and how often the ring has gone around.
+struct turn {
+    uint at, phase;
+};
+
+inline void next_turn(struct turn *t, uint n) {
+    if (++t->at == n) t->at = 0, t->phase ^= 1;
+}
+
 // rows == 0: there are no more tiles.
 struct slot {
     int rows, expert, column, first;
@@ -77,11 +86,6 @@ inline void plan_pair(const struct job *j, local struct slot *slot, int at) {
     slot->y_row[at] = (int)y_row(position, p, flags);
     slot->gamma[at] =
         flags & (GAMMA_INPUT | GAMMA_OUTPUT) ? j->gamma[pair_element(p, token, j->k, j->gamma_stride)] : 1.0f;
-}
-
-inline uint from_first_lane(uint v) {
-    asm volatile("shfl.sync.idx.b32 %0, %0, 0, 31, 0xffffffff;" : "+r"(v));
-    return v;
 }
 
 // All tiles of this work-group, by a warp. counters: the next tile, less the work-groups; work-groups that are through.
