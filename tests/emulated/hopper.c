@@ -1,0 +1,509 @@
+/* SPDX-License-Identifier: MIT
+ * Runs the kernel of cl/matmul/wgmma.cl on a CPU: a work-group is 384 threads, one after another. What the chip does
+ * beside the program (barriers that copies arrive on, copies by tensor maps, products) is in this file, as the PTX
+ * manual has it; products read and write as late as they may, when they are waited for. A kernel that waits for what
+ * never comes is ended by its time limit. hopper.py compiles it with the kernel and says which shapes to run.
+ *
+ * hopper K N E tokens topk glu contiguous groups
+ *   glu: 0 none, 1 gate rows then up rows, 2 interleaved, 3 in two places, up before gate */
+#include <math.h>
+#include <pthread.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+typedef unsigned int uint;
+typedef unsigned char uchar;
+typedef uint16_t bf16;
+
+enum { ITEMS = 384, GROUP = 128, WARP = 32 };
+
+static __thread uint lid;
+static uint group, groups;
+
+static void fail(const char *what) {
+    fprintf(stderr, "hopper: %s (work-item %u of group %u)\n", what, lid, group);
+    exit(3);
+}
+
+static float float_of(bf16 v) {
+    const uint32_t bits = (uint32_t)v << 16;
+    float f;
+    memcpy(&f, &bits, sizeof f);
+    return f;
+}
+
+static bf16 bf16_of(float v) {
+    uint32_t bits;
+    memcpy(&bits, &v, sizeof bits);
+    return (bf16)((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
+}
+
+/* ---- what OpenCL has ---- */
+
+static pthread_barrier_t all, of_group[3], of_warp[ITEMS / WARP];
+
+size_t _Z12get_local_idj(uint d) {
+    return d ? 0 : lid;
+}
+size_t _Z12get_group_idj(uint d) {
+    return d ? 0 : group;
+}
+size_t _Z14get_num_groupsj(uint d) {
+    return d ? 1 : groups;
+}
+int _Z3minii(int a, int b) {
+    return a < b ? a : b;
+}
+int _Z3maxii(int a, int b) {
+    return a > b ? a : b;
+}
+uint _Z3minjj(uint a, uint b) {
+    return a < b ? a : b;
+}
+long _Z3minll(long a, long b) {
+    return a < b ? a : b;
+}
+float _Z10native_expf(float v) {
+    return expf(v);
+}
+float _Z13native_divideff(float a, float b) {
+    return a / b;
+}
+uint _Z10atomic_incPU8CLglobalVj(volatile uint *p) {
+    return __sync_fetch_and_add(p, 1);
+}
+void _Z7barrierj(uint fence) {
+    pthread_barrier_wait(&all), (void)fence;
+}
+
+/* ---- barriers ---- */
+
+void warp_barrier(void) {
+    pthread_barrier_wait(&of_warp[lid / WARP]);
+}
+
+void group_barrier(uint id) {
+    if (id != lid / GROUP) fail("the barrier of another group");
+    pthread_barrier_wait(&of_group[id]);
+}
+
+uint from_first_lane(uint v) {
+    static uint said[ITEMS];
+    said[lid] = v;
+    warp_barrier();
+    v = said[lid / WARP * WARP];
+    warp_barrier();
+    return v;
+}
+
+/* A barrier in local memory: arrivals and bytes that are still to come, of the phase that is not complete. */
+static struct mb {
+    uint left, arrivals, phase;
+    long bytes;
+} mbs[4096];
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static pthread_cond_t changed = PTHREAD_COND_INITIALIZER;
+
+static struct mb *mb_at(uint at) {
+    if (at % 8) fail("a barrier that is not aligned");
+    return &mbs[at / 8 % 4096];
+}
+
+static void settle(struct mb *b) {
+    if (b->left || b->bytes) return;
+    b->left = b->arrivals;
+    b->phase ^= 1;
+    pthread_cond_broadcast(&changed);
+}
+
+void mb_init(uint at, uint arrivals) {
+    *mb_at(at) = (struct mb){arrivals, arrivals, 0, 0};
+}
+
+void mb_expect(uint at, uint bytes) {
+    struct mb *const b = mb_at(at);
+    pthread_mutex_lock(&lock);
+    if (b->left == 0) fail("more arrivals than a barrier has");
+    b->bytes += bytes;
+    b->left--;
+    settle(b);
+    pthread_mutex_unlock(&lock);
+}
+
+void mb_arrive(uint at) {
+    mb_expect(at, 0);
+}
+
+static void bytes_came(uint at, uint bytes) {
+    struct mb *const b = mb_at(at);
+    pthread_mutex_lock(&lock);
+    if (b->bytes < bytes) fail("more bytes than a barrier expects");
+    b->bytes -= bytes;
+    settle(b);
+    pthread_mutex_unlock(&lock);
+}
+
+void mb_wait(uint at, uint parity) {
+    pthread_mutex_lock(&lock);
+    while (mb_at(at)->phase == parity)
+        pthread_cond_wait(&changed, &lock);
+    pthread_mutex_unlock(&lock);
+}
+
+/* ---- memory ---- */
+
+static struct range { const uchar *begin, *end; } readable[2]; /* w, x */
+
+static void require_readable(const uchar *from, size_t bytes) {
+    for (int i = 0; i < 2; i++)
+        if (from >= readable[i].begin && from + bytes <= readable[i].end) return;
+    fail("a copy from outside of w and x");
+}
+
+/* Copies of 16 bytes are done when they arrive, no sooner. */
+static __thread struct copy {
+    uint to, bytes;
+    const uchar *from;
+} copies[256];
+static __thread int n_copies;
+
+void copy_16_below(uint to, const uchar *from, uint bytes, int row, int rows) {
+    if (row >= rows) return;
+    if (to % 16 || (uintptr_t)from % 16) fail("a copy that is not aligned");
+    if (bytes) require_readable(from, bytes);
+    if (n_copies == 256) fail("too many copies");
+    copies[n_copies++] = (struct copy){to, bytes, from};
+}
+
+void mb_arrive_copied(uint at) {
+    for (int i = 0; i < n_copies; i++) {
+        uchar *const to = (uchar *)(uintptr_t)copies[i].to;
+        memset(to, 0, 16);
+        memcpy(to, copies[i].from, copies[i].bytes);
+    }
+    n_copies = 0;
+    mb_arrive(at);
+}
+
+uint pack_two(float low, float high) {
+    return bf16_of(low) | (uint)bf16_of(high) << 16;
+}
+
+/* Matrix m of four: row r is stored at what work-item 8 * m + r names. */
+void store_matrices(uint at, const uint *v) {
+    static uint given[ITEMS][4];
+    const uint lane = lid % WARP, m = lane / 8, r = lane % 8;
+    if (at % 16) fail("a row of a matrix that is not aligned");
+    memcpy(given[lid], v, sizeof given[lid]);
+    warp_barrier();
+    for (uint c = 0; c < 8; c++) {
+        const uint two = given[lid - lane + c * 4 + r / 2][m];
+        ((bf16 *)(uintptr_t)at)[c] = (bf16)(r % 2 ? two >> 16 : two);
+    }
+    warp_barrier();
+}
+
+/* ---- tensor maps ---- */
+
+struct map {
+    uint rank, box[5];
+    uint64_t size[5], stride[5]; /* of dimension d + 1 */
+    const uchar *first;
+};
+static struct map in_local[2], published[2];
+static const uchar *places[2];
+
+static struct map *map_at(uint at) {
+    return &in_local[at / 128 % 2];
+}
+
+void map_dimension(uint at, uint index, uint64_t size, uint box) {
+    if (box == 0 || box > 256) fail("a box of that size");
+    map_at(at)->size[index] = size;
+    map_at(at)->box[index] = box;
+}
+
+void map_stride(uint at, uint index, uint64_t bytes) {
+    if (bytes % 16 || bytes >> 40) fail("a stride that maps do not have");
+    map_at(at)->stride[index] = bytes;
+}
+
+void fill_map(uint at, const void *first, uint rank, long depth, uint steps) {
+    if ((uintptr_t)first % 16) fail("a map of what is not aligned");
+    map_at(at)->first = first;
+    map_at(at)->rank = rank;
+    map_dimension(at, 0, (uint64_t)depth, steps);
+}
+
+void publish_map(uchar *map, uint from) {
+    const int i = from / 128 % 2;
+    warp_barrier();
+    if (lid % WARP == 0) published[i] = in_local[i], places[i] = map;
+    warp_barrier();
+}
+
+/* Rows of 128 bytes, of which chunk c is at c ^ row % 8: by the address, as it lies at multiples of 1024. */
+static bf16 *swizzled(size_t byte) {
+    return (bf16 *)(byte ^ (byte >> 7 & 7) << 4);
+}
+
+static uint ring; /* the lowest place of a box: where the ring begins */
+
+static void copy_box(uint to, const uchar *place, uint full, const uint *at) {
+    const struct map *const m = &published[place == places[1]];
+    if (place != places[0] && place != places[1]) fail("a map that is not there");
+    if (to % 1024) fail("a box that is not aligned");
+    if (ring == 0 || to < ring) ring = to;
+    uint elements = 1;
+    for (uint d = 0; d < m->rank; d++)
+        elements *= m->box[d];
+    for (uint e = 0; e < elements; e++) {
+        uint rest = e;
+        size_t offset = 0;
+        int inside = 1;
+        for (uint d = 0; d < m->rank; d++, rest /= m->box[d - 1]) {
+            const uint64_t c = at[d] + rest % m->box[d];
+            inside &= c < m->size[d];
+            offset += c * (d ? m->stride[d - 1] : sizeof(bf16));
+        }
+        if (inside) require_readable(m->first + offset, sizeof(bf16));
+        *swizzled(to + e * sizeof(bf16)) = inside ? *(const bf16 *)(m->first + offset) : 0;
+    }
+    bytes_came(full, elements * sizeof(bf16));
+}
+
+void copy_box_2(uint to, const uchar *map, uint full, uint step, uint row) {
+    copy_box(to, map, full, (uint[]){step, row});
+}
+void copy_box_3(uint to, const uchar *map, uint full, uint step, uint row, uint expert) {
+    copy_box(to, map, full, (uint[]){step, row, expert});
+}
+void copy_box_5(uint to, const uchar *map, uint full, uint step, uint at, uint expert) {
+    copy_box(to, map, full, (uint[]){step, 0, 0, at, expert});
+}
+
+/* ---- products ---- */
+
+static __thread struct product {
+    int n, turn;
+    float *d;
+    uint64_t a, b;
+    uint keep;
+} products[64];
+static __thread int n_products, turn;
+
+void wgmma(int n, float *d, uint64_t a, uint64_t b, uint keep) {
+    if (n_products == 64) fail("too many products");
+    products[n_products++] = (struct product){n, turn, d, a, b, keep};
+}
+
+void wgmma_commit(void) {
+    warp_barrier();
+    turn++;
+}
+
+static float element(uint64_t tile, uint row, uint k) {
+    if (tile >> 16 != (1ul | 64ul << 16 | 1ul << 46)) fail("a description of another kind of tile");
+    size_t at = (ring & ~0x3ffffu) | (tile & 0x3fff) << 4; /* 18 bits of the address */
+    if (at < ring) at += 0x40000;
+    return float_of(*swizzled(at + row * 128 + k * sizeof(bf16)));
+}
+
+static void multiply(const struct product *p) {
+    const uint lane = lid % WARP, row0 = lid % GROUP / WARP * 16 + lane / 4;
+    for (int i = 0; i < p->n * 2 / 4; i++) {
+        const uint row = row0 + 8 * (i / 2 % 2), column = i / 4 * 8 + lane % 4 * 2 + i % 2;
+        float sum = 0;
+        for (uint k = 0; k < 16; k++)
+            sum += element(p->a, row, k) * element(p->b, column, k);
+        p->d[i] = p->keep ? p->d[i] + sum : sum;
+    }
+}
+
+/* A group goes on as one: what its work-items read nobody changes before. */
+void wgmma_wait(int left) {
+    int done = 0;
+    group_barrier(lid / GROUP);
+    while (done < n_products && products[done].turn < turn - left)
+        multiply(&products[done++]);
+    n_products -= done;
+    memmove(products, products + done, (size_t)n_products * sizeof *products);
+    group_barrier(lid / GROUP);
+}
+
+/* ---- the kernel ---- */
+
+/* As in wgmma_call.cl. */
+struct call {
+    bf16 *x, *gate, *up, *y;
+    float *bias, *gamma;
+    int *ids, *offsets, *order;
+    long numbers[15][4]; /* at_xy, at_w, at_v, .. of MATMUL_ARGS in cl/matmul/pair.cl */
+    float limits[4], shape[4];
+    uchar *maps;
+    uint *counters;
+};
+void call_kernel(const struct call *call);
+
+static struct problem {
+    long depth, columns, experts, tokens, k, pairs, rows; /* rows: of w for an expert */
+    int glu, contiguous;
+    bf16 *weights, *x, *y;
+    bf16 *gate, *up;
+    long column; /* elements from one gate row to the next, and from one up row */
+    int *ids, *offsets, *order, *place;
+    float *gamma, *bias;
+    uint counters[2];
+} p;
+
+static void *run_item(void *argument) {
+    static uchar maps[256];
+    const long w[4] = {0, p.rows * p.depth, p.column, 1}, bias[4] = {0, 2 * p.columns, 2, 0};
+    struct call call = {p.x,
+                        p.gate,
+                        p.up,
+                        p.y,
+                        p.bias,
+                        p.gamma,
+                        p.ids,
+                        p.offsets,
+                        p.order,
+                        {{0, p.depth, 0, p.columns}},
+                        .shape = {0, 1},
+                        .maps = maps,
+                        .counters = p.counters};
+    memcpy(call.numbers[1], w, sizeof w);
+    memcpy(call.numbers[2], w, sizeof w);
+    memcpy(call.numbers[7], bias, sizeof bias);
+    memcpy(call.numbers[8], bias, sizeof bias);
+    memcpy(call.numbers[11], (long[4]){0, p.k, 0, p.k}, sizeof w);
+    memcpy(call.numbers[12], (long[4]){p.pairs, p.depth, p.columns, 1}, sizeof w);
+    memcpy(call.numbers[13], (long[4]){p.k, p.experts, 0, p.experts}, sizeof w);
+    lid = (uint)(uintptr_t)argument;
+    n_copies = n_products = turn = 0;
+    call_kernel(&call);
+    if (n_copies || n_products) fail("copies or products that nobody waits for");
+    return NULL;
+}
+
+static void run_groups(void) {
+    pthread_attr_t small;
+    pthread_attr_init(&small);
+    pthread_attr_setstacksize(&small, 1 << 18);
+    pthread_barrier_init(&all, NULL, ITEMS);
+    for (int i = 0; i < ITEMS / GROUP; i++)
+        pthread_barrier_init(&of_group[i], NULL, GROUP);
+    for (int i = 0; i < ITEMS / WARP; i++)
+        pthread_barrier_init(&of_warp[i], NULL, WARP);
+    for (group = 0; group < groups; group++) {
+        pthread_t items[ITEMS];
+        for (uintptr_t i = 0; i < ITEMS; i++)
+            if (pthread_create(&items[i], &small, run_item, (void *)i)) fail("no thread");
+        for (int i = 0; i < ITEMS; i++)
+            pthread_join(items[i], NULL);
+    }
+}
+
+/* ---- data ---- */
+
+static uint drawn(uint n) {
+    static uint state;
+    state = state * 1664525 + 1013904223;
+    return (state >> 8) % n;
+}
+
+static void *room(size_t bytes) {
+    void *const at = aligned_alloc(256, (bytes + 511) / 256 * 256);
+    if (!at) fail("no memory");
+    memset(at, 0xff, (bytes + 511) / 256 * 256); /* NaN */
+    return at;
+}
+
+static bf16 *random_rows(long n) {
+    bf16 *const rows = room((size_t)n * sizeof *rows);
+    for (long i = 0; i < n; i++)
+        rows[i] = bf16_of(((int)drawn(2001) - 1000) / 1000.0f);
+    return rows;
+}
+
+static void route(void) {
+    int at = 0;
+    for (long i = 0; i < p.pairs; i++) {
+        p.ids[i] = drawn(8) ? (int)drawn((uint)p.experts) : -1;
+        p.gamma[i] = drawn(1000) / 500.0f;
+    }
+    for (int e = 0; e <= p.experts; e++) {
+        p.offsets[e] = at;
+        for (int i = 0; i < p.pairs; i++)
+            if (p.ids[i] == (e < p.experts ? e : -1)) p.place[i] = at, p.order[at++] = i;
+    }
+}
+
+static void make_data(void) {
+    p.pairs = p.tokens * p.k;
+    p.rows = p.glu == 1 || p.glu == 2 ? 2 * p.columns : p.columns;
+    p.column = p.glu == 2 ? 2 * p.depth : p.depth;
+    const long elements = p.experts * p.rows * p.depth, x_rows = p.contiguous ? p.pairs : p.tokens;
+    const long all_weights = p.glu == 3 ? 2 * elements : elements;
+    p.weights = random_rows(all_weights);
+    p.gate = p.glu == 3 ? p.weights + elements : p.weights;
+    p.up = p.glu == 1 ? p.gate + p.columns * p.depth : p.glu == 2 ? p.gate + p.depth : p.weights;
+    p.x = random_rows(x_rows * p.depth);
+    p.y = room((size_t)(p.pairs * p.columns) * sizeof *p.y);
+    readable[0] = (struct range){(uchar *)p.weights, (uchar *)(p.weights + all_weights)};
+    readable[1] = (struct range){(uchar *)p.x, (uchar *)(p.x + x_rows * p.depth)};
+    p.ids = room((size_t)p.pairs * sizeof *p.ids);
+    p.order = room((size_t)p.pairs * sizeof *p.order);
+    p.place = room((size_t)p.pairs * sizeof *p.place);
+    p.offsets = room((size_t)(p.experts + 1) * sizeof *p.offsets);
+    p.gamma = room((size_t)p.pairs * sizeof *p.gamma);
+    p.bias = room((size_t)(p.experts * 2 * p.columns) * sizeof *p.bias);
+    for (long i = 0; i < p.experts * 2 * p.columns; i++)
+        p.bias[i] = drawn(1000) / 300.0f;
+    route();
+}
+
+/* One sum in double, with its bias; what its rounding may come to is added to `magnitude`. */
+static double sum_of(long pair, long n, int up, double *magnitude) {
+    const long e = p.ids[pair];
+    const bf16 *const row = (up ? p.up : p.gate) + e * p.rows * p.depth + n * p.column;
+    const bf16 *const x = p.x + (p.contiguous ? p.place[pair] : pair / p.k) * p.depth;
+    double sum = p.bias[e * 2 * p.columns + 2 * n + up];
+    for (long k = 0; k < p.depth; k++) {
+        const double product = (double)float_of(row[k]) * float_of(x[k]);
+        sum += product;
+        *magnitude += fabs(product);
+    }
+    return sum;
+}
+
+static int is_right(long pair, long n) {
+    double magnitude = 0, want = 0;
+    if (p.ids[pair] >= 0) {
+        const double gate = sum_of(pair, n, 0, &magnitude);
+        const double up = p.glu ? sum_of(pair, n, 1, &magnitude) : 0;
+        want = (p.glu ? gate / (1 + exp(-gate)) * up : gate) * p.gamma[pair];
+        if (p.glu) magnitude *= 1 + fabs(gate) + fabs(up);
+    }
+    const double got = float_of(p.y[pair * p.columns + n]), error = fabs(got - want);
+    if (error <= fabs(want) / 256 + magnitude * 1e-5 + 1e-6) return 1;
+    printf("pair %ld of expert %d, column %ld: %g, expected %g\n", pair, p.ids[pair], n, got, want);
+    return 0;
+}
+
+int main(int argc, char **argv) {
+    if (argc != 9) return fprintf(stderr, "usage: hopper K N E tokens topk glu contiguous groups\n"), 2;
+    p.depth = atol(argv[1]), p.columns = atol(argv[2]), p.experts = atol(argv[3]), p.tokens = atol(argv[4]);
+    p.k = atol(argv[5]), p.glu = atoi(argv[6]), p.contiguous = atoi(argv[7]);
+    groups = (uint)atoi(argv[8]);
+    make_data();
+    run_groups();
+    int wrong = p.counters[0] || p.counters[1];
+    for (long pair = 0; pair < p.pairs && wrong < 5; pair++)
+        for (long n = 0; n < p.columns && wrong < 5; n++)
+            wrong += !is_right(pair, n);
+    if (p.counters[0] || p.counters[1]) printf("counters are not as they were\n");
+    return wrong ? 1 : 0;
+}

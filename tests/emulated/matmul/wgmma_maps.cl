@@ -1,0 +1,12 @@
+// SPDX-License-Identifier: MIT
+// cl/matmul/wgmma_maps.cl for CPUs: tests/emulated/hopper.c has the functions.
+#define MAP_DIMENSION(index, size, box) map_dimension(at, index, size, box)
+#define MAP_STRIDE(index, bytes) map_stride(at, index, bytes)
+
+void map_dimension(uint at, uint index, ulong size, uint box);
+void map_stride(uint at, uint index, ulong bytes);
+void fill_map(uint at, const global void *first, uint rank, long depth, uint steps);
+void publish_map(global uchar *map, uint from);
+void copy_box_2(uint to, const global uchar *map, uint full, uint step, uint row);
+void copy_box_3(uint to, const global uchar *map, uint full, uint step, uint row, uint expert);
+void copy_box_5(uint to, const global uchar *map, uint full, uint step, uint at, uint expert);

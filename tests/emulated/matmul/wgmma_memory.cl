@@ -1,0 +1,18 @@
+// SPDX-License-Identifier: MIT
+// cl/matmul/wgmma_memory.cl for CPUs: tests/emulated/hopper.c has the functions. Local memory is below 4 GiB there, so that
+// a uint is a pointer.
+#define GROUP_BARRIER(id) group_barrier(id)
+#define WARP_BARRIER() warp_barrier()
+#define ASYNC_FENCE()
+
+void mb_init(uint at, uint arrivals);
+void mb_expect(uint at, uint bytes);
+void mb_arrive(uint at);
+void mb_arrive_copied(uint at);
+void mb_wait(uint at, uint parity);
+void group_barrier(uint id);
+void warp_barrier(void);
+void copy_16_below(uint to, const global uchar *from, uint bytes, int row, int rows);
+uint from_first_lane(uint v);
+uint pack_two(float low, float high);
+void store_matrices(uint at, const uint *v);
