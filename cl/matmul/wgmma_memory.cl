@@ -55,10 +55,10 @@ inline uint pack_two(float low, float high) {
     return r;
 }
 
-// Four 8 x 8 elements, of which work-item i names the place of row i % 8 of i / 8, transposed. Who reads them waits at
-// a barrier first: other accesses to local memory may pass this one.
+// Four 8 x 8 elements, of which work-item i names the place of row i % 8 of i / 8, transposed.
 inline void store_matrices(uint at, const uint *v) {
     asm volatile("stmatrix.sync.aligned.m8n8.x4.trans.shared.b16 [%0], {%1, %2, %3, %4};"
                  :
-                 : "r"(at), "r"(v[0]), "r"(v[1]), "r"(v[2]), "r"(v[3]));
+                 : "r"(at), "r"(v[0]), "r"(v[1]), "r"(v[2]), "r"(v[3])
+                 : "memory");
 }

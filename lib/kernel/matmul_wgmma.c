@@ -14,7 +14,7 @@ static const struct height {
 /* What the driver says such a chip has: less is a limit that the caller set. */
 enum { OFFERED = 48 << 10 };
 
-enum { LOCAL = 384, BLOCK = 128, MAPS = 256, UNALIGNED_EDGE = 64, EIGHT = 8 };
+enum { LOCAL = MATMUL_HOPPER_LOCAL, BLOCK = 128, MAPS = 256, UNALIGNED_EDGE = 64, EIGHT = 8 };
 
 /* Columns of y in a tile. */
 static int64_t columns_of(const struct matmul_problem *p, int height) {
@@ -26,22 +26,26 @@ static bool is_contiguous(const struct matmul_problem *p) {
     return p->x_rows == CLMOE_ROWS_SORTED || (p->dense && p->topk == 1);
 }
 
-bool matmul_wgmma_fits(const struct device *dev, const void *problem, struct reason *why) {
-    const struct matmul_problem *const p = problem;
-    const bool half = p->w_dtype == CLMOE_F16 || p->w_dtype == CLMOE_BF16;
+bool matmul_hopper_fits(const struct device *dev, const struct matmul_problem *p, struct reason *why) {
     if (!p->sorted && !p->dense) return refuse(why, "needs sorted routing");
-    if (!half || p->x_dtype != p->w_dtype || p->y_dtype != p->w_dtype)
-        return refuse(why, "needs x, w and y all f16 or all bf16");
     if (p->w_order != CLMOE_W_ENK) return refuse(why, "needs weights in the order ENK");
-    if (p->in % EIGHT) return refuse(why, "%lld columns of x are no multiple of 8", (long long)p->in);
-    if (p->glu != CLMOE_GLU_NONE && p->out % EIGHT)
-        return refuse(why, "%lld columns of y from gate and up are no multiple of 8", (long long)p->out);
     if (p->add || p->limit != CLMOE_LIMIT_NONE) return refuse(why, "has no addends and no limits");
     if (dev->caps.local_mem < OFFERED)
         return refuse(why, "%llu bytes of local memory < %d", (unsigned long long)dev->caps.local_mem,
                       OFFERED);
     return dev->caps.max_work_group >= LOCAL ||
            refuse(why, "work-groups of %zu < %d", dev->caps.max_work_group, LOCAL);
+}
+
+bool matmul_wgmma_fits(const struct device *dev, const void *problem, struct reason *why) {
+    const struct matmul_problem *const p = problem;
+    const bool half = p->w_dtype == CLMOE_F16 || p->w_dtype == CLMOE_BF16;
+    if (!half || p->x_dtype != p->w_dtype || p->y_dtype != p->w_dtype)
+        return refuse(why, "needs x, w and y all f16 or all bf16");
+    if (p->in % EIGHT) return refuse(why, "%lld columns of x are no multiple of 8", (long long)p->in);
+    if (p->glu != CLMOE_GLU_NONE && p->out % EIGHT)
+        return refuse(why, "%lld columns of y from gate and up are no multiple of 8", (long long)p->out);
+    return matmul_hopper_fits(dev, p, why);
 }
 
 bool matmul_wgmma_here(const struct device *dev, const void *problem) {

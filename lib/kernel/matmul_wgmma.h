@@ -3,13 +3,19 @@
 #ifndef CLMOE_KERNEL_MATMUL_WGMMA_H
 #define CLMOE_KERNEL_MATMUL_WGMMA_H
 
-#include "row.h"
+#include "matmul.h"
 
 /* Where that row is, it reads weights once for all pairs of an expert: from so many tokens on sorted pairs
  * win over kernels that read them for every pair (H200, bf16, Mixtral, Qwen3-30B, gpt-oss, DeepSeek-V3: at 1
  * token they lose 1.0 to 1.7 times, at 8 they win 1.05 to 2.3 times). */
 enum { MATMUL_FEW_TOKENS = 2 };
 bool matmul_wgmma_here(const struct device *dev, const void *problem);
+
+/* Work-items of a work-group: a group of four warps that fetches and two that multiply. */
+enum { MATMUL_HOPPER_LOCAL = 384 };
+
+/* What all rows on sm_90a ask of a problem and of the device. */
+bool matmul_hopper_fits(const struct device *dev, const struct matmul_problem *p, struct reason *why);
 
 bool matmul_wgmma_fits(const struct device *dev, const void *problem, struct reason *why);
 void matmul_wgmma_prepare(const struct device *dev, const void *problem, struct recipe *recipe);

@@ -2,6 +2,7 @@
 #include "matmul_wgmma_coded.h"
 
 #include "matmul_rows.h"
+#include "matmul_wgmma.h"
 
 /* Two heights of tiles, chosen by each call. */
 enum { HEIGHTS = 2 };
@@ -10,10 +11,7 @@ static const struct height {
     int tokens, steps, stages; /* steps of K in a stage */
 } heights[HEIGHTS] = {{64, 128, 6}, {256, 64, 4}};
 
-/* What the driver says such a chip has: less is a limit that the caller set. */
-enum { OFFERED = 48 << 10 };
-
-enum { LOCAL = 384, W_ROWS = 128, UNALIGNED_EDGE = 64, CODES = 32, EIGHT = 8 };
+enum { LOCAL = MATMUL_HOPPER_LOCAL, W_ROWS = 128, UNALIGNED_EDGE = 64, CODES = 32, EIGHT = 8 };
 
 static int64_t columns_of(const struct matmul_problem *p) {
     return p->glu == CLMOE_GLU_NONE ? W_ROWS : W_ROWS / 2;
@@ -27,17 +25,10 @@ static bool has_codes(const struct matmul_problem *p) {
 
 bool matmul_wgmma_coded_fits(const struct device *dev, const void *problem, struct reason *why) {
     const struct matmul_problem *const p = problem;
-    if (!p->sorted && !p->dense) return refuse(why, "needs sorted routing");
     if (!has_codes(p)) return refuse(why, "needs MXFP4 weights");
     if (p->x_dtype != CLMOE_BF16 || p->y_dtype != CLMOE_BF16) return refuse(why, "needs x and y of bf16");
-    if (p->w_order != CLMOE_W_ENK) return refuse(why, "needs weights in the order ENK");
     if (p->in % CODES) return refuse(why, "%lld columns of x are no multiple of %d", (long long)p->in, CODES);
-    if (p->add || p->limit != CLMOE_LIMIT_NONE) return refuse(why, "has no addends and no limits");
-    if (dev->caps.local_mem < OFFERED)
-        return refuse(why, "%llu bytes of local memory < %d", (unsigned long long)dev->caps.local_mem,
-                      OFFERED);
-    return dev->caps.max_work_group >= LOCAL ||
-           refuse(why, "work-groups of %zu < %d", dev->caps.max_work_group, LOCAL);
+    return matmul_hopper_fits(dev, p, why);
 }
 
 bool matmul_wgmma_coded_here(const struct device *dev, const void *problem) {
