@@ -6,6 +6,8 @@
  *
  * hopper K N E tokens topk glu contiguous groups
  *   glu: 0 none, 1 gate rows then up rows, 2 interleaved, 3 in two places, up before gate */
+#include "ref/convert.h"
+
 #include <math.h>
 #include <pthread.h>
 #include <stdint.h>
@@ -25,19 +27,6 @@ static uint group, groups;
 static void fail(const char *what) {
     fprintf(stderr, "hopper: %s (work-item %u of group %u)\n", what, lid, group);
     exit(3);
-}
-
-static float float_of(bf16 v) {
-    const uint32_t bits = (uint32_t)v << 16;
-    float f;
-    memcpy(&f, &bits, sizeof f);
-    return f;
-}
-
-static bf16 bf16_of(float v) {
-    uint32_t bits;
-    memcpy(&bits, &v, sizeof bits);
-    return (bf16)((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
 }
 
 /* ---- what OpenCL has ---- */
@@ -188,7 +177,7 @@ void mb_arrive_copied(uint at) {
 }
 
 uint pack_two(float low, float high) {
-    return bf16_of(low) | (uint)bf16_of(high) << 16;
+    return ref_bf16_from_f32(low) | (uint)ref_bf16_from_f32(high) << 16;
 }
 
 /* Matrix m of four: row r is stored at what work-item 8 * m + r names. */
@@ -308,7 +297,7 @@ static float element(uint64_t tile, uint row, uint k) {
     if (tile >> 16 != (1ul | 64ul << 16 | 1ul << 46)) fail("a description of another kind of tile");
     size_t at = (ring & ~0x3ffffu) | (tile & 0x3fff) << 4; /* 18 bits of the address */
     if (at < ring) at += 0x40000;
-    return float_of(*swizzled(at + row * 128 + k * sizeof(bf16)));
+    return ref_bf16_to_f32(*swizzled(at + row * 128 + k * sizeof(bf16)));
 }
 
 static void multiply(const struct product *p) {
@@ -424,7 +413,7 @@ static void *room(size_t bytes) {
 static bf16 *random_rows(long n) {
     bf16 *const rows = room((size_t)n * sizeof *rows);
     for (long i = 0; i < n; i++)
-        rows[i] = bf16_of(((int)drawn(2001) - 1000) / 1000.0f);
+        rows[i] = ref_bf16_from_f32(((int)drawn(2001) - 1000) / 1000.0f);
     return rows;
 }
 
@@ -472,7 +461,7 @@ static double sum_of(long pair, long n, int up, double *magnitude) {
     const bf16 *const x = p.x + (p.contiguous ? p.place[pair] : pair / p.k) * p.depth;
     double sum = p.bias[e * 2 * p.columns + 2 * n + up];
     for (long k = 0; k < p.depth; k++) {
-        const double product = (double)float_of(row[k]) * float_of(x[k]);
+        const double product = (double)ref_bf16_to_f32(row[k]) * ref_bf16_to_f32(x[k]);
         sum += product;
         *magnitude += fabs(product);
     }
@@ -487,7 +476,7 @@ static int is_right(long pair, long n) {
         want = (p.glu ? gate / (1 + exp(-gate)) * up : gate) * p.gamma[pair];
         if (p.glu) magnitude *= 1 + fabs(gate) + fabs(up);
     }
-    const double got = float_of(p.y[pair * p.columns + n]), error = fabs(got - want);
+    const double got = ref_bf16_to_f32(p.y[pair * p.columns + n]), error = fabs(got - want);
     if (error <= fabs(want) / 256 + magnitude * 1e-5 + 1e-6) return 1;
     printf("pair %ld of expert %d, column %ld: %g, expected %g\n", pair, p.ids[pair], n, got, want);
     return 0;

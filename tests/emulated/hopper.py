@@ -39,8 +39,9 @@ def compile_kernel(clang, folder, tile, glu, contiguous):
     with open(text, "w", encoding="utf-8") as kernel:
         kernel.write(callable_from_c)
     # Not position independent: addresses of local memory are uint.
-    subprocess.run([clang, "-w", "-O2", "-no-pie", "-fno-pie", "-o", program,
-                    os.path.join(ROOT, "tests/emulated/hopper.c"), text, "-lm", "-lpthread"], check=True)
+    subprocess.run([clang, "-w", "-O2", "-no-pie", "-fno-pie", "-I", os.path.join(ROOT, "include"), "-I",
+                    os.path.join(ROOT, "tests"), "-o", program, os.path.join(ROOT, "tests/emulated/hopper.c"),
+                    os.path.join(ROOT, "tests/ref/convert.c"), text, "-lm", "-lpthread"], check=True)
     return program
 
 
