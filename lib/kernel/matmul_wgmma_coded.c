@@ -4,12 +4,13 @@
 #include "matmul_rows.h"
 #include "matmul_wgmma.h"
 
-/* Two heights of tiles, chosen by each call. */
+/* Two heights of tiles, chosen by each call. The lower one leaves half of what local memory could take to the
+ * cache, where lines wait for copies by words. */
 enum { HEIGHTS = 2 };
 
 static const struct height {
     int tokens, steps, stages; /* steps of K in a stage */
-} heights[HEIGHTS] = {{64, 128, 6}, {256, 64, 4}};
+} heights[HEIGHTS] = {{64, 128, 5}, {256, 64, 4}};
 
 enum { LOCAL = MATMUL_HOPPER_LOCAL, W_ROWS = 128, UNALIGNED_EDGE = 64, CODES = 32, EIGHT = 8 };
 
@@ -65,16 +66,21 @@ void matmul_wgmma_coded_prepare(const struct device *dev, const void *problem, s
     recipe->counters = 2 * sizeof(cl_uint);
 }
 
-/* Rows of codes alone begin at multiples of 16 bytes; blocks begin anywhere. */
-static bool aligned(const struct matmul_problem *p, const struct columns *c) {
-    return p->w_dtype == CLMOE_MXFP4 ||
-           (c->skip % (CODES / 2) == 0 && ((uint64_t)c->expert | (uint64_t)c->column) % CODES == 0);
+/* Rows of codes alone begin at multiples of 16 bytes; blocks begin anywhere. What an expert has is counted by 32
+ * bits. */
+static bool within_reach(const struct matmul_problem *p, const struct columns *c) {
+    const struct dtype_info *const info = dtype_info(p->w_dtype);
+    const int64_t row_bytes = c->column / info->block * info->bytes;
+    return p->out <= UINT32_MAX / (row_bytes + 1) - 1 &&
+           (p->w_dtype == CLMOE_MXFP4 ||
+            (c->skip % (CODES / 2) == 0 && ((uint64_t)c->expert | (uint64_t)c->column) % CODES == 0));
 }
 
 static bool addressable(const struct matmul_problem *p, const struct matmul_call *c,
                         const struct matmul_part *part) {
-    return (c->x.offset | (uint64_t)c->x.stride[0]) % EIGHT == 0 && aligned(p, &part->gate) &&
-           (!part->up.mem || aligned(p, &part->up));
+    return (c->x.offset | (uint64_t)c->x.stride[0]) % EIGHT == 0 &&
+           c->x.shape[0] <= UINT32_MAX / (c->x.stride[0] / EIGHT + 1) && within_reach(p, &part->gate) &&
+           (!part->up.mem || within_reach(p, &part->up));
 }
 
 static enum clmoe_status run_part(const struct run *run, const struct matmul_part *part) {
