@@ -4,6 +4,7 @@
 #define GROUP_BARRIER(id) group_barrier(id)
 #define WARP_BARRIER() warp_barrier()
 #define ASYNC_FENCE()
+#define WHEN_SHOWN
 
 void mb_init(uint at, uint arrivals);
 void mb_expect(uint at, uint bytes);
