@@ -202,15 +202,16 @@ START_TEST(out_of_order_queue) {
 }
 END_TEST
 
-/* Other tiles, and some that the kernel cannot have. */
+/* Another tile, one with more local memory than any chip has, and one whose work-items are too few to copy 8 rows at
+ * a time. All parameters have numbers: what a line leaves out comes from the device's shipped one. */
 START_TEST(tuned) {
     static const struct {
         const char *text;
         bool legal;
     } lines[] = {
         {"matmul_mma_async * WAVES_M=2 WAVES_N=2 FRAGMENTS_M=2 FRAGMENTS_N=8 TK=64 STAGES=2", true},
-        {"matmul_mma_async bf16.bf16 WAVES_M=4 WAVES_N=4 TK=64", false},
-        {"matmul_mma_async bf16.bf16 WAVES_M=1 WAVES_N=1 TK=64", false},
+        {"matmul_mma_async bf16.bf16 WAVES_M=4 WAVES_N=4 FRAGMENTS_M=4 FRAGMENTS_N=8 TK=64 STAGES=4", false},
+        {"matmul_mma_async bf16.bf16 WAVES_M=1 WAVES_N=1 FRAGMENTS_M=4 FRAGMENTS_N=8 TK=64 STAGES=2", false},
     };
     struct rng rng = rng_for(21002);
     struct clmoe_matmul_params params = plain;
