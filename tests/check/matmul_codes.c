@@ -37,7 +37,10 @@ static cl_kernel build(const char *text, const char *entry) {
     const cl_program program = clCreateProgramWithSource(tester()->context, 1, &text, NULL, &err);
     case_require(err == CL_SUCCESS, "clCreateProgramWithSource: %d", (int)err);
     err = clBuildProgram(program, 1, &tester()->device, "-cl-std=CL1.2 -I" CLMOE_CL_SOURCES, NULL, NULL);
-    case_require(err == CL_SUCCESS, "clBuildProgram: %d", (int)err);
+    static char log[1 << 16];
+    if (err != CL_SUCCESS)
+        clGetProgramBuildInfo(program, tester()->device, CL_PROGRAM_BUILD_LOG, sizeof log, log, NULL);
+    case_require(err == CL_SUCCESS, "clBuildProgram: %d\n%s", (int)err, log);
     const cl_kernel kernel = clCreateKernel(program, entry, &err);
     case_require(err == CL_SUCCESS, "clCreateKernel: %d", (int)err);
     clReleaseProgram(program);
