@@ -65,7 +65,6 @@ static int local_of(const struct device *dev) {
     return most < 128 ? (int)floor_pow2(most) : 128;
 }
 
-/* Work-groups for each pair have the columns of all their teams. */
 /* ---- matmul_few ---- */
 
 const struct tunable matmul_few_tunables[] = {
