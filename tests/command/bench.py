@@ -98,7 +98,7 @@ class Bench(command.CommandTest):
             self.assertIn("+permute_", rows[1]["kernel"])
 
     def test_matmul(self):
-        for dtype in "f32", "q8_0", "mxfp4":
+        for dtype in "f32", "q8_0", "mxfp4", "f4_e2m1":
             rows = self.rows("matmul", *SMALL, "--dtype", dtype)
             self.check_rows(rows, 4, ["experts", "topk", "hidden", "inter", "tokens"])
             self.assertEqual([row["op"] for row in rows], ["matmul1"] * 2 + ["matmul2"] * 2)
@@ -106,7 +106,7 @@ class Bench(command.CommandTest):
             self.assertLess(max(row["err_max"] for row in rows), 1e-5)
 
     def test_moe(self):
-        rows = self.rows("moe", *SMALL, "--x-dtype", "f16", "--dtype", "mxfp4", "--plan-times")
+        rows = self.rows("moe", *SMALL, "--x-dtype", "f16", "--dtype", "f4_e2m1", "--plan-times")
         self.check_rows(rows, 2, ["experts", "topk", "hidden", "inter", "tokens", "plan_cold_ms", "plan_disk_ms"])
         self.assertTrue(all(row["ok"] for row in rows))
 

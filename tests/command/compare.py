@@ -112,11 +112,13 @@ class Compare(command.CommandTest):
     def test_formats(self):
         """MXFP4 rows do not hide those of bf16; of the peers' the faster one counts."""
         rows, _ = self.table(
-            [line("cl_mm2", "gptoss-120b", 8, 110), line("cl_mm2", "gptoss-120b", 8, 50, "bf16xmxfp4")],
+            [line("cl_mm2", "gptoss-120b", 8, 110), line("cl_mm2", "gptoss-120b", 8, 50, "bf16xmxfp4"),
+             line("cl_mm2", "gptoss-120b", 8, 40, "bf16xf4_e2m1")],
             [line("tk_mm2", "gptoss-120b", 8, 128), line("mx4_mm2", "gptoss-120b", 8, 62, "bf16xmxfp4"),
              line("mx4_mm2", "gptoss-120b:kpad128", 8, 60, "bf16xmxfp4")])
         self.assertIn("gptoss-120b 2 8 107.8 110.0 128.0 tk_mm2 1.02 0.859".split(), rows)
         self.assertIn("gptoss-120b 8 50.0 60.0 mx4_mm2 0.833 9.5".split(), rows)
+        self.assertIn("gptoss-120b 8 40.0 60.0 mx4_mm2 0.667 9.5".split(), rows)
 
     def test_skew(self):
         rows, out = self.table(

@@ -38,17 +38,18 @@ ZIPF = "qwen3-30b-a3b:zipf"  # the skewed routing that the peers' script has
 MXFP4 = "gptoss-120b"  # with which it runs MXFP4 weights
 TOKENS = (1, 8, 64, 512, 4096, 16384)
 BANDWIDTH, PEAK = 4.42e12, 800e12  # of an H200: bytes and bf16 operations a second
+FOUR_BITS = {"mxfp4": "cl_mx4_", "f4_e2m1": "cl_f4_"}  # both as models are stored: in blocks, and scales apart
 PEERS = {"tk_mm": "triton_kernels", "gmm": "grouped_mm", "loop": "torch.mm loop"}
 
 
 def read(path):
     """{(op, shape, tokens): row}. Lines of the peers' script that are no measurements are left out. Our products with
-    MXFP4 weights are cl_mx4_..., and of the peers' with K padded and not the faster one counts."""
+    MXFP4 weights get the names of FOUR_BITS, and of the peers' with K padded and not the faster one counts."""
     with open(path, encoding="utf-8", newline="") as f:
         lines = [line for line in f if line.strip() and not line.startswith(("#", "ERR,"))]
     rows = {}
     for row in csv.DictReader(lines):
-        op = row["op"].replace("cl_", "cl_mx4_") if row["dtype"].endswith("xmxfp4") else row["op"]
+        op = row["op"].replace("cl_", FOUR_BITS.get(row["dtype"].partition("x")[2], "cl_"))
         key = op, row["shape"].replace(":kpad128", ""), int(row["T"])
         if key not in rows or us(row) < us(rows[key]) or not op.startswith("mx4_"):
             rows[key] = row
@@ -193,7 +194,8 @@ class Comparison:
         self.others("cl_order", ["tk_route", "torch_route"], plain, "routing and sorting")
         self.others("cl_moe_full", ["tk_moe_full", "torch_moe_full"], plain, "whole layer", layer_goal)
         for op in "mm1", "mm1_swiglu", "mm2":
-            self.others(f"cl_mx4_{op}", [f"mx4_{op}"], [MXFP4], f"MXFP4, {op}", mxfp4_goal)
+            for dtype, ours in FOUR_BITS.items():
+                self.others(ours + op, [f"mx4_{op}"], [MXFP4], f"MXFP4 as {dtype}, {op}", mxfp4_goal)
         return "\n".join(self.lines)
 
 
@@ -252,7 +254,8 @@ def bench_calls(model, mxfp4):
         yield ["moe", *shape, "--dtype", "bf16", "--plan-times"]
         yield ["route", *shape, "--dtype", "f32", "--score", "softmax"]
     if mxfp4 and model == MXFP4:
-        yield ["matmul", *shape, "--dtype", "mxfp4", "--x-dtype", "bf16", "--glu"]
+        for dtype in FOUR_BITS:
+            yield ["matmul", *shape, "--dtype", dtype, "--x-dtype", "bf16", "--glu"]
 
 
 def measure_ours(options, logits, path):

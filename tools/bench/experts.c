@@ -1,8 +1,21 @@
 /* SPDX-License-Identifier: MIT */
 #include "experts.h"
 
+#include "problems.h"
+
 #include <math.h>
 #include <stdlib.h>
+
+enum { CODES = 32 }; /* with one scale */
+
+struct clmoe_w_scale experts_scale(enum clmoe_dtype dtype) {
+    return dtype == CLMOE_F4_E2M1 ? (struct clmoe_w_scale){.dtype = CLMOE_U8, .rows = 1, .columns = CODES}
+                                  : (struct clmoe_w_scale){0};
+}
+
+double experts_bytes(enum clmoe_dtype dtype, double count) {
+    return bytes_of(dtype, count) + (dtype == CLMOE_F4_E2M1 ? count / CODES : 0);
+}
 
 /* How many experts go into one buffer. */
 static int32_t experts_per_part(struct bench *b, int32_t experts, int64_t bytes) {
@@ -53,9 +66,13 @@ int experts_make(struct bench *b, const struct clmoe_matmul_params *product, uin
     for (int32_t first = 0; first < product->experts && code < 0; first += each) {
         const int32_t left = product->experts - first;
         const int64_t shape[3] = {left < each ? left : each, rows, product->in};
-        code = bench_tensor(b, product->w_dtype, 3, shape, seed + (uint32_t)first,
-                            (float)(1.0 / sqrt((double)product->in)), &e->w[e->parts]);
+        const float deviation = (float)(1.0 / sqrt((double)product->in));
+        struct clmoe_tensor *const w = &e->w[e->parts], *const scale = &e->scale[e->parts];
+        code = bench_tensor(b, product->w_dtype, 3, shape, seed + (uint32_t)first, deviation, w);
         if (code < 0) e->parts++;
+        if (code < 0 && product->w_dtype == CLMOE_F4_E2M1)
+            code = bench_tensor(b, CLMOE_U8, 3, (int64_t[3]){shape[0], rows, product->in / CODES}, seed,
+                                deviation, scale);
     }
     struct clmoe_matmul_params as_made = *product;
     int64_t packed[4];
@@ -68,17 +85,25 @@ int experts_make(struct bench *b, const struct clmoe_matmul_params *product, uin
 }
 
 void experts_free(struct experts *e) {
-    for (int i = 0; i < e->parts; i++)
+    for (int i = 0; i < e->parts; i++) {
         session_release(&e->w[i]);
+        session_release(&e->scale[i]);
+    }
     e->parts = 0;
 }
 
 /* The part that holds an expert, which becomes its number there. */
-static const struct clmoe_tensor *part_of(const struct experts *e, int32_t *expert) {
+static int part_of(const struct experts *e, int32_t *expert) {
     int i = 0;
     for (; *expert >= e->w[i].shape[0]; i++)
         *expert -= (int32_t)e->w[i].shape[0];
-    return &e->w[i];
+    return i;
+}
+
+static int read_bytes(struct bench *b, const struct clmoe_tensor *t, size_t at, size_t bytes, void *to) {
+    const cl_int err = clEnqueueReadBuffer(b->s->queue, t->mem, CL_TRUE, at, bytes, to, 0, NULL, NULL);
+    return err == CL_SUCCESS ? -1
+                             : command_fail(b->s->usage, EXIT_FAILED, "reading back: OpenCL error %d", err);
 }
 
 /* Rows of blocks, unpacked by the device: that it does so to the bit is what the checks of quant say. */
@@ -119,9 +144,7 @@ static int read_lane(struct bench *b, const struct clmoe_tensor *w, int64_t pane
     struct clmoe_tensor blocks = {0};
     char *const tiles = malloc(bytes), *const lane = malloc(bytes / 32);
     int code = tiles && lane ? -1 : command_fail(b->s->usage, EXIT_FAILED, "out of memory");
-    if (code < 0 && clEnqueueReadBuffer(b->s->queue, w->mem, CL_TRUE, (size_t)panel * bytes, bytes, tiles, 0,
-                                        NULL, NULL) != CL_SUCCESS)
-        code = command_fail(b->s->usage, EXIT_FAILED, "reading back");
+    if (code < 0) code = read_bytes(b, w, (size_t)panel * bytes, bytes, tiles);
     for (size_t i = 0; code < 0 && i < bytes / 32; i++)
         lane[i] = tiles[i / size * 32 * size + packed_byte(w->dtype, (size_t)j, i % size)];
     if (code < 0) code = session_buffer(b->s, w->dtype, 2, shape, &blocks);
@@ -134,6 +157,23 @@ static int read_lane(struct bench *b, const struct clmoe_tensor *w, int64_t pane
     session_release(&blocks);
     free(tiles);
     free(lane);
+    return code;
+}
+
+/* Rows of codes with their scales. */
+static int read_codes(struct bench *b, const struct clmoe_tensor *w, const struct clmoe_tensor *scale,
+                      int64_t first, int64_t count, float *rows) {
+    static const float values[8] = {0, 0.5f, 1, 1.5f, 2, 3, 4, 6};
+    const size_t n = (size_t)(count * w->shape[2]), at = (size_t)(first * w->shape[2]);
+    unsigned char *const codes = malloc(n), *const scales = codes + n / 2;
+    int code = codes ? -1 : command_fail(b->s->usage, EXIT_FAILED, "out of memory");
+    if (code < 0) code = read_bytes(b, w, at / 2, n / 2, codes);
+    if (code < 0) code = read_bytes(b, scale, at / CODES, n / CODES, scales);
+    for (size_t i = 0; i < n && code < 0; i++) {
+        const int c = codes[i / 2] >> i % 2 * 4 & 15;
+        rows[i] = ldexpf(c & 8 ? -values[c & 7] : values[c], scales[i / CODES] - 127);
+    }
+    free(codes);
     return code;
 }
 
@@ -155,10 +195,12 @@ static int read_packed(struct bench *b, const struct experts *e, const struct cl
 
 int experts_read(struct bench *b, const struct experts *e, int32_t expert, int64_t first, int64_t count,
                  float *rows) {
-    const struct clmoe_tensor *const w = part_of(e, &expert);
+    const int part = part_of(e, &expert);
+    const struct clmoe_tensor *const w = &e->w[part];
     if (e->order == CLMOE_W_PACKED) return read_packed(b, e, w, expert, first, count, rows);
     const int ways = e->glu ? 2 : 1; /* gate and up interleaved */
     const int64_t row = expert * w->shape[1] + first * ways, n = count * ways;
+    if (w->dtype == CLMOE_F4_E2M1) return read_codes(b, w, &e->scale[part], row, n, rows);
     if (clmoe_dtype_bytes(w->dtype, 1) <= 0) return read_blocks(b, w, row, n, rows);
     return bench_read(b, w, row * w->shape[2], 1, n * w->shape[2], rows);
 }

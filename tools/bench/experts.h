@@ -8,11 +8,17 @@
 #define EXPERT_PARTS 64
 
 struct experts {
-    struct clmoe_tensor w[EXPERT_PARTS]; /* [E_i, rows, cols], or packed */
+    struct clmoe_tensor w[EXPERT_PARTS];     /* [E_i, rows, cols], or packed */
+    struct clmoe_tensor scale[EXPERT_PARTS]; /* of codes */
     int parts;
     enum clmoe_w_order order;
     bool glu; /* gate and up rows, interleaved */
 };
+
+/* The scales that weights of a dtype have beside them: {0} for none. gpt-oss's for CLMOE_F4_E2M1. */
+struct clmoe_w_scale experts_scale(enum clmoe_dtype dtype);
+/* What `count` weights of whole blocks take, with their scales. */
+double experts_bytes(enum clmoe_dtype dtype, double count);
 
 /* Random weights [E, rows, cols], deviation 1/sqrt(cols), as `product` wants them: with CLMOE_GLU_NONE or
  * CLMOE_GLU_INTERLEAVED; packed where the device wants that. Returns -1 or an exit code. */

@@ -58,6 +58,7 @@ static struct clmoe_matmul_params product_params(const struct settings *s, const
         .x_dtype = s->x_dtype,
         .w_dtype = s->dtype,
         .y_dtype = s->x_dtype,
+        .w_scale = experts_scale(s->dtype),
         .glu = p->glu,
         .x_rows = rows_of(p->x_rows, sorted),
         .y_rows = rows_of(p->y_rows, sorted),
@@ -82,7 +83,7 @@ static int time_product(struct bench *b, const struct settings *s, const struct 
     const double pairs = (double)(s->tokens * s->shape.topk), rows = run->w->glu ? 2.0 : 1.0;
     const double x_rows = params->x_rows == CLMOE_ROWS_TOKEN ? (double)s->tokens : pairs;
     result.flops = 2.0 * pairs * (double)p->in * (double)p->out * rows;
-    result.bytes = bytes_of(s->dtype, run->pairs->active * (double)p->in * (double)p->out * rows) +
+    result.bytes = experts_bytes(s->dtype, run->pairs->active * (double)p->in * (double)p->out * rows) +
                    bytes_of(params->x_dtype, x_rows * (double)p->in) +
                    bytes_of(params->y_dtype, pairs * (double)p->out) + 4 * pairs;
     result.active = run->pairs->active;
@@ -115,6 +116,7 @@ static int run_product(struct bench *b, const struct settings *s, const struct p
         args.order = pairs.d_order;
     }
     if (p->gamma != CLMOE_GAMMA_NONE) args.gamma = pairs.d_gamma;
+    if (params.w_scale.columns) args.w_scale = w->scale;
     code = bench_tensor(b, params.x_dtype, 2, xs, X_SEED, 1.0f, &args.x);
     if (code < 0) code = session_buffer(b->s, params.y_dtype, 2, ys, &args.y);
     const struct product_run run = {&params, &args, w, &pairs};
@@ -165,7 +167,7 @@ static int time_layer(struct bench *b, const struct settings *s, const struct la
     struct result r = result_new("moe", s, plan);
     const double tokens = (double)s->tokens, h = (double)s->shape.hidden, i = (double)s->shape.inter;
     r.flops = 6.0 * tokens * s->shape.topk * h * i;
-    r.bytes = bytes_of(s->dtype, 3.0 * run->pairs->active * h * i) +
+    r.bytes = experts_bytes(s->dtype, 3.0 * run->pairs->active * h * i) +
               bytes_of(s->x_dtype, tokens * (2.0 * h + s->shape.experts));
     r.active = run->pairs->active;
     r.most = run->pairs->most;
@@ -187,6 +189,7 @@ static int run_layer(struct bench *b, const struct settings *s, const struct exp
         .inter = s->shape.inter,
         .x_dtype = s->x_dtype,
         .w_dtype = s->dtype,
+        .w_scale = experts_scale(s->dtype),
         .mid_dtype = s->x_dtype,
         .source = CLMOE_MOE_LOGITS,
         .route = {.renorm = CLMOE_RENORM_SUM},
@@ -200,6 +203,7 @@ static int run_layer(struct bench *b, const struct settings *s, const struct exp
     int code = pairs_make(b, s, s->x_dtype, &pairs);
     if (code >= 0) return code;
     struct clmoe_moe_args args = {.logits = pairs.d_logits, .w1 = w1->w, .w2 = w2->w, .n_w = w1->parts};
+    if (params.w_scale.columns) args.w1_scale = w1->scale, args.w2_scale = w2->scale;
     const struct layer_run run = {&params, &args, w1, w2, &pairs};
     code = bench_tensor(b, s->x_dtype, 2, xs, X_SEED, 1.0f, &args.x);
     if (code < 0) code = session_buffer(b->s, s->x_dtype, 2, xs, &args.y);

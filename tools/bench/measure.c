@@ -161,17 +161,22 @@ static void normal_args(cl_kernel kernel, cl_uint *index, const void *priv, cl_i
     next_arg(kernel, index, sizeof f->deviation, &f->deviation, err);
 }
 
-/* Block formats: how large random codes are (the scale that makes numbers of deviation 1 of them is about
- * 1 / deviation), and at which bytes of a block the scales are. */
+/* Block formats and codes: how large random codes are (the scale that makes numbers of deviation 1 of them is
+ * about 1 / deviation), and at which bytes of a block the scales are. */
 static const struct block_format {
     enum clmoe_dtype dtype;
-    cl_uint elements, size, d, m; /* m: `size` if there is none */
+    cl_uint elements, size, d, m; /* `size` for what there is none of */
     float deviation;
 } block_formats[] = {
-    {CLMOE_Q8_0, 32, 34, 0, 34, 73.0f},        {CLMOE_Q4_0, 32, 18, 0, 18, 4.6f},
-    {CLMOE_Q5_0, 32, 22, 0, 22, 9.2f},         {CLMOE_MXFP4, 32, 17, 0, 17, 2.9f},
-    {CLMOE_Q4_K, 256, 144, 0, 2, 300.0f},      {CLMOE_Q5_K, 256, 176, 0, 2, 600.0f},
+    {CLMOE_Q8_0, 32, 34, 0, 34, 73.0f},
+    {CLMOE_Q4_0, 32, 18, 0, 18, 4.6f},
+    {CLMOE_Q5_0, 32, 22, 0, 22, 9.2f},
+    {CLMOE_MXFP4, 32, 17, 0, 17, 2.9f},
+    {CLMOE_Q4_K, 256, 144, 0, 2, 300.0f},
+    {CLMOE_Q5_K, 256, 176, 0, 2, 600.0f},
     {CLMOE_Q6_K, 256, 210, 208, 210, 1360.0f},
+    {CLMOE_F4_E2M1, 2, 1, 1, 1, 2.9f},
+    {CLMOE_U8, 1, 1, 0, 1, 2.9f}, /* the scales beside it */
 };
 
 struct block_fill {
@@ -181,7 +186,7 @@ struct block_fill {
 
 static void block_args(cl_kernel kernel, cl_uint *index, const void *priv, cl_int *err) {
     const struct block_fill *const f = priv;
-    const cl_int e8m0 = f->format->dtype == CLMOE_MXFP4;
+    const cl_int e8m0 = f->format->dtype == CLMOE_MXFP4 || f->format->dtype == CLMOE_U8;
     normal_args(kernel, index, &f->normal, err);
     next_arg(kernel, index, sizeof f->format->elements, &f->format->elements, err);
     next_arg(kernel, index, sizeof f->format->size, &f->format->size, err);
