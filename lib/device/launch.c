@@ -4,6 +4,7 @@
 #include "clerr.h"
 
 #include <assert.h>
+#include <string.h>
 
 enum clmoe_status launch_begin(struct launch *l, const struct log *log, cl_command_queue queue,
                                cl_uint n_wait, const cl_event *wait, cl_event *event) {
@@ -104,60 +105,69 @@ enum clmoe_status launch_end(struct launch *l, enum clmoe_status status) {
     return status;
 }
 
-struct bind bind_begin(cl_kernel kernel, cl_mem spare) {
-    return (struct bind){.kernel = kernel, .spare = spare, .err = CL_SUCCESS};
+/* `stays`: while the value is the same, so is what it means. */
+static void bind_bytes(struct bind *b, const void *value, size_t size, bool stays) {
+    if (b->err != CL_SUCCESS) return;
+    struct bound_arg unknown = {0};
+    struct bound_arg *const arg = b->index < BOUND_ARGS ? &b->bound->args[b->index] : &unknown;
+    if (!stays || arg->size != size || memcmp(arg->value, value, size) != 0) {
+        b->err = clSetKernelArg(b->kernel, b->index, size, value);
+        arg->size = stays && b->err == CL_SUCCESS ? (unsigned char)size : 0;
+        memcpy(arg->value, value, size);
+    }
+    b->index++;
 }
 
-static void bind_bytes(struct bind *b, const void *value, size_t size) {
-    if (b->err == CL_SUCCESS) b->err = clSetKernelArg(b->kernel, b->index++, size, value);
+static void bind_number(struct bind *b, const void *value, size_t size) {
+    bind_bytes(b, value, size, true);
 }
 
 void bind_mem(struct bind *b, cl_mem mem) {
     if (!mem) mem = b->spare;
-    bind_bytes(b, &mem, sizeof mem);
+    bind_bytes(b, &mem, sizeof mem, !mem || mem == b->own[0] || mem == b->own[1]);
 }
 
 void bind_view(struct bind *b, cl_mem mem, uint64_t offset) {
     const cl_ulong skip = offset;
     bind_mem(b, mem);
-    bind_bytes(b, &skip, sizeof skip);
+    bind_number(b, &skip, sizeof skip);
 }
 
 void bind_i32(struct bind *b, int64_t value) {
     assert(value >= INT32_MIN && value <= INT32_MAX);
     const cl_int v = (cl_int)value;
-    bind_bytes(b, &v, sizeof v);
+    bind_number(b, &v, sizeof v);
 }
 
 void bind_u32(struct bind *b, int64_t value) {
     assert(value >= 0 && value <= UINT32_MAX);
     const cl_uint v = (cl_uint)value;
-    bind_bytes(b, &v, sizeof v);
+    bind_number(b, &v, sizeof v);
 }
 
 void bind_i64(struct bind *b, int64_t value) {
     const cl_long v = value;
-    bind_bytes(b, &v, sizeof v);
+    bind_number(b, &v, sizeof v);
 }
 
 void bind_u64(struct bind *b, uint64_t value) {
     const cl_ulong v = value;
-    bind_bytes(b, &v, sizeof v);
+    bind_number(b, &v, sizeof v);
 }
 
 void bind_long4(struct bind *b, const int64_t value[4]) {
     const cl_long4 v = {{value[0], value[1], value[2], value[3]}};
-    bind_bytes(b, &v, sizeof v);
+    bind_number(b, &v, sizeof v);
 }
 
 void bind_f32(struct bind *b, float value) {
     const cl_float v = value;
-    bind_bytes(b, &v, sizeof v);
+    bind_number(b, &v, sizeof v);
 }
 
 void bind_float4(struct bind *b, const float value[4]) {
     const cl_float4 v = {{value[0], value[1], value[2], value[3]}};
-    bind_bytes(b, &v, sizeof v);
+    bind_number(b, &v, sizeof v);
 }
 
 enum clmoe_status bind_end(const struct bind *b, const struct log *log) {

@@ -41,17 +41,31 @@ enum clmoe_status launch_mark(struct launch *l, cl_event *done);
  * `status`, or the failure of the marker that stands in when nothing was launched. */
 enum clmoe_status launch_end(struct launch *l, enum clmoe_status status);
 
+/* What arguments of a kernel are known to be since an earlier call, so that they are not set again: with
+ * NVIDIA's driver that is half of the host's time for a layer. {0}: nothing is known. */
+#define BOUND_ARGS 64
+struct bound {
+    struct bound_arg {
+        unsigned char size; /* 0: unknown */
+        unsigned char value[sizeof(cl_long4)];
+    } args[BOUND_ARGS];
+};
+
 /* Binds the arguments of a kernel in order. The first error is kept, and bind_end reports it. A buffer that
  * is NULL (an operand this variant does not use) is replaced by `spare`, which may be NULL too where the
- * driver takes that. */
+ * driver takes that.
+ *
+ * Numbers that are as in `bound` stay. Buffers do if they are NULL or among `own`: they must live as long as
+ * `bound` is in use. Under the handle of any other there may be another buffer by now. */
 struct bind {
     cl_kernel kernel;
     cl_mem spare;
+    struct bound *bound;
+    cl_mem own[2];
     cl_uint index;
     cl_int err;
 };
 
-struct bind bind_begin(cl_kernel kernel, cl_mem spare);
 void bind_mem(struct bind *b, cl_mem mem);
 void bind_view(struct bind *b, cl_mem mem, uint64_t offset); /* a buffer and a ulong: elements to skip */
 void bind_i32(struct bind *b, int64_t value);                /* must fit */

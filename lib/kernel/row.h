@@ -80,6 +80,7 @@ struct run {
     const void *problem, *call;
     const cl_kernel *kernels; /* in the order of the recipe */
     const size_t *local;
+    struct bound *bound;       /* of each kernel */
     cl_mem workspace;          /* NULL if the recipe wanted none */
     uint64_t workspace_offset; /* bytes, a multiple of 256 */
     cl_mem counters;           /* NULL if the recipe wanted none */
@@ -91,7 +92,10 @@ struct run {
 /* Begins to bind the arguments of a kernel of the recipe; operands that the call lacks become NULL, or `spare`
  * where buffers have to be given. Either way kernels leave them alone. */
 static inline struct bind run_bind(const struct run *run, int kernel, cl_mem spare) {
-    return bind_begin(run->kernels[kernel], run->dev->features & DEVICE_NULL_BUFFERS ? NULL : spare);
+    return (struct bind){.kernel = run->kernels[kernel],
+                         .spare = run->dev->features & DEVICE_NULL_BUFFERS ? NULL : spare,
+                         .bound = &run->bound[kernel],
+                         .own = {run->workspace, run->counters}};
 }
 
 struct kernel_row {

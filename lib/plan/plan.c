@@ -20,6 +20,7 @@ void clmoe_plan_destroy(clmoe_plan **handle) {
         clReleaseKernel(plan->kernels[i]);
     if (plan->workspace && !plan->workspace_external) clReleaseMemObject(plan->workspace);
     if (plan->counters) clReleaseMemObject(plan->counters);
+    free(plan->bound);
     str_free(&plan->description);
     context_release(plan->ctx);
     free(plan->problem);
@@ -36,10 +37,12 @@ const char *clmoe_plan_describe(const clmoe_plan *plan) {
     return plan && plan->description.text ? plan->description.text : "";
 }
 
-/* A layer's stages use the part behind the layer's own bytes. */
+/* A layer's stages use the part behind the layer's own bytes. What kernels are bound to is forgotten: a new
+ * buffer may have the handle of one that is no more. */
 static void bind_workspace(clmoe_plan *plan, cl_mem mem, uint64_t offset) {
     plan->workspace = mem;
     plan->workspace_offset = offset;
+    if (plan->bound) memset(plan->bound, 0, (size_t)plan->n_kernels * sizeof *plan->bound);
     for (int i = 0; i < plan->n_stages; i++)
         bind_workspace(plan->stages[i], mem, offset + plan->own_bytes);
 }
@@ -91,6 +94,11 @@ static enum clmoe_status allocate_counters(clmoe_plan *plan) {
     return err == CL_SUCCESS ? CLMOE_OK : clerr_report(&plan->ctx->log, err, "clCreateBuffer(counters)");
 }
 
+static enum clmoe_status allocate_bound(clmoe_plan *plan) {
+    plan->bound = calloc((size_t)plan->n_kernels + 1, sizeof *plan->bound);
+    return plan->bound ? CLMOE_OK : CLMOE_E_NO_MEMORY;
+}
+
 struct clmoe_plan_options plan_stage_options(const struct clmoe_plan_options *options) {
     return (struct clmoe_plan_options){.kernel = options->kernel, .external_workspace = 1};
 }
@@ -119,6 +127,7 @@ enum clmoe_status plan_make(struct clmoe_context *ctx, const struct kernel_table
     clmoe_plan *plan = NULL;
     TRY(new_plan(ctx, table->op, problem, problem_size, options->external_workspace, &plan));
     enum clmoe_status status = dispatch(plan, table, options->kernel, stage);
+    if (status == CLMOE_OK) status = allocate_bound(plan);
     if (status == CLMOE_OK) status = allocate_workspace(plan);
     if (status == CLMOE_OK) status = allocate_counters(plan);
     if (status != CLMOE_OK) clmoe_plan_destroy(&plan);
@@ -187,6 +196,7 @@ enum clmoe_status plan_launch(const clmoe_plan *plan, const void *call, struct l
         .call = call,
         .kernels = plan->kernels,
         .local = plan->local,
+        .bound = plan->bound,
         .workspace = plan->workspace,
         .workspace_offset = plan->workspace_offset,
         .counters = plan->counters,

@@ -23,6 +23,7 @@ struct clmoe_plan {
     cl_kernel kernels[RECIPE_KERNELS];
     size_t local[RECIPE_KERNELS];
     int n_kernels;
+    struct bound *bound; /* owned: of each kernel, with the plan's workspace and counters for its own */
 
     clmoe_plan *stages[PLAN_STAGES]; /* owned */
     int n_stages;

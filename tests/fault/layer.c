@@ -12,7 +12,7 @@ static cl_icd_dispatch dispatch;
 
 static struct {
     atomic_llong references[LAYER_OBJECTS];
-    atomic_ullong enqueued, events, blocking, built, binaries, calls, victim;
+    atomic_ullong enqueued, events, blocking, built, set_args, binaries, calls, victim;
     atomic_int flavour;
     _Atomic(const char *) failed;
 } state;
@@ -169,6 +169,7 @@ static cl_event CL_API_CALL clCreateUserEvent_(cl_context context, cl_int *err) 
 
 static cl_int CL_API_CALL clSetKernelArg_(cl_kernel kernel, cl_uint index, size_t size, const void *value) {
     if (fails("clSetKernelArg")) return error(CL_OUT_OF_RESOURCES, CL_INVALID_ARG_SIZE);
+    atomic_fetch_add(&state.set_args, 1);
     return next->clSetKernelArg(kernel, index, size, value);
 }
 
@@ -343,6 +344,7 @@ static void layer_counts(struct layer_counts *counts) {
     counts->blocking = atomic_load(&state.blocking);
     counts->binaries = atomic_load(&state.binaries);
     counts->built = atomic_load(&state.built);
+    counts->set_args = atomic_load(&state.set_args);
     counts->calls = atomic_load(&state.calls);
 }
 

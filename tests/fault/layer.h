@@ -24,6 +24,7 @@ struct layer_counts {
     uint64_t events;                   /* of these, those that were asked for an event */
     uint64_t blocking;                 /* clFinish, clWaitForEvents, blocking reads, writes and maps */
     uint64_t built;                    /* clBuildProgram */
+    uint64_t set_args;                 /* clSetKernelArg calls that reached the driver */
     uint64_t binaries;                 /* clCreateProgramWithBinary calls that reached the driver */
     uint64_t calls;                    /* calls since make_fail, of those that can fail */
 };

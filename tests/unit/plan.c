@@ -296,6 +296,67 @@ START_TEST(counters_are_made_zero) {
 }
 END_TEST
 
+/* ---- arguments ---- */
+
+struct called {
+    uint64_t hash, set_args;
+    int n_tensors;
+};
+
+/* A call with buffers of its own, and with a workspace of its own if the plan takes one. */
+static struct called call_anew(clmoe_plan *plan, int op, int64_t tokens, bool external) {
+    struct sample s;
+    sample_open(&s, op, tester()->context, tokens);
+    const cl_mem workspace = external ? sample_workspace(plan) : NULL;
+    const uint64_t before = layer_now().set_args;
+    case_ok(sample_enqueue(&s, plan, tester()->queue, 0, NULL, NULL));
+    const uint64_t set = layer_now().set_args - before;
+    const struct called called = {sample_outputs(&s, tester()->queue), set, s.n_tensors};
+    if (workspace) clReleaseMemObject(workspace);
+    sample_close(&s);
+    return called;
+}
+
+static clmoe_plan *plan_of(int op, bool external) {
+    struct sample s;
+    clmoe_plan *plan = NULL;
+    sample_open(&s, op, tester()->context, SAMPLE_TOKENS);
+    s.options->external_workspace = external;
+    case_ok(sample_plan(&s, ctx, &plan));
+    sample_close(&s);
+    return plan;
+}
+
+enum { FEWER_TOKENS = SAMPLE_TOKENS - 2 };
+
+/* Of a call like the one before it all buffers are said again, and little more. */
+START_TEST(arguments_that_stay_are_not_set_again) {
+    clmoe_plan *plan = plan_of(_i, false), *fresh = plan_of(_i, false);
+    const struct called few = call_anew(fresh, _i, FEWER_TOKENS, false);
+    const struct called first = call_anew(plan, _i, SAMPLE_TOKENS, false);
+    const struct called second = call_anew(plan, _i, SAMPLE_TOKENS, false);
+    const struct called other = call_anew(plan, _i, FEWER_TOKENS, false);
+    ck_assert_uint_eq(first.hash, sample_result(_i));
+    ck_assert_uint_eq(second.hash, sample_result(_i));
+    ck_assert_uint_eq(other.hash, few.hash);
+    ck_assert_uint_lt(3 * second.set_args, 2 * first.set_args);
+    ck_assert_uint_ge(second.set_args, (uint64_t)second.n_tensors);
+    clmoe_plan_destroy(&plan);
+    clmoe_plan_destroy(&fresh);
+}
+END_TEST
+
+/* Another workspace may have the handle of one that is gone: with it, nothing is taken for known. */
+START_TEST(a_workspace_makes_all_arguments_new) {
+    clmoe_plan *plan = plan_of(_i, true);
+    const struct called first = call_anew(plan, _i, SAMPLE_TOKENS, true);
+    const struct called second = call_anew(plan, _i, SAMPLE_TOKENS, true);
+    ck_assert_uint_eq(second.hash, sample_result(_i));
+    ck_assert_uint_eq(second.set_args, first.set_args);
+    clmoe_plan_destroy(&plan);
+}
+END_TEST
+
 /* ---- launches ---- */
 
 /* One token on a device without rows of its own: routing, a product, and one that sums the slots itself. */
@@ -344,6 +405,8 @@ static void add_tests(TCase *cases) {
     tcase_add_loop_test(cases, workspace_above_the_largest_buffer, 0, n);
     tcase_add_loop_test(cases, a_plan_outlives_its_context, 0, n);
     tcase_add_loop_test(cases, a_plan_destroyed_before_it_ran, 0, n);
+    tcase_add_loop_test(cases, a_workspace_makes_all_arguments_new, 0, n);
+    tcase_add_loop_test(cases, arguments_that_stay_are_not_set_again, 0, n);
     tcase_add_test(cases, three_launches_at_one_token);
 }
 
