@@ -1,8 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #include "operands.h"
 
-#include "device/clerr.h"
-
 #include <assert.h>
 #include <string.h>
 
@@ -137,19 +135,6 @@ static enum clmoe_status span(const struct log *log, const struct operand_rule *
     return CLMOE_OK;
 }
 
-/* A sub-buffer is a window of its parent: overlap is decided there. */
-static enum clmoe_status find_parent(const struct log *log, cl_mem mem, cl_mem *parent, uint64_t *origin) {
-    size_t offset = 0;
-    *parent = NULL;
-    TRY_CL(log, clGetMemObjectInfo(mem, CL_MEM_ASSOCIATED_MEMOBJECT, sizeof *parent, parent, NULL));
-    if (*parent)
-        TRY_CL(log, clGetMemObjectInfo(mem, CL_MEM_OFFSET, sizeof offset, &offset, NULL));
-    else
-        *parent = mem;
-    *origin = offset;
-    return CLMOE_OK;
-}
-
 static int64_t common_divisor(int64_t a, int64_t b) {
     while (b) {
         const int64_t rest = a % b;
@@ -165,31 +150,25 @@ static enum clmoe_status check_buffer(const clmoe_plan *plan, const struct opera
     const struct clmoe_tensor *const t = r->tensor;
     const struct dtype_info *const info = dtype_info(r->dtype);
     REQUIRE(log, t->mem != NULL, "%s.mem is NULL", r->name);
-    cl_context context = NULL;
-    cl_mem_object_type type = 0;
-    cl_mem_flags flags = 0;
-    size_t size = 0;
-    TRY_CL(log, clGetMemObjectInfo(t->mem, CL_MEM_TYPE, sizeof type, &type, NULL));
-    TRY_CL(log, clGetMemObjectInfo(t->mem, CL_MEM_FLAGS, sizeof flags, &flags, NULL));
-    TRY_CL(log, clGetMemObjectInfo(t->mem, CL_MEM_CONTEXT, sizeof context, &context, NULL));
-    TRY_CL(log, clGetMemObjectInfo(t->mem, CL_MEM_SIZE, sizeof size, &size, NULL));
-    REQUIRE(log, context == plan->ctx->dev.context, "%s is a buffer of another context", r->name);
-    REQUIRE(log, type == CL_MEM_OBJECT_BUFFER, "%s is no buffer but an object of type 0x%x", r->name,
-            (unsigned)type);
-    REQUIRE(log, !(flags & (r->use == USE_WRITE ? CL_MEM_READ_ONLY : CL_MEM_WRITE_ONLY)),
+    /* A layer's stages hand each other views of the workspace, of which all is known. */
+    struct buffer b = plan->workspace_is;
+    if (t->mem != plan->workspace) TRY(buffer_read(log, t->mem, &b));
+    REQUIRE(log, b.context == plan->ctx->dev.context, "%s is a buffer of another context", r->name);
+    REQUIRE(log, b.type == CL_MEM_OBJECT_BUFFER, "%s is no buffer but an object of type 0x%x", r->name,
+            (unsigned)b.type);
+    REQUIRE(log, !(b.flags & (r->use == USE_WRITE ? CL_MEM_READ_ONLY : CL_MEM_WRITE_ONLY)),
             "%s is %s, its buffer has flags 0x%llx", r->name, r->use == USE_WRITE ? "written" : "read",
-            (unsigned long long)flags);
+            (unsigned long long)b.flags);
     REQUIRE(log, t->offset % (uint64_t)info->unit == 0, "%s.offset = %llu is no multiple of %d", r->name,
             (unsigned long long)t->offset, info->unit);
     int64_t count = 0;
     TRY(span(log, r, out, &count));
     const uint64_t bytes = (uint64_t)ceil_div(count, info->block) * (uint64_t)info->bytes;
-    REQUIRE(log, t->offset <= size && bytes <= size - t->offset,
+    REQUIRE(log, t->offset <= b.size && bytes <= b.size - t->offset,
             "%s needs %llu bytes from offset %llu on, its buffer has %zu", r->name, (unsigned long long)bytes,
-            (unsigned long long)t->offset, size);
-    uint64_t origin = 0;
-    TRY(find_parent(log, t->mem, &extent->parent, &origin));
-    extent->begin = origin + t->offset;
+            (unsigned long long)t->offset, b.size);
+    extent->parent = b.parent; /* a sub-buffer is a window of it: overlap is decided there */
+    extent->begin = b.origin + t->offset;
     extent->end = extent->begin + bytes;
     /* The stride of a single row may be any number. */
     if (r->ndim == 2 && info->block == 1 && product_fits(out->stride[0], info->bytes, INT64_MAX)) {

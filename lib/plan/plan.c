@@ -39,12 +39,13 @@ const char *clmoe_plan_describe(const clmoe_plan *plan) {
 
 /* A layer's stages use the part behind the layer's own bytes. What kernels are bound to is forgotten: a new
  * buffer may have the handle of one that is no more. */
-static void bind_workspace(clmoe_plan *plan, cl_mem mem, uint64_t offset) {
+static void bind_workspace(clmoe_plan *plan, cl_mem mem, const struct buffer *is, uint64_t offset) {
     plan->workspace = mem;
+    plan->workspace_is = *is;
     plan->workspace_offset = offset;
     if (plan->bound) memset(plan->bound, 0, (size_t)plan->n_kernels * sizeof *plan->bound);
     for (int i = 0; i < plan->n_stages; i++)
-        bind_workspace(plan->stages[i], mem, offset + plan->own_bytes);
+        bind_workspace(plan->stages[i], mem, is, offset + plan->own_bytes);
 }
 
 enum clmoe_status clmoe_plan_set_workspace(clmoe_plan *plan, cl_mem mem, uint64_t offset) {
@@ -53,15 +54,13 @@ enum clmoe_status clmoe_plan_set_workspace(clmoe_plan *plan, cl_mem mem, uint64_
     REQUIRE(log, mem != NULL, "mem is NULL");
     REQUIRE(log, plan->workspace_external, "the plan was made with external_workspace = 0 and has its own");
     REQUIRE(log, offset % WORKSPACE_ALIGN == 0, "offset = %llu", (unsigned long long)offset);
-    cl_context context = NULL;
-    size_t size = 0;
-    TRY_CL(log, clGetMemObjectInfo(mem, CL_MEM_CONTEXT, sizeof context, &context, NULL));
-    TRY_CL(log, clGetMemObjectInfo(mem, CL_MEM_SIZE, sizeof size, &size, NULL));
-    REQUIRE(log, context == plan->ctx->dev.context, "the buffer belongs to another context");
-    REQUIRE(log, offset <= size && plan->workspace_size <= size - offset,
+    struct buffer is;
+    TRY(buffer_read(log, mem, &is));
+    REQUIRE(log, is.context == plan->ctx->dev.context, "the buffer belongs to another context");
+    REQUIRE(log, offset <= is.size && plan->workspace_size <= is.size - offset,
             "workspace_size = %llu, offset = %llu, buffer of %zu bytes",
-            (unsigned long long)plan->workspace_size, (unsigned long long)offset, size);
-    bind_workspace(plan, mem, offset);
+            (unsigned long long)plan->workspace_size, (unsigned long long)offset, is.size);
+    bind_workspace(plan, mem, &is, offset);
     return CLMOE_OK;
 }
 
@@ -77,8 +76,13 @@ static enum clmoe_status allocate_workspace(clmoe_plan *plan) {
     const cl_mem mem =
         clCreateBuffer(plan->ctx->dev.context, CL_MEM_READ_WRITE, (size_t)plan->workspace_size, NULL, &err);
     if (err != CL_SUCCESS) return clerr_report(log, err, "clCreateBuffer(workspace)");
-    bind_workspace(plan, mem, 0);
-    return CLMOE_OK;
+    struct buffer is;
+    const enum clmoe_status status = buffer_read(log, mem, &is);
+    if (status == CLMOE_OK)
+        bind_workspace(plan, mem, &is, 0);
+    else
+        clReleaseMemObject(mem);
+    return status;
 }
 
 /* Counters are small, and the plan's own even if the caller gives the workspace: what that holds is unknown.

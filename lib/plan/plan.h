@@ -7,6 +7,7 @@
 #include "clmoe/plan.h"
 #include "base/str.h"
 #include "context.h"
+#include "device/buffer.h"
 #include "kernel/row.h"
 
 #define PLAN_STAGES 32
@@ -32,6 +33,7 @@ struct clmoe_plan {
     uint64_t workspace_size;
     bool workspace_external;
     cl_mem workspace; /* owned unless external */
+    struct buffer workspace_is;
     uint64_t workspace_offset;
 
     void *host; /* owned: of a layer that works on the host, too */
