@@ -108,9 +108,6 @@ class Models(families.Goldens):
         self.check_moe(folder, golden, x_dtype, *more, model=model)
         if x_dtype + ".logits" not in golden:
             return
-        bias = golden_bias(family)
-        if bias:
-            more += ["--bias", self.save("b.npy", bias)]
         self.good("route", "%s/golden.safetensors:%s.logits" % (folder, x_dtype), "--config", model, "--layer", 1,
                   "--ids", "i.npy", "--weights", "w.npy", *more)
         self.check_routing(golden, x_dtype)
@@ -241,11 +238,6 @@ class Models(families.Goldens):
         layer = as_written(convert_tensors(tensors, config["num_local_experts"], True), 1, "bf16")
         save_gguf(self.path("m.gguf"), options("gpt-oss", config, {}), {**layer, **packed})
         self.check_moe(os.path.join(data, "gpt_oss_mxfp4"), golden, "f32", model="m.gguf")
-
-
-def golden_bias(family):
-    found = [t for n, t in load_layer(family)[1].items() if n.endswith(("e_score_correction_bias", "expert_bias"))]
-    return found[0] if found else None
 
 
 def add_family(family):

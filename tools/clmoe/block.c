@@ -213,6 +213,14 @@ bool block_find(const struct checkpoint *checkpoint, const struct description *d
            (!family->latent || find_latent(&f, family)) && (!family->shared || find_shared(&f, family));
 }
 
+bool block_find_select_bias(const struct checkpoint *checkpoint, const struct description *description,
+                            int32_t experts, struct array *bias, struct io_error *err) {
+    struct block none = {.experts = experts};
+    struct finder f = {.s = {checkpoint, description, NULL, err}, .block = &none};
+    const char *router;
+    return find_prefix(&f.s, &router) && find_vector(&f, D_SELECT_BIAS, 0, bias);
+}
+
 void block_free(struct block *block) {
     struct dense *const d = &block->dense;
     struct array *const arrays[] = {&block->router, &block->router_bias, &block->select_bias, &block->bias1,

@@ -34,4 +34,8 @@ bool block_find(const struct checkpoint *checkpoint, const struct description *d
                 const struct family *family, struct block *block, struct io_error *err);
 void block_free(struct block *block);
 
+/* The [E] f32 that the layer's choice of experts has beside its logits; to be freed. */
+bool block_find_select_bias(const struct checkpoint *checkpoint, const struct description *description,
+                            int32_t experts, struct array *bias, struct io_error *err);
+
 #endif

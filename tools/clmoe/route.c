@@ -1,8 +1,12 @@
 /* SPDX-License-Identifier: MIT
  * clmoe route: router logits to expert ids and weights, by the rule of a model's config.json or GGUF file. */
+#include "block.h"
 #include "family.h"
 #include "files.h"
 #include "session.h"
+
+#include <stdio.h>
+#include <string.h>
 
 enum { IDS, WEIGHTS, COUNTS, N_OUTPUTS };
 
@@ -16,15 +20,29 @@ struct job {
     struct result results[N_OUTPUTS];
 };
 
+/* Of the checkpoint whose config.json or first file it is. */
+static int find_bias(struct job *job, const struct description *d) {
+    const char *const slash = strrchr(job->config, '/');
+    char folder[4096] = ".";
+    if (slash) snprintf(folder, sizeof folder, "%.*s", (int)(slash - job->config) + 1, job->config);
+    struct checkpoint checkpoint = {0};
+    struct io_error error;
+    const bool ok = checkpoint_open(gguf_is_path(job->config) ? job->config : folder, &checkpoint, &error) &&
+                    block_find_select_bias(&checkpoint, d, job->params.experts, &job->bias, &error);
+    checkpoint_close(&checkpoint);
+    return ok ? -1
+              : command_fail(&job->usage, EXIT_USAGE,
+                             "--bias is required: %s selects with e_score_correction_bias, and %s", d->name,
+                             error.text);
+}
+
 static int read_config(struct job *job) {
     struct io_error error;
     struct description d;
     const bool ok = description_open(job->config, job->options, job->layer, &d, &error) &&
                     family_route(&d, &job->params, &error);
     int code = ok ? -1 : command_fail(&job->usage, EXIT_USAGE, "%s", error.text);
-    if (ok && job->params.bias && !job->bias_path)
-        code = command_fail(&job->usage, EXIT_USAGE,
-                            "--bias is required: %s selects with e_score_correction_bias", d.name);
+    if (ok && job->params.bias && !job->bias_path) code = find_bias(job, &d);
     if (ok && !job->params.bias && job->bias_path)
         code = command_fail(&job->usage, EXIT_USAGE, "--bias: %s has no selection bias", d.name);
     description_close(&d);
@@ -138,9 +156,11 @@ int command_route(int argc, char **argv) {
         {"options", OPTION_TEXT, &job.options, 0, 0, NULL,
          "FILE  describes the model's family, as JSON; see clmoe moe --help"},
         {"layer", OPTION_INT, &job.layer, 0, INT32_MAX, NULL,
-         "L  which value of lists in FILE counts; default: 0"},
+         "L  whose bias it is, and which value of lists in FILE counts; default: 0"},
         {"bias", OPTION_TEXT, &job.bias_path, 0, 0, NULL,
-         "F  [E] e_score_correction_bias, where the model has one"},
+         "F  [E] e_score_correction_bias, where the model has one; default: that of the weights beside FILE, "
+         "or "
+         "in it"},
         {"ids", OPTION_TEXT, &job.results[IDS].path, 0, 0, NULL, "F  write [..., k] i32 (required)"},
         {"weights", OPTION_TEXT, &job.results[WEIGHTS].path, 0, 0, NULL, "F  write [..., k] f32 (required)"},
         {"counts", OPTION_TEXT, &job.results[COUNTS].path, 0, 0, NULL, "F  write [E] i32: tokens an expert"},
