@@ -223,8 +223,9 @@ static bool may_share(const struct operand_rule *r, const char *name) {
 static enum clmoe_status check_overlap(const struct log *log, const struct operand_rule *rules,
                                        const struct operand *operands, const struct extent *extents, int n) {
     for (int i = 0; i < n; i++) {
+        if (rules[i].use != USE_WRITE || !extents[i].parent) continue;
         for (int j = 0; j < n; j++) {
-            if (i == j || rules[i].use != USE_WRITE || !extents[i].parent || !extents[j].parent) continue;
+            if (i == j || !extents[j].parent) continue;
             const bool shared = may_share(&rules[i], rules[j].name) && same_view(&operands[i], &operands[j]);
             REQUIRE(log, shared || !overlap(&extents[i], &extents[j]), "%s overlaps %s", rules[i].name,
                     rules[j].name);
@@ -236,10 +237,12 @@ static enum clmoe_status check_overlap(const struct log *log, const struct opera
 static enum clmoe_status check_rules(const clmoe_plan *plan, const struct operand_rule *rules, int n,
                                      struct extent *extents) {
     const struct log *const log = &plan->ctx->log;
-    struct operand operands[MAX_OPERANDS] = {{0}};
+    struct operand operands[MAX_OPERANDS];
     assert(n <= MAX_OPERANDS);
     for (int i = 0; i < n; i++) {
         const struct operand_rule *const r = &rules[i];
+        operands[i] = (struct operand){0};
+        extents[i] = (struct extent){0};
         if (!r->wanted) {
             REQUIRE(log, r->tensor->mem == NULL, "%s is given, but the plan was made without it", r->name);
             continue;
@@ -260,13 +263,13 @@ static enum clmoe_status check_rules(const clmoe_plan *plan, const struct operan
 }
 
 enum clmoe_status operands_check(const clmoe_plan *plan, const struct operand_rule *rules, int n) {
-    struct extent extents[MAX_OPERANDS] = {{0}};
+    struct extent extents[MAX_OPERANDS];
     return check_rules(plan, rules, n, extents);
 }
 
 enum clmoe_status operands_check_outputs(const clmoe_plan *plan, const struct operand_rule *rules, int n,
                                          struct written *written) {
-    struct extent extents[MAX_OPERANDS] = {{0}};
+    struct extent extents[MAX_OPERANDS];
     TRY(check_rules(plan, rules, n, extents));
     for (int i = 0; i < n; i++) {
         if (rules[i].use != USE_WRITE || !extents[i].parent) continue;
@@ -279,7 +282,7 @@ enum clmoe_status operands_check_outputs(const clmoe_plan *plan, const struct op
 
 enum clmoe_status operands_check_inputs(const clmoe_plan *plan, const struct operand_rule *rules, int n,
                                         const struct written *written) {
-    struct extent extents[MAX_OPERANDS] = {{0}};
+    struct extent extents[MAX_OPERANDS];
     TRY(check_rules(plan, rules, n, extents));
     for (int i = 0; i < n; i++)
         for (int j = 0; j < written->n; j++)
