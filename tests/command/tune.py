@@ -67,6 +67,11 @@ class Tune(command.CommandTest):
         out = self.tune("--dtype", "bf16", "--kernel", "matmul_few_columns", "--seconds", "0")
         self.assertIn("nothing was faster: nothing is written", out)
 
+    def test_a_row_that_does_not_run_says_why(self):
+        """Weights are made in the layout that the device prefers."""
+        out = self.tune("--dtype", "f32", "--kernel", "matmul_few", "--seconds", "0")
+        self.assertRegex(out, r"(?m)^matmul_few +f32\.f32 +1 tokens +matmul: no kernel: matmul_few: w_order = ")
+
     def test_bad(self):
         for arguments, words in (
                 (["--dtype", "f64"], "dtype: expected"), (["--dtype", ""], "dtype: empty"),
