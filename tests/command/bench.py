@@ -98,7 +98,7 @@ class Bench(command.CommandTest):
             self.assertIn("+permute_", rows[1]["kernel"])
 
     def test_matmul(self):
-        for dtype in "f32", "q8_0", "mxfp4", "f4_e2m1":
+        for dtype in "f32", "q8_0", "mxfp4", "f4_e2m1", "f8_e4m3":
             rows = self.rows("matmul", *SMALL, "--dtype", dtype)
             self.check_rows(rows, 4, ["experts", "topk", "hidden", "inter", "tokens"])
             self.assertEqual([row["op"] for row in rows], ["matmul1"] * 2 + ["matmul2"] * 2)

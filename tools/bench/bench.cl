@@ -38,6 +38,15 @@ kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) void fill_bf16(gl
         y[i] = (ushort)(as_uint(about_normal(i, seed, scale)) >> 16);
 }
 
+// e4m3 is f32 with fewer bits and another bias.
+kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) void fill_f8_e4m3(global uchar *y, ulong n, uint seed,
+                                                                                 float scale) {
+    for (ulong i = get_global_id(0); i < n; i += get_global_size(0)) {
+        const float v = about_normal(i, seed, scale);
+        y[i] = (uchar)(as_uint(fmin(fabs(v), 448.0f) * 0x1p-120f) >> 20 | (v < 0.0f ? 128u : 0u));
+    }
+}
+
 // Element i of rows of `row` elements, by enum bench_pattern; `bits` are those of the dtype's significand.
 inline float pattern_of(ulong i, ulong row, int pattern, uint seed, int bits) {
     const float at = (float)(i % row) * (2.0f / (float)row) - 1.0f;

@@ -6,15 +6,21 @@
 #include <math.h>
 #include <stdlib.h>
 
-enum { CODES = 32 }; /* with one scale */
+enum { CODES = 32 };          /* of e2m1, with one scale */
+enum { E4M3_DEVIATION = 64 }; /* of codes, whose scales have the rest of it */
 
 struct clmoe_w_scale experts_scale(enum clmoe_dtype dtype) {
-    return dtype == CLMOE_F4_E2M1 ? (struct clmoe_w_scale){.dtype = CLMOE_U8, .rows = 1, .columns = CODES}
-                                  : (struct clmoe_w_scale){0};
+    switch (dtype) {
+    case CLMOE_F4_E2M1: return (struct clmoe_w_scale){.dtype = CLMOE_U8, .rows = 1, .columns = CODES};
+    case CLMOE_F8_E4M3: return (struct clmoe_w_scale){.dtype = CLMOE_F32, .rows = 128, .columns = 128};
+    default: return (struct clmoe_w_scale){0};
+    }
 }
 
 double experts_bytes(enum clmoe_dtype dtype, double count) {
-    return bytes_of(dtype, count) + (dtype == CLMOE_F4_E2M1 ? count / CODES : 0);
+    const struct clmoe_w_scale s = experts_scale(dtype);
+    const double blocks = s.rows ? count / (double)(s.rows * s.columns) : 0;
+    return bytes_of(dtype, count) + bytes_of(s.dtype, blocks);
 }
 
 /* How many experts go into one buffer. */
@@ -53,6 +59,21 @@ static int pack(struct bench *b, const struct clmoe_matmul_params *product, stru
     return code;
 }
 
+static int make_part(struct bench *b, const int64_t shape[3], enum clmoe_dtype dtype, uint32_t seed,
+                     struct experts *e) {
+    const struct clmoe_w_scale s = experts_scale(dtype);
+    const float deviation = (float)(1.0 / sqrt((double)shape[2])),
+                codes = dtype == CLMOE_F8_E4M3 ? E4M3_DEVIATION : 1;
+    struct clmoe_tensor *const w = &e->w[e->parts], *const scale = &e->scale[e->parts];
+    int code = bench_tensor(b, dtype, 3, shape, seed, s.rows ? codes : deviation, w);
+    if (code >= 0) return code;
+    e->parts++;
+    if (s.rows == 0) return -1;
+    const int64_t blocks[3] = {shape[0], (shape[1] + s.rows - 1) / s.rows,
+                               (shape[2] + s.columns - 1) / s.columns};
+    return bench_tensor(b, s.dtype, 3, blocks, seed + 1, deviation / codes, scale);
+}
+
 int experts_make(struct bench *b, const struct clmoe_matmul_params *product, uint32_t seed,
                  struct experts *e) {
     *e = (struct experts){.order = CLMOE_W_ENK, .glu = product->glu != CLMOE_GLU_NONE};
@@ -66,13 +87,7 @@ int experts_make(struct bench *b, const struct clmoe_matmul_params *product, uin
     for (int32_t first = 0; first < product->experts && code < 0; first += each) {
         const int32_t left = product->experts - first;
         const int64_t shape[3] = {left < each ? left : each, rows, product->in};
-        const float deviation = (float)(1.0 / sqrt((double)product->in));
-        struct clmoe_tensor *const w = &e->w[e->parts], *const scale = &e->scale[e->parts];
-        code = bench_tensor(b, product->w_dtype, 3, shape, seed + (uint32_t)first, deviation, w);
-        if (code < 0) e->parts++;
-        if (code < 0 && product->w_dtype == CLMOE_F4_E2M1)
-            code = bench_tensor(b, CLMOE_U8, 3, (int64_t[3]){shape[0], rows, product->in / CODES}, seed,
-                                deviation, scale);
+        code = make_part(b, shape, product->w_dtype, seed + (uint32_t)first, e);
     }
     struct clmoe_matmul_params as_made = *product;
     int64_t packed[4];
@@ -177,6 +192,21 @@ static int read_codes(struct bench *b, const struct clmoe_tensor *w, const struc
     return code;
 }
 
+/* A row of e4m3, counted from the part's first, becomes what it is with its scales. */
+static int scale_row(struct bench *b, const struct clmoe_tensor *w, const struct clmoe_tensor *scale,
+                     int64_t row, float *values) {
+    const struct clmoe_w_scale s = experts_scale(w->dtype);
+    const int64_t of_expert = w->shape[1], blocks = scale->shape[2];
+    const int64_t first = (row / of_expert * scale->shape[1] + row % of_expert / s.rows) * blocks;
+    float *const scales = malloc((size_t)blocks * sizeof *scales);
+    int code = scales ? -1 : command_fail(b->s->usage, EXIT_FAILED, "out of memory");
+    if (code < 0) code = bench_read(b, scale, first, 1, blocks, scales);
+    for (int64_t k = 0; k < w->shape[2] && code < 0; k++)
+        values[k] *= scales[k / s.columns];
+    free(scales);
+    return code;
+}
+
 /* Packed weights (matmul.h): panels of 32 rows, column by column. */
 static int read_packed(struct bench *b, const struct experts *e, const struct clmoe_tensor *w, int32_t expert,
                        int64_t first, int64_t count, float *rows) {
@@ -202,5 +232,8 @@ int experts_read(struct bench *b, const struct experts *e, int32_t expert, int64
     const int64_t row = expert * w->shape[1] + first * ways, n = count * ways;
     if (w->dtype == CLMOE_F4_E2M1) return read_codes(b, w, &e->scale[part], row, n, rows);
     if (clmoe_dtype_bytes(w->dtype, 1) <= 0) return read_blocks(b, w, row, n, rows);
-    return bench_read(b, w, row * w->shape[2], 1, n * w->shape[2], rows);
+    int code = bench_read(b, w, row * w->shape[2], 1, n * w->shape[2], rows);
+    for (int64_t i = 0; w->dtype == CLMOE_F8_E4M3 && i < n && code < 0; i++)
+        code = scale_row(b, w, &e->scale[part], row + i, rows + i * w->shape[2]);
+    return code;
 }

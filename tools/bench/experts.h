@@ -15,7 +15,8 @@ struct experts {
     bool glu; /* gate and up rows, interleaved */
 };
 
-/* The scales that weights of a dtype have beside them: {0} for none. gpt-oss's for CLMOE_F4_E2M1. */
+/* The scales that weights of a dtype have beside them: {0} for none. gpt-oss's for CLMOE_F4_E2M1,
+ * DeepSeek-V3's for CLMOE_F8_E4M3. */
 struct clmoe_w_scale experts_scale(enum clmoe_dtype dtype);
 /* What `count` weights of whole blocks take, with their scales. */
 double experts_bytes(enum clmoe_dtype dtype, double count);

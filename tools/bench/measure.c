@@ -196,8 +196,10 @@ static void block_args(cl_kernel kernel, cl_uint *index, const void *priv, cl_in
 }
 
 int bench_fill(struct bench *b, const struct clmoe_tensor *t, uint32_t seed, float scale) {
-    static const char *const names[CLMOE_DTYPE_COUNT] = {
-        [CLMOE_F32] = "fill_f32", [CLMOE_F16] = "fill_f16", [CLMOE_BF16] = "fill_bf16"};
+    static const char *const names[CLMOE_DTYPE_COUNT] = {[CLMOE_F32] = "fill_f32",
+                                                         [CLMOE_F16] = "fill_f16",
+                                                         [CLMOE_BF16] = "fill_bf16",
+                                                         [CLMOE_F8_E4M3] = "fill_f8_e4m3"};
     const struct normal_fill fill = {seed * 0x9e3779b9u, scale};
     for (size_t i = 0; i < sizeof block_formats / sizeof *block_formats; i++) {
         const struct block_format *const f = &block_formats[i];
@@ -252,14 +254,17 @@ int bench_tensor(struct bench *b, enum clmoe_dtype dtype, int ndim, const int64_
 
 static void widen(enum clmoe_dtype dtype, const void *raw, int64_t count, float *out) {
     const uint16_t *const bits = raw;
+    const uint8_t *const codes = raw;
     if (dtype == CLMOE_F32) memcpy(out, raw, (size_t)count * sizeof *out);
     for (int64_t i = 0; i < count && dtype != CLMOE_F32; i++)
-        out[i] = dtype == CLMOE_F16 ? array_f16_to_f32(bits[i]) : array_bf16_to_f32(bits[i]);
+        out[i] = dtype == CLMOE_F16       ? array_f16_to_f32(bits[i])
+                 : dtype == CLMOE_F8_E4M3 ? array_f8_e4m3_to_f32(codes[i])
+                                          : array_bf16_to_f32(bits[i]);
 }
 
 int bench_read(struct bench *b, const struct clmoe_tensor *t, int64_t first, int64_t stride, int64_t count,
                float *out) {
-    const size_t size = t->dtype == CLMOE_F32 ? 4 : 2, pitch = (size_t)stride * size;
+    const size_t size = (size_t)clmoe_dtype_bytes(t->dtype, 1), pitch = (size_t)stride * size;
     const size_t at = t->offset + (size_t)first * size, from[3] = {at % pitch, at / pitch, 0}, to[3] = {0};
     const size_t each[3] = {size, (size_t)count, 1}, bytes = (size_t)count * size;
     void *const raw = malloc(bytes);

@@ -44,7 +44,7 @@ int bench_fill_ids(struct bench *b, const struct clmoe_tensor *t, uint32_t seed,
 int bench_tensor(struct bench *b, enum clmoe_dtype dtype, int ndim, const int64_t *shape, uint32_t seed,
                  float scale, struct clmoe_tensor *t);
 
-/* Reads `count` float elements, `stride` apart, from element `first` on. */
+/* Reads `count` elements of f32, f16, bf16 or e4m3, `stride` apart, from element `first` on. */
 int bench_read(struct bench *b, const struct clmoe_tensor *t, int64_t first, int64_t stride, int64_t count,
                float *out);
 

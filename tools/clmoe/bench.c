@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT
  * clmoe bench: times operations on the device and prints them beside what the device could do at best, and a
  * peer. */
+#include "bench/experts.h"
 #include "bench/report.h"
 #include "command.h"
 
@@ -10,7 +11,7 @@
 
 #define MAX_TOKENS 16
 #define MAX_SHAPES 64
-#define DTYPES "f32|f16|bf16|q8_0|q4_0|q5_0|q4_k|q5_k|q6_k|mxfp4|f4_e2m1"
+#define DTYPES "f32|f16|bf16|q8_0|q4_0|q5_0|q4_k|q5_k|q6_k|mxfp4|f4_e2m1|f8_e4m3"
 #define OPS "topk|scatter|route|matmul|moe"
 
 /* In the order of OPS; those up to BY_SHAPE run shapes, the others numbers of tokens. */
@@ -144,9 +145,9 @@ static int check_resident(const struct usage *usage, int op, const struct settin
     if (s->resident < 0 || s->resident > 1)
         return command_fail(usage, EXIT_USAGE, "resident: expected a part of the experts, got %g",
                             s->resident);
-    if (op <= OP_MATMUL || s->shape.experts > 1024 || s->logits || s->dtype == CLMOE_F4_E2M1)
+    if (op <= OP_MATMUL || s->shape.experts > 1024 || s->logits || experts_scale(s->dtype).rows > 0)
         return command_fail(usage, EXIT_USAGE,
-                            "resident: for moe with up to 1024 experts, drawn logits, no f4_e2m1");
+                            "resident: for moe with up to 1024 experts, drawn logits, no scales apart");
     return -1;
 }
 
@@ -163,9 +164,9 @@ struct request {
 /* Completes the settings and checks them. Returns -1 or an exit code. */
 static int understand(const struct usage *usage, int op, struct request *r, struct runs *runs) {
     static const char *const peers[] = {NULL, "clblast", "openblas", "copy"};
-    static const enum clmoe_dtype dtypes[] = {CLMOE_F32,  CLMOE_F16,   CLMOE_BF16,   CLMOE_Q8_0,
-                                              CLMOE_Q4_0, CLMOE_Q5_0,  CLMOE_Q4_K,   CLMOE_Q5_K,
-                                              CLMOE_Q6_K, CLMOE_MXFP4, CLMOE_F4_E2M1};
+    static const enum clmoe_dtype dtypes[] = {CLMOE_F32,  CLMOE_F16,   CLMOE_BF16,    CLMOE_Q8_0,
+                                              CLMOE_Q4_0, CLMOE_Q5_0,  CLMOE_Q4_K,    CLMOE_Q5_K,
+                                              CLMOE_Q6_K, CLMOE_MXFP4, CLMOE_F4_E2M1, CLMOE_F8_E4M3};
     struct settings *const s = &r->settings;
     int code = parse_tokens(usage, r->tokens, runs->tokens, &runs->n_tokens);
     s->shape.experts = (int32_t)r->experts;
@@ -231,7 +232,8 @@ int command_bench(int argc, char **argv) {
         {"mode", OPTION_CHOICE, &r.mode, 0, 0, REPORT_MODES, "scatter: set by default"},
         {"in-place", OPTION_FLAG, &s->in_place, 0, 0, NULL, "scatter: change y, not a copy of x"},
         {"dtype", OPTION_CHOICE, &r.dtype, 0, 0, DTYPES,
-         "of weights, or of logits; bf16 by default; f4_e2m1: as gpt-oss has them, a scale of 8 bits for 32"},
+         "of weights, or of logits; bf16 by default; f4_e2m1: as gpt-oss has them, a scale of 8 bits for 32; "
+         "f8_e4m3: as DeepSeek-V3 has them, an f32 scale for 128 x 128"},
         {"x-dtype", OPTION_CHOICE, &r.x_dtype, 0, 0, "f32|f16|bf16",
          "matmul, moe: of activations; by default as the weights, f32 beside blocks and codes"},
         {"routing", OPTION_CHOICE, &r.draw, 0, 0, "random|zipf",
