@@ -1,14 +1,17 @@
 // SPDX-License-Identifier: MIT
-// For many rows on sm_90a. Persistent: a work-group for each compute unit, three groups of four warps.
+// For many rows on sm_90a. Persistent: a work-group for each compute unit, of three or four groups of four warps.
 //
-//   tile   BLOCKS * 128 rows of w x TOKENS pairs. The instruction's rows are those of w, its columns are pairs, so that
-//          no more than PAIRS_STEP - 1 of these are multiplied for nothing. With GLU a block holds 64 columns of y, by
-//          turns 8 of their gate rows and the 8 up rows: a work-item has both sums of an element of y.
+//   tile   256 rows of w x TOKENS pairs. The instruction's rows are those of w, its columns are pairs, so that few
+//          of these are multiplied for nothing. With GLU these are the rows of 128 columns of y, by turns 8 of gate and
+//          the 8 of up: a work-item has both sums of an element of y.
 //   warp 0          plans tiles (wgmma_tiles.cl)
 //   warp 1          fetches TK steps of w by tensor copies, into a ring of STAGES stages; of x, too, where its rows are
 //                   neighbours (CONTIGUOUS)
-//   warps 2, 3      fetch the rows of x that the pairs name, by asynchronous copies of 16 bytes
-//   warps 4 .. 11   multiply: 64 rows of each block a group of four; then activation, gamma and rows of y
+//   warps 4 .. 11   multiply, half of the rows of w a group of four; then activation, gamma and rows of y
+//   warps 12 .. 15  fetch the rows of x that the pairs name, by asynchronous copies of 16 bytes; not if CONTIGUOUS
+//
+// A tile costs what it reads from the second cache: (rows of w + pairs) for each step. That is what bounds these kernels,
+// and so tiles are as large as registers and the ring allow.
 //
 // Rows in local memory have 128 bytes, their chunks of 16 bytes swizzled as the instruction wants it: chunk ^ row % 8.
 // Lines behind "//@@ " are PTX that only sm_90a assembles: lib/device/ptx.h.
@@ -20,9 +23,6 @@
 #define ACT_DIVIDE(a, b) native_divide(a, b)
 #include "matmul/epilogue.cl"
 
-#ifndef BLOCKS
-#error "BLOCKS: of 128 rows of w in a tile: 1 for TOKENS 256, 2 for fewer"
-#endif
 #ifndef CONTIGUOUS
 #error "CONTIGUOUS: whether the pair at position i has row i of x, 0 or 1"
 #endif
@@ -43,29 +43,60 @@
 #endif
 
 #define TK 64
-#define BLOCK_N (GLU ? 64 : 128) // columns of y of a block, and those of one group
-#define GROUP_N (BLOCK_N / 2)
-#define TN (BLOCKS * BLOCK_N)
+#define ROW (2 * TK)             // bytes of a row in local memory
+#define GROUP_ROWS 128 // of w, of a multiplying group: two blocks of 64
+#define BLOCK_N (GLU ? 32 : 64)
+#define GROUP_N (2 * BLOCK_N) // columns of y
+#define TN (2 * GROUP_N)
 #define MAP_SWIZZLE "3" // rows of 128 bytes
 #include "matmul/wgmma_memory.cl"
 #include "matmul/wgmma_maps.cl"
 #include "matmul/wgmma_shapes.cl"
 #include "matmul/wgmma_tiles.cl"
 
-#define BLOCK_BYTES (128 * 2 * TK)
-#define W_BYTES (BLOCKS * BLOCK_BYTES)
-#define PAIRS_STEP (TOKENS < 64 ? TOKENS : 64) // the pairs multiplied are a multiple of it; a group stages so many
-#define STEP_BYTES (PAIRS_STEP * 2 * TK)
-#define STAGE_BYTES (W_BYTES + TOKENS * 2 * TK)
-#define STAGED (PAIRS_STEP * GROUP_N * 2) // bytes of y that a group stages at a time
+#define GROUP_BYTES (GROUP_ROWS * ROW)
+#define W_BYTES (2 * GROUP_BYTES)
+#define BOX_PAIRS (TOKENS % 32 ? 16 : 32) // of x in a tensor copy
+#define STAGE_BYTES (W_BYTES + TOKENS * ROW)
 
-#define X_FETCHERS 64
+// Of y a group stages so many pairs at a time, in the tile's last stage; rows are apart so that eight begin in
+// different banks.
+#define STAGED_ROW (GROUP_N * 2 + 16)
+#define STAGED_PAIRS (TOKENS <= STAGE_BYTES / 2 / STAGED_ROW ? TOKENS : (TOKENS / 2 + 15) / 16 * 16)
+#define STAGED (STAGED_PAIRS * STAGED_ROW)
+
+// In local memory: the ring, words of tensor maps, slots, barriers
+#define MAPS_AT (STAGES * STAGE_BYTES)
+#define SLOTS_AT (MAPS_AT + 256)
+#define BARRIERS (2 * STAGES + 2 * SLOTS)
+
 #define MULTIPLYING_WARPS 8
+#define X_FETCHERS 128 // after the multiplying warps
+#define FIRST_X_FETCHER 384
+
+// Registers of a work-item once the groups have parted: sums alone take TOKENS. In all no more than there were before.
+#if TOKENS > 128
+#if CONTIGUOUS
+#define FETCHER_REGISTERS "40"
+#define MULTIPLIER_REGISTERS "232"
+#else
+#define FETCHER_REGISTERS "40"
+#define MULTIPLIER_REGISTERS "216"
+#endif
+#define SET_REGISTERS(how, n) CHANGE_REGISTERS(how, n)
+#else
+#define SET_REGISTERS(how, n)
+#endif
 
 // Addresses in local memory: of the stages and of their barriers, of the barriers of slots.
 struct ring {
     uint base, full, empty, told, heard;
 };
+
+inline struct ring ring_at(uint base, uint barriers) {
+    const uint empty = barriers + 8 * STAGES, told = empty + 8 * STAGES;
+    return (struct ring){base, barriers, empty, told, told + 8 * SLOTS};
+}
 
 inline void init_barriers(const struct ring *r) {
     for (int i = 0; i < STAGES; i++) {
@@ -81,8 +112,8 @@ inline void init_barriers(const struct ring *r) {
 
 // ---- to local memory ----
 
-// A map of experts x columns x steps of K, in boxes of a block. With GLU columns are split into eights, so that gate
-// and up take turns: steps | 8 columns | gate, up | eights | experts. `first` is of what lies first in memory, the
+// A map of experts x columns x steps of K, in boxes of a group's rows. With GLU columns are split into eights, so that
+// gate and up take turns: steps | 8 columns | gate, up | eights | experts. `first` is of what lies first in memory, the
 // other one `other` bytes behind it.
 inline void map_w(uint at, const global void *first, ulong other, long column, long expert, long depth, long columns,
                   int experts) {
@@ -92,13 +123,13 @@ inline void map_w(uint at, const global void *first, ulong other, long column, l
 #if GLU
     MAP_DIMENSION(1, 8, 8);
     MAP_DIMENSION(2, 2, 2);
-    MAP_DIMENSION(3, columns / 8, 8);
+    MAP_DIMENSION(3, columns / 8, GROUP_ROWS / 16);
     MAP_DIMENSION(4, experts, 1);
     MAP_STRIDE(1, other);
     MAP_STRIDE(2, column * 16);
     MAP_STRIDE(3, expert_bytes);
 #else
-    MAP_DIMENSION(1, columns, 128);
+    MAP_DIMENSION(1, columns, GROUP_ROWS);
     MAP_DIMENSION(2, experts, 1);
     MAP_STRIDE(1, expert_bytes);
 #endif
@@ -106,12 +137,27 @@ inline void map_w(uint at, const global void *first, ulong other, long column, l
 
 inline void map_x(uint at, const global void *x, long row_bytes, long depth, long rows) {
     fill_map(at, x, 2, depth, TK);
-    MAP_DIMENSION(1, rows, PAIRS_STEP);
+    MAP_DIMENSION(1, rows, BOX_PAIRS);
     MAP_STRIDE(0, row_bytes);
 }
 
-// Pairs of a tile that are multiplied.
-inline uint pairs_of(int rows) { return ((uint)rows + PAIRS_STEP - 1) / PAIRS_STEP * PAIRS_STEP; }
+// Makes both maps of a work-group; `up` is of no meaning without GLU. By a warp.
+inline void make_maps(global uchar *maps, uint at, const global void *gate, const global void *up, long column,
+                      long expert, int experts, const global void *x, long x_row_bytes, long depth,
+                      const struct job *j) {
+    const ulong gate_at = (ulong)gate, up_at = (ulong)up;
+    const bool up_first = GLU && up_at < gate_at;
+    if ((get_local_id(0) & 31u) == 0) {
+        map_w(at, up_first ? up : gate, up_first ? gate_at - up_at : up_at - gate_at, column, expert, depth, j->columns,
+              experts);
+        if (CONTIGUOUS) map_x(at + 128, x, x_row_bytes, depth, j->pairs);
+    }
+    publish_map(maps, at);
+    if (CONTIGUOUS) publish_map(maps + 128, at + 128);
+}
+
+// Multiplying groups that have columns of y in a tile.
+inline uint groups_of(const struct job *j, uint column) { return column + GROUP_N < j->columns ? 2 : 1; }
 
 // All tiles, by one work-item.
 inline void fetch_boxes(const struct ring *r, const struct job *j, const local struct slot *slots,
@@ -123,42 +169,45 @@ inline void fetch_boxes(const struct ring *r, const struct job *j, const local s
         const uint rows = slot->rows, column = slot->column, expert = slot->expert, first = slot->first;
         mb_arrive(r->heard + 8 * turn.at);
         if (rows == 0) return;
-        const uint pairs = CONTIGUOUS ? pairs_of(rows) : 0;
+        const uint pairs = CONTIGUOUS ? (rows + BOX_PAIRS - 1) / BOX_PAIRS * BOX_PAIRS : 0;
+        const uint groups = groups_of(j, column);
         for (uint step = 0; step < j->steps; step++) {
             mb_wait(r->empty + 8 * stage.at, stage.phase ^ 1);
             const uint base = r->base + stage.at * STAGE_BYTES, full = r->full + 8 * stage.at;
-            mb_expect(full, W_BYTES + pairs * 2 * TK);
-            for (int block = 0; block < BLOCKS; block++) {
-                const uint to = base + block * BLOCK_BYTES, n = column + block * BLOCK_N;
+            mb_expect(full, groups * GROUP_BYTES + pairs * ROW);
+            for (uint who = 0; who < groups; who++) {
+                const uint to = base + who * GROUP_BYTES, n = column + who * GROUP_N;
 #if GLU
                 copy_box_5(to, maps, full, step * TK, n / 8, expert);
 #else
                 copy_box_3(to, maps, full, step * TK, n, expert);
 #endif
             }
-            for (uint p = 0; p < pairs; p += PAIRS_STEP)
-                copy_box_2(base + W_BYTES + p * 2 * TK, maps + 128, full, step * TK, first + p);
+            for (uint p = 0; p < pairs; p += BOX_PAIRS)
+                copy_box_2(base + W_BYTES + p * ROW, maps + 128, full, step * TK, first + p);
             next_turn(&stage, STAGES);
         }
         next_turn(&turn, SLOTS);
     }
 }
 
-// Rows of x of all tiles, by X_FETCHERS: each has one chunk of every eighth row. Behind the last pair there stays what
-// was there: sums of other pairs do not see it.
+// Rows of x of all tiles, by X_FETCHERS: each has one chunk of every X_APART-th row. Behind the last pair there stays
+// what was there: sums of other pairs do not see it. Where rows begin is kept in chunks of 16 bytes.
+#define X_APART (X_FETCHERS / 8)
+#define X_COPIES ((TOKENS + X_APART - 1) / X_APART)
 inline void fetch_rows(const struct ring *r, const struct job *j, const local struct slot *slots, const global uchar *x,
-                       long x_row_bytes, uint depth) {
-    const uint lid = get_local_id(0) & (X_FETCHERS - 1), chunk = lid & 7u, row = lid / 8;
-    const uint to = W_BYTES + row * 128 + (chunk ^ row) * 16;
+                       uint x_row_chunks, uint depth) {
+    const uint lid = get_local_id(0) - FIRST_X_FETCHER, chunk = lid & 7u, row = lid / 8;
+    const uint to = W_BYTES + row * ROW + (chunk ^ (row & 7u)) * 16;
     struct turn stage = {0, 0}, turn = {0, 0};
     for (;;) {
         const local struct slot *const slot = &slots[turn.at];
         mb_wait(r->told + 8 * turn.at, turn.phase);
         const int rows = slot->rows;
-        const global uchar *from[TOKENS / 8];
+        uint from[X_COPIES];
 #pragma unroll
-        for (int i = 0; i < TOKENS / 8; i++)
-            from[i] = x + slot->x_row[min((int)row + 8 * i, max(rows, 1) - 1)] * x_row_bytes + chunk * 16;
+        for (int i = 0; i < X_COPIES; i++)
+            from[i] = (uint)slot->x_row[min((int)row + X_APART * i, max(rows, 1) - 1)] * x_row_chunks + chunk;
         WARP_BARRIER();
         if ((lid & 31u) == 0) mb_arrive(r->heard + 8 * turn.at);
         if (rows == 0) return;
@@ -166,9 +215,10 @@ inline void fetch_rows(const struct ring *r, const struct job *j, const local st
             mb_wait(r->empty + 8 * stage.at, stage.phase ^ 1);
             const uint base = r->base + stage.at * STAGE_BYTES + to;
             const uint bytes = step * TK + chunk * 8 < depth ? 16 : 0; // past the end of a row: zeros
+            const global uchar *const x_step = x + step * (ulong)ROW;
 #pragma unroll
-            for (int i = 0; i < TOKENS / 8; i++)
-                copy_16_below(base + i * 1024, from[i] + step * 128, bytes, (int)row + 8 * i, rows);
+            for (int i = 0; i < X_COPIES; i++)
+                copy_16_below(base + i * X_APART * ROW, x_step + from[i] * 16ul, bytes, (int)row + X_APART * i, rows);
             mb_arrive_copied(r->full + 8 * stage.at);
             next_turn(&stage, STAGES);
         }
@@ -181,19 +231,13 @@ inline void fetch_rows(const struct ring *r, const struct job *j, const local st
 // Describes rows of 128 bytes in local memory, swizzled.
 inline ulong tile_of(uint at) { return (ulong)((at & 0x3ffffu) >> 4) | 1ul << 16 | 64ul << 32 | 1ul << 62; }
 
-#define BLOCK_SUMS (TOKENS / 2) // those of the second block are behind those of the first
-
-#if BLOCKS == 1
-#define ALL_SUMS 128 // as a number, for HOLD
-#define MULTIPLY(n, at, keep) WGMMA(n, sums, weights + (at), pairs + (at), keep);
-#else
-#define ALL_SUMS TOKENS
+// Those of the second block of 64 rows are BLOCK_SUMS behind those of the first.
+#define BLOCK_SUMS (TOKENS / 2)
 #define MULTIPLY(n, at, keep)                                                                                          \
     WGMMA(n, sums, weights + (at), pairs + (at), keep);                                                                \
-    WGMMA(n, sums + BLOCK_SUMS, weights + (BLOCK_BYTES >> 4) + (at), pairs + (at), keep);
-#endif
+    WGMMA(n, sums + BLOCK_SUMS, weights + (GROUP_BYTES / 2 >> 4) + (at), pairs + (at), keep);
 
-// All steps of a tile of which n pairs are multiplied.
+// All steps of a tile of which n pairs are multiplied. The last stage remains to be given back.
 #define DEFINE_MULTIPLY_STEPS(n)                                                                                       \
     inline void CAT(multiply_steps_, n)(const struct ring *r, struct turn *stage, uint steps, uint who, float *sums) { \
         const bool tells = (get_local_id(0) & 31u) == 0;                                                               \
@@ -202,7 +246,7 @@ inline ulong tile_of(uint at) { return (ulong)((at & 0x3ffffu) >> 4) | 1ul << 16
             mb_wait(r->full + 8 * stage->at, stage->phase);                                                            \
             if (!CONTIGUOUS) ASYNC_FENCE();                                                                            \
             const uint base = r->base + stage->at * STAGE_BYTES;                                                       \
-            const ulong weights = tile_of(base + who * 64 * 128), pairs = tile_of(base + W_BYTES);                     \
+            const ulong weights = tile_of(base + who * GROUP_BYTES), pairs = tile_of(base + W_BYTES);                  \
             WGMMA_FENCE();                                                                                             \
             MULTIPLY(n, 0, step)                                                                                       \
             MULTIPLY(n, 2, 1)                                                                                          \
@@ -215,136 +259,189 @@ inline ulong tile_of(uint at) { return (ulong)((at & 0x3ffffu) >> 4) | 1ul << 16
             next_turn(stage, STAGES);                                                                                  \
         }                                                                                                              \
         WGMMA_WAIT("0");                                                                                               \
-        if (tells) mb_arrive(r->empty + 8 * previous);                                                                 \
     }
 
-#if TOKENS == 32
+DEFINE_MULTIPLY_STEPS(TOKENS)
+#if TOKENS > 32
 DEFINE_MULTIPLY_STEPS(32)
-#else
 DEFINE_MULTIPLY_STEPS(64)
-#endif
-#if TOKENS == 256
+DEFINE_MULTIPLY_STEPS(96)
 DEFINE_MULTIPLY_STEPS(128)
-DEFINE_MULTIPLY_STEPS(192)
-DEFINE_MULTIPLY_STEPS(256)
+DEFINE_MULTIPLY_STEPS(144)
+DEFINE_MULTIPLY_STEPS(160)
 #endif
 
-inline void multiply_tile(const struct ring *r, struct turn *stage, uint steps, uint who, uint pairs, float *sums) {
-#if TOKENS == 256
-    if (pairs > 192)
-        multiply_steps_256(r, stage, steps, who, sums);
-    else if (pairs > 128)
-        multiply_steps_192(r, stage, steps, who, sums);
-    else if (pairs > 64)
-        multiply_steps_128(r, stage, steps, who, sums);
-    else
-        multiply_steps_64(r, stage, steps, who, sums);
-#else
-    CAT(multiply_steps_, TOKENS)(r, stage, steps, who, sums);
+// The same for a group that has no columns.
+inline void pass_steps(const struct ring *r, struct turn *stage, uint steps) {
+    for (uint step = 0; step < steps; step++) {
+        mb_wait(r->full + 8 * stage->at, stage->phase);
+        if (step + 1 < steps && (get_local_id(0) & 31u) == 0) mb_arrive(r->empty + 8 * stage->at);
+        next_turn(stage, STAGES);
+    }
+}
+
+inline void multiply_tile(const struct ring *r, const struct job *j, struct turn *stage, uint who, uint column, int rows,
+                          float *sums) {
+    if (who >= groups_of(j, column))
+        pass_steps(r, stage, j->steps);
+#if TOKENS > 32
+    else if (rows <= 32)
+        multiply_steps_32(r, stage, j->steps, who, sums);
+    else if (rows <= 64)
+        multiply_steps_64(r, stage, j->steps, who, sums);
+    else if (rows <= 96)
+        multiply_steps_96(r, stage, j->steps, who, sums);
+    else if (rows <= 128)
+        multiply_steps_128(r, stage, j->steps, who, sums);
+    else if (rows <= 144)
+        multiply_steps_144(r, stage, j->steps, who, sums);
+    else if (rows <= 160)
+        multiply_steps_160(r, stage, j->steps, who, sums);
 #endif
-    HOLD(ALL_SUMS, sums);
+    else
+        CAT(multiply_steps_, TOKENS)(r, stage, j->steps, who, sums);
+    HOLD(TOKENS, sums);
 }
 
 // ---- sums to y ----
 
 #include "matmul/wgmma_y.cl"
 
+// Rows of staged pairs from `first` on to columns n0 .. of y, of which a row has y_row_chunks times 16 bytes. By a
+// group.
+inline void store_rows(const local uchar *from, const local struct slot *slot, int first, int rows, global ushort *y,
+                       uint y_row_chunks, long n0, long columns) {
+    enum { CHUNKS = GROUP_N / 8, APART = 128 / CHUNKS };
+    const uint lid = get_local_id(0) & 127u, c = lid & (CHUNKS - 1);
+    const int end = n0 + c * 8 < columns ? rows - first : 0;
+    global ushort *const to = y + n0 + c * 8;
+#pragma unroll
+    for (uint i = 0; i < STAGED_PAIRS / APART; i += 2) { // two at a time, so that both loads are on their way
+        uint4 v[2];
+        global uint4 *row[2];
+#pragma unroll
+        for (int k = 0; k < 2; k++) {
+            const int t = lid / CHUNKS + (i + k) * APART;
+            v[k] = *(const local uint4 *)(from + t * STAGED_ROW + c * 16);
+            row[k] = (global uint4 *)(to + (uint)slot->y_row[first + t] * y_row_chunks * 8ul); // past the end: nowhere
+        }
+        store_two(row[0], v[0], (int)(lid / CHUNKS + i * APART) < end, row[1], v[1],
+                  (int)(lid / CHUNKS + (i + 1) * APART) < end);
+    }
+}
+
+#define BIAS_OF(n) BIAS_AT(e, min((long)(n), columns - 1))
+#define BIAS_UP_OF(n) BIAS_UP_AT(e, min((long)(n), columns - 1))
+
+// The element of y of sum o + i of a block, of one of its columns, for a pair of this gamma.
+#if GLU
+#define ELEMENT(o, block, second, weight)                                                                              \
+    FINISH(one_of(up_first, sums[(o) + 2], sums[o]), one_of(up_first, sums[o], sums[(o) + 2]), bias_n[block],          \
+           bias_n8[block], weight)
+#else
+#define ELEMENT(o, block, second, weight)                                                                              \
+    FINISH(sums[o], 0.0f, (second) ? bias_n8[block] : bias_n[block], 0.0f, weight)
+#endif
+
+// By value: a choice between elements of `sums` would put these into memory.
+inline float one_of(bool first, float a, float b) { return first ? a : b; }
+
 kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) void matmul_wgmma(MATMUL_ARGS, global uchar *maps,
                                                                                  ulong maps_skip,
                                                                                  global uint *counters) {
     MATMUL_NUMBERS
-    local uchar memory[STAGES * STAGE_BYTES + 2 * STAGED] __attribute__((aligned(1024)));
-    local uint map_words[2 * 32] __attribute__((aligned(128)));
-    local ulong barriers[2 * STAGES + 2 * SLOTS];
-    local struct slot slots[SLOTS];
+    // One array, which begins as the ring wants it: apart they would be padded, and there is no room for that.
+    local uchar memory[SLOTS_AT + SLOTS * sizeof(struct slot) + 8 * BARRIERS] __attribute__((aligned(1024)));
+    local struct slot *const slots = (local struct slot *)(memory + SLOTS_AT);
     WHEN_SHOWN
     const uint lid = get_local_id(0), lane = lid & 31u;
     const global int *const starts = offsets + offsets_skip;
-    struct ring r = {(uint)(size_t)memory, (uint)(size_t)barriers, 0, 0, 0};
-    r.empty = r.full + 8 * STAGES, r.told = r.empty + 8 * STAGES, r.heard = r.told + 8 * SLOTS;
-
+    const struct ring r = ring_at((uint)(size_t)memory, (uint)(size_t)(slots + SLOTS));
     const struct job j = {starts,       order + order_skip, gamma + gamma_skip, gamma_stride, pairs,
                           columns,      k,                  first,              count,        flags,
                           (uint)((depth + TK - 1) / TK)};
     if (lid == 0) init_barriers(&r);
+    local uint *const map_words = (local uint *)(memory + MAPS_AT);
     if (lid < 64) map_words[lid] = 0;
     barrier(CLK_LOCAL_MEM_FENCE);
     const bool up_first = GLU && v + v_skip < w + w_skip;
-    if (lid < 32) {
-        plan_tiles(&j, slots, r.told, r.heard, counters);
-        return;
-    }
-    if (lid < 64) {
-        const uint at = (uint)(size_t)map_words;
-        global uchar *const own_maps = maps + maps_skip + get_group_id(0) * 256;
-        if (lane == 0) {
-            const ulong gate_at = (ulong)(w + w_skip), up_at = (ulong)(v + v_skip);
-            map_w(at, up_first ? v + v_skip : w + w_skip, up_first ? gate_at - up_at : up_at - gate_at, w_column,
-                  w_expert, depth, columns, count);
-            if (CONTIGUOUS) map_x(at + 128, x + x_skip, x_stride * 2, depth, pairs);
-        }
-        publish_map(own_maps, at);
-        if (CONTIGUOUS) publish_map(own_maps + 128, at + 128);
-        if (lane == 0) fetch_boxes(&r, &j, slots, own_maps);
-        return;
-    }
     if (lid < 128) {
-        if (!CONTIGUOUS) fetch_rows(&r, &j, slots, (const global uchar *)(x + x_skip), x_stride * 2, (uint)depth);
+        SET_REGISTERS("dec", FETCHER_REGISTERS);
+        if (lid < 32) {
+            plan_tiles(&j, slots, r.told, r.heard, counters);
+        } else if (lid < 64) {
+            global uchar *const own_maps = maps + maps_skip + get_group_id(0) * 256;
+            make_maps(own_maps, (uint)(size_t)map_words, w + w_skip, v + v_skip, w_column, w_expert, count, x + x_skip,
+                      x_stride * 2, depth, &j);
+            if (lane == 0) fetch_boxes(&r, &j, slots, own_maps);
+        }
         return;
     }
+#if !CONTIGUOUS
+    if (lid >= FIRST_X_FETCHER) {
+        SET_REGISTERS("dec", FETCHER_REGISTERS);
+        fetch_rows(&r, &j, slots, (const global uchar *)(x + x_skip), (uint)(x_stride / 8), (uint)depth);
+        return;
+    }
+#endif
 
+    SET_REGISTERS("inc", MULTIPLIER_REGISTERS);
     const uint who = lid / 128 - 1, warp = lid / 32 & 3u;
-    local uchar *const staging = memory + STAGES * STAGE_BYTES + who * STAGED;
-    const bool aligned = (((ulong)(y + y_skip) | (ulong)y_stride * 2) & 15) == 0;
     struct turn stage = {0, 0}, turn = {0, 0};
-    float sums[ALL_SUMS];
+    float sums[TOKENS];
     for (;; next_turn(&turn, SLOTS)) {
         const local struct slot *const slot = &slots[turn.at];
         mb_wait(r.told + 8 * turn.at, turn.phase);
         const int rows = slot->rows, e = first + slot->expert;
         if (rows == 0) break;
         const float scale = PAIR_SCALE(e);
-        multiply_tile(&r, &stage, j.steps, who, pairs_of(rows), sums);
+        multiply_tile(&r, &j, &stage, who, (uint)slot->column, rows, sums);
+        const uint last = (stage.at ? stage.at : STAGES) - 1;
+        const uint staging = last * STAGE_BYTES + who * STAGED;
+        const int to_stage = who < groups_of(&j, (uint)slot->column) ? rows : 0;
+        PAIR_BARRIER(3); // the last stage has been read
+        // Of each block columns n and, without GLU, n + 8 of y are this work-item's.
+        const long n0 = slot->column + who * GROUP_N;
+        float bias_n[2], bias_n8[2];
+        for (int block = 0; block < 2; block++) {
+            const long n = n0 + block * BLOCK_N + warp * (BLOCK_N / 4) + lane / 4;
+            bias_n[block] = BIAS_OF(n);
+            bias_n8[block] = GLU ? BIAS_UP_OF(n) : BIAS_OF(n + 8);
+        }
 #pragma unroll
-        for (int block = 0; block < BLOCKS; block++) {
-            // Columns n and, without GLU, n + 8 of y are this work-item's.
-            const long n0 = slot->column + block * BLOCK_N + who * GROUP_N;
-            const long n = min(n0 + warp * (GROUP_N / 4) + lane / 4, columns - 1);
-            const long n8 = GLU ? n : min(n + 8, columns - 1);
-            const float bias_n = BIAS_AT(e, n), bias_n8 = GLU ? BIAS_UP_AT(e, n) : BIAS_AT(e, n8);
+        for (int staged = 0; staged < TOKENS; staged += STAGED_PAIRS) {
+            if (staged < to_stage) {
+                if (staged) GROUP_BARRIER(1 + who); // what was staged before has been read
 #pragma unroll
-            for (int staged = 0; staged < TOKENS; staged += PAIRS_STEP) {
-                if (staged < rows) {
-                    GROUP_BARRIER(1 + who); // what was staged before is in y
+                for (int t = 0; t < STAGED_PAIRS && staged + t < TOKENS; t += 16) {
+                    float weight[2][2]; // of pairs t and t + 1 of each eight
 #pragma unroll
-                    for (int t8 = 0; t8 < PAIRS_STEP; t8 += GLU ? 32 : 16) {
+                    for (int i = 0; i < 4; i++)
+                        weight[i / 2][i % 2] = slot->gamma[staged + t + 8 * (i / 2) + 2 * (int)(lane & 3u) + i % 2];
+                    // Four matrices: of either eight with GLU both blocks, else both halves of a block.
+#pragma unroll
+                    for (int m = 0; m < (GLU ? 1 : 2); m++) {
                         uint packed[4];
 #pragma unroll
-                        for (int q = 0; q < 4; q++) { // of pairs t and t + 1
-                            const int eight = t8 + 8 * (GLU ? q : q / 2), t = staged + eight + 2 * (int)(lane & 3u);
-                            const int o = block * BLOCK_SUMS + (staged + eight) / 2 + (GLU ? 0 : 2 * (q & 1));
-                            const float weight = slot->gamma[t], weight1 = slot->gamma[t + 1];
-#if GLU
-                            const float a = sums[o], a1 = sums[o + 1], b = sums[o + 2], b1 = sums[o + 3];
-                            const float low = FINISH(up_first ? b : a, up_first ? a : b, bias_n, bias_n8, weight);
-                            const float high = FINISH(up_first ? b1 : a1, up_first ? a1 : b1, bias_n, bias_n8, weight1);
-                            packed[q] = pack_two(low, high);
-#else
-                            const float bias_q = q & 1 ? bias_n8 : bias_n;
-                            packed[q] = pack_two(FINISH(sums[o], 0.0f, bias_q, 0.0f, weight),
-                                                 FINISH(sums[o + 1], 0.0f, bias_q, 0.0f, weight1));
-#endif
+                        for (int q = 0; q < 4; q++) {
+                            const int block = GLU ? q & 1 : m, second = GLU ? 0 : q & 1;
+                            const int o = block * BLOCK_SUMS + 4 * ((staged + t) / 8 + q / 2) + 2 * second;
+                            packed[q] = pack_two(ELEMENT(o, block, second, weight[q / 2][0]),
+                                                 ELEMENT(o + 1, block, second, weight[q / 2][1]));
                         }
-                        const uint t = t8 + (GLU ? lane : (lane >> 4) * 8 + (lane & 7u));
-                        const uint chunk = GLU ? warp : warp * 2 + (lane >> 3 & 1u);
-                        store_matrices((uint)(size_t)staging + staged_at(t, chunk), packed);
+                        const uint row = t + (lane >> 4) * 8 + (lane & 7u), right = lane >> 3 & 1u;
+                        const uint chunk = GLU ? right * (BLOCK_N / 8) + warp : m * (BLOCK_N / 8) + warp * 2 + right;
+                        store_matrices(r.base + staging + row * STAGED_ROW + chunk * 16, packed);
                     }
-                    GROUP_BARRIER(1 + who);
-                    store_rows(staging, slot, staged, (global ushort *)y + y_skip, y_stride, aligned, n0, columns);
                 }
+                GROUP_BARRIER(1 + who);
+                store_rows(memory + staging, slot, staged, rows, (global ushort *)y + y_skip, (uint)(y_stride / 8), n0,
+                           columns);
             }
         }
+        ASYNC_FENCE(); // copies may follow
         WARP_BARRIER();
+        if (lane == 0) mb_arrive(r.empty + 8 * last);
         if (lane == 0) mb_arrive(r.heard + 8 * turn.at);
     }
     const bool routed = !(flags & DENSE);

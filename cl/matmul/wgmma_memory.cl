@@ -37,8 +37,12 @@ inline void mb_wait(uint at, uint parity) {
 }
 
 #define GROUP_BARRIER(id) asm volatile("bar.sync %0, 128;" : : "r"(id) : "memory")
+#define PAIR_BARRIER(id) asm volatile("bar.sync %0, 256;" : : "n"(id) : "memory") // of two groups of 128
 #define WARP_BARRIER() asm volatile("bar.warp.sync 0xffffffff;" : : : "memory")
 #define ASYNC_FENCE() asm volatile("fence.proxy.async.shared::cta;" : : : "memory")
+
+// Work-items of a group give registers back, or take them: "dec", "inc".
+#define CHANGE_REGISTERS(how, n) asm volatile("//@@ setmaxnreg." how ".sync.aligned.u32 " n ";" : : : "memory")
 
 // 16 bytes on their way to local memory, of which the last 16 - bytes become 0; only for rows that there are.
 inline void copy_16_below(uint to, const global uchar *from, uint bytes, int row, int rows) {
@@ -65,4 +69,13 @@ inline void store_matrices(uint at, const uint *v) {
                  :
                  : "r"(at), "r"(v[0]), "r"(v[1]), "r"(v[2]), "r"(v[3])
                  : "memory");
+}
+
+// Two stores, or one, or none: no branches.
+inline void store_two(global uint4 *to, uint4 v, bool is, global uint4 *to1, uint4 v1, bool is1) {
+    asm volatile("{ .reg .pred p, q; setp.ne.s32 p, %0, 0; setp.ne.s32 q, %1, 0; "
+                 "@p st.global.v4.u32 [%2], {%3, %4, %5, %6}; @q st.global.v4.u32 [%7], {%8, %9, %10, %11}; }"
+                 :
+                 : "r"((int)is), "r"((int)is1), "l"(to), "r"(v.x), "r"(v.y), "r"(v.z), "r"(v.w), "l"(to1), "r"(v1.x),
+                   "r"(v1.y), "r"(v1.z), "r"(v1.w));
 }

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: MIT
 // Tiles of y for persistent work-groups, planned by a warp of their own while others fetch and multiply.
 //
-//   tile   TN columns of y x TOKENS pairs of an expert, or as many as are left of these
+//   tile   TN columns of y x at most TOKENS pairs of an expert, whose tiles are about as high as one another
 //
 // Experts in order; inside of one, bands of BAND tiles along the pairs. A counter deals them. What a tile is (its
 // expert, rows of x and y, gammas) goes to its users through SLOTS slots in local memory, which take turns: `told` and
 // `heard` are the barriers of these.
 #ifndef TOKENS
-#error "TOKENS: pairs of a tile, a multiple of 32"
+#error "TOKENS: pairs of a tile at most, a multiple of 16"
 #endif
 #ifndef TN
 #error "TN: columns of y of a tile"
@@ -54,7 +54,7 @@ struct walk {
     int expert;   // of the part
     uint base;    // tiles of those before
     uint next;    // tile
-    int row, end; // positions
+    int row, end; // positions, of the tile
     int column;
 };
 
@@ -68,8 +68,9 @@ inline bool seek(struct walk *w, const struct job *j) {
         if (in_expert < along * across) {
             const uint band = in_expert / (BAND * across), in_band = in_expert - band * BAND * across;
             const uint width = min((uint)BAND, along - band * BAND), n = in_band / width;
-            w->row = begin + (int)(band * BAND + in_band - n * width) * TOKENS;
-            w->end = end;
+            const int each = (int)((uint)(end - begin + along - 1) / along + 15) / 16 * 16;
+            w->row = begin + (int)(band * BAND + in_band - n * width) * each;
+            w->end = min(w->row + each, end);
             w->column = (int)n * TN;
             return true;
         }
@@ -97,7 +98,7 @@ inline void plan_tiles(const struct job *j, local struct slot *slots, uint told,
         local struct slot *const slot = &slots[turn.at];
         mb_wait(heard + 8 * turn.at, turn.phase ^ 1);
         more = seek(&walk, j);
-        const int rows = more ? min(TOKENS, walk.end - walk.row) : 0;
+        const int rows = more ? walk.end - walk.row : 0;
         if (lane == 0) {
             slot->rows = rows;
             slot->expert = walk.expert;

@@ -3,27 +3,30 @@
 
 #include "matmul_rows.h"
 
-/* Three heights of tiles, chosen by each call: where experts have few pairs, more of the weights is on its
+/* Two heights of tiles, chosen by each call: where experts have few pairs, more of the weights is on its
  * way at a time. */
-enum { HEIGHTS = 3 };
+enum { HEIGHTS = 2 };
 
-static const struct height {
-    int tokens, stages, blocks; /* of 128 rows of w */
-} heights[HEIGHTS] = {{32, 6, 2}, {64, 5, 2}, {256, 4, 1}};
+static const struct height { int tokens, stages; } heights[HEIGHTS] = {{32, 6}, {176, 4}};
 
 /* What the driver says such a chip has: less is a limit that the caller set. */
 enum { OFFERED = 48 << 10 };
 
-enum { LOCAL = MATMUL_HOPPER_LOCAL, BLOCK = 128, MAPS = 256, UNALIGNED_EDGE = 64, EIGHT = 8 };
+enum { TILE_ROWS = 256, GATHERING = 128, MAPS = 256, UNALIGNED_EDGE = 64, EIGHT = 8 };
 
 /* Columns of y in a tile. */
-static int64_t columns_of(const struct matmul_problem *p, int height) {
-    return heights[height].blocks * (p->glu == CLMOE_GLU_NONE ? BLOCK : BLOCK / 2);
+static int64_t columns_of(const struct matmul_problem *p) {
+    return p->glu == CLMOE_GLU_NONE ? TILE_ROWS : TILE_ROWS / 2;
 }
 
 /* Whether the pair at position i has row i of x. */
 static bool is_contiguous(const struct matmul_problem *p) {
     return p->x_rows == CLMOE_ROWS_SORTED || (p->dense && p->topk == 1);
+}
+
+/* Where rows of x are no neighbours, four warps more gather them. */
+static int local_of(const struct matmul_problem *p) {
+    return MATMUL_HOPPER_LOCAL + (is_contiguous(p) ? 0 : GATHERING);
 }
 
 bool matmul_hopper_fits(const struct device *dev, const struct matmul_problem *p, struct reason *why) {
@@ -33,8 +36,8 @@ bool matmul_hopper_fits(const struct device *dev, const struct matmul_problem *p
     if (dev->caps.local_mem < OFFERED)
         return refuse(why, "%llu bytes of local memory < %d", (unsigned long long)dev->caps.local_mem,
                       OFFERED);
-    return dev->caps.max_work_group >= LOCAL ||
-           refuse(why, "work-groups of %zu < %d", dev->caps.max_work_group, LOCAL);
+    return dev->caps.max_work_group >= MATMUL_HOPPER_LOCAL ||
+           refuse(why, "work-groups of %zu < %d", dev->caps.max_work_group, MATMUL_HOPPER_LOCAL);
 }
 
 bool matmul_wgmma_fits(const struct device *dev, const void *problem, struct reason *why) {
@@ -43,9 +46,10 @@ bool matmul_wgmma_fits(const struct device *dev, const void *problem, struct rea
     if (!half || p->x_dtype != p->w_dtype || p->y_dtype != p->w_dtype)
         return refuse(why, "needs x, w and y all f16 or all bf16");
     if (p->in % EIGHT) return refuse(why, "%lld columns of x are no multiple of 8", (long long)p->in);
-    if (p->glu != CLMOE_GLU_NONE && p->out % EIGHT)
-        return refuse(why, "%lld columns of y from gate and up are no multiple of 8", (long long)p->out);
-    return matmul_hopper_fits(dev, p, why);
+    if (p->out % EIGHT) return refuse(why, "%lld columns of y are no multiple of 8", (long long)p->out);
+    return matmul_hopper_fits(dev, p, why) &&
+           (dev->caps.max_work_group >= (size_t)local_of(p) ||
+            refuse(why, "work-groups of %zu < %d", dev->caps.max_work_group, local_of(p)));
 }
 
 bool matmul_wgmma_here(const struct device *dev, const void *problem) {
@@ -73,11 +77,10 @@ void matmul_wgmma_prepare(const struct device *dev, const void *problem, struct 
     const bool limited = p->act.gate_max > 0 || p->act.up_max > 0 || p->act.act_max > 0;
     for (int i = 0; i <= highest(p); i++) {
         struct kernel_spec *const spec =
-            matmul_add_kernel(p, recipe, "matmul/wgmma.cl", "matmul_wgmma", LOCAL);
+            matmul_add_kernel(p, recipe, "matmul/wgmma.cl", "matmul_wgmma", local_of(p));
         spec->retarget = spec->unlisted = true;
         spec_define(spec, "CONTIGUOUS", "%d", is_contiguous(p));
         spec_define(spec, "TOKENS", "%d", heights[i].tokens);
-        spec_define(spec, "BLOCKS", "%d", heights[i].blocks);
         spec_define(spec, "STAGES", "%d", heights[i].stages);
         spec_define(spec, "IS_BF16", "%d", bf16);
         spec_define(spec, "PLAN_FLAGS", "%d", matmul_flags(p));
@@ -88,7 +91,7 @@ void matmul_wgmma_prepare(const struct device *dev, const void *problem, struct 
     recipe->counters = 2 * sizeof(cl_uint);
 }
 
-/* Tensor copies and those of x start at multiples of 16 bytes: 8 elements. */
+/* Tensor copies and those of rows of x and y start at multiples of 16 bytes: 8 elements. */
 static bool aligned(const struct columns *c) {
     return (c->skip | (uint64_t)c->expert | (uint64_t)c->column) % EIGHT == 0;
 }
@@ -98,8 +101,14 @@ static bool are_alike(const struct columns *gate, const struct columns *up) {
     return gate->column == up->column && gate->expert == up->expert;
 }
 
+/* Rows, too, of which the kernels count what lies before one in 32 bits. */
+static bool aligned_rows(const struct operand *o) {
+    const uint64_t eights = (uint64_t)o->shape[0] * (uint64_t)o->stride[0] / EIGHT;
+    return (o->offset | (uint64_t)o->stride[0]) % EIGHT == 0 && eights <= UINT32_MAX;
+}
+
 static bool addressable(const struct matmul_call *c, const struct matmul_part *part) {
-    return (c->x.offset | (uint64_t)c->x.stride[0]) % EIGHT == 0 && aligned(&part->gate) &&
+    return aligned_rows(&c->x) && aligned_rows(&c->y) && aligned(&part->gate) &&
            (!part->up.mem || (aligned(&part->up) && are_alike(&part->gate, &part->up)));
 }
 
@@ -108,8 +117,7 @@ static enum clmoe_status run_part(const struct run *run, const struct matmul_par
     const struct matmul_call *const c = run->call;
     if (!addressable(c, part)) return matmul_run_tile(run, highest(p) + 1, part, UNALIGNED_EDGE);
     const int height = height_of(p, c->tokens * p->topk);
-    const uint64_t tiles =
-        matmul_slots_times_columns(run, part, heights[height].tokens, columns_of(p, height));
+    const uint64_t tiles = matmul_slots_times_columns(run, part, heights[height].tokens, columns_of(p));
     const uint64_t units = run->dev->caps.compute_units;
     struct bind b = matmul_bind_part(run, height, part);
     bind_view(&b, run->workspace, run->workspace_offset);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT
- * Runs the kernel of cl/matmul/wgmma.cl on a CPU: a work-group is 384 threads, one after another. What the chip does
+ * Runs the kernel of cl/matmul/wgmma.cl on a CPU: a work-group is ITEMS threads, one after another. What the chip does
  * beside the program (barriers that copies arrive on, copies by tensor maps, products) is in this file, as the PTX
  * manual has it; products read and write as late as they may, when they are waited for. A kernel that waits for what
  * never comes is ended by its time limit. hopper.py compiles it with the kernel and says which shapes to run.
@@ -19,7 +19,10 @@ typedef unsigned int uint;
 typedef unsigned char uchar;
 typedef uint16_t bf16;
 
-enum { ITEMS = 384, GROUP = 128, WARP = 32 };
+#ifndef ITEMS
+#error "ITEMS: of a work-group, 384 or 512"
+#endif
+enum { GROUP = 128, WARP = 32 };
 
 static __thread uint lid;
 static uint group, groups;
@@ -31,7 +34,7 @@ static void fail(const char *what) {
 
 /* ---- what OpenCL has ---- */
 
-static pthread_barrier_t all, of_group[3], of_warp[ITEMS / WARP];
+static pthread_barrier_t all, of_pair, of_group[ITEMS / GROUP], of_warp[ITEMS / WARP];
 
 size_t _Z12get_local_idj(uint d) {
     return d ? 0 : lid;
@@ -53,6 +56,9 @@ uint _Z3minjj(uint a, uint b) {
 }
 long _Z3minll(long a, long b) {
     return a < b ? a : b;
+}
+long _Z3maxll(long a, long b) {
+    return a > b ? a : b;
 }
 float _Z10native_expf(float v) {
     return expf(v);
@@ -76,6 +82,12 @@ void warp_barrier(void) {
 void group_barrier(uint id) {
     if (id != lid / GROUP) fail("the barrier of another group");
     pthread_barrier_wait(&of_group[id]);
+}
+
+/* Of both groups that multiply. */
+void pair_barrier(uint id) {
+    if (id != 3) fail("a barrier of other groups");
+    pthread_barrier_wait(&of_pair);
 }
 
 uint from_first_lane(uint v) {
@@ -382,6 +394,7 @@ static void run_groups(void) {
     pthread_attr_init(&small);
     pthread_attr_setstacksize(&small, 1 << 18);
     pthread_barrier_init(&all, NULL, ITEMS);
+    pthread_barrier_init(&of_pair, NULL, 2 * GROUP);
     for (int i = 0; i < ITEMS / GROUP; i++)
         pthread_barrier_init(&of_group[i], NULL, GROUP);
     for (int i = 0; i < ITEMS / WARP; i++)

@@ -13,11 +13,12 @@ import tempfile
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "tools", "lint"))
 from common import ROOT, finish, skip  # noqa: E402
 
-TILES = ((32, 6, 2), (64, 5, 2), (256, 4, 1))  # TOKENS, STAGES, BLOCKS: as lib/kernel/matmul_wgmma.c has them
-# K, N, experts, tokens, topk, groups: fewer steps than the ring has stages, and more; one tile and more; both kinds of
-# rests; tiles of which a second work-group has some
+TILES = ((32, 6), (176, 4))  # TOKENS, STAGES: as lib/kernel/matmul_wgmma.c has them
+# K, N, experts, tokens, topk, groups: fewer steps than the ring has stages, and more; one tile and more; columns for one
+# multiplying group alone; a tile of each width; tiles of which a second work-group has some
 SHAPES = ((136, 264, 2, 60, 2, 1), (72, 136, 3, 50, 3, 2), (328, 72, 2, 330, 2, 2), (520, 256, 1, 70, 1, 2),
-          (64, 520, 5, 40, 4, 3))
+          (64, 520, 5, 40, 4, 3), (72, 136, 1, 105, 1, 1), (72, 136, 1, 135, 1, 1), (72, 136, 1, 160, 1, 1),
+          (72, 136, 1, 195, 1, 1))
 X_TOKEN, X_SORTED, SORTED, HAS_BIAS, GAMMA_OUTPUT, K_FASTEST = 1, 2, 8, 16, 64, 256  # cl/matmul/pair.cl
 LIMIT_S = 60  # a kernel that waits for ever
 
@@ -25,8 +26,9 @@ LIMIT_S = 60  # a kernel that waits for ever
 def compile_kernel(clang, folder, tile, glu, contiguous):
     """The program for one variant of the kernel."""
     flags = (X_SORTED if contiguous else X_TOKEN) | SORTED | HAS_BIAS | GAMMA_OUTPUT | K_FASTEST
-    values = dict(TOKENS=tile[0], STAGES=tile[1], BLOCKS=tile[2], GLU=glu, ACT=glu, CONTIGUOUS=contiguous, IS_BF16=1,
-                  PLAN_FLAGS=flags, LIMITED=0, LOCAL_SIZE=384, X_T="bf16", W_T="bf16", Y_T="bf16", BIAS_T="f32",
+    items = 384 if contiguous else 512  # as matmul_wgmma.c has them, too
+    values = dict(TOKENS=tile[0], STAGES=tile[1], GLU=glu, ACT=glu, CONTIGUOUS=contiguous, IS_BF16=1,
+                  PLAN_FLAGS=flags, LIMITED=0, LOCAL_SIZE=items, X_T="bf16", W_T="bf16", Y_T="bf16", BIAS_T="f32",
                   S_T="f32", SCALED=0)
     text, program = os.path.join(folder, "kernel.ll"), os.path.join(folder, "hopper")
     subprocess.run([clang, "-x", "cl", "-cl-std=CL1.2", "-w", "-O2", "-Xclang", "-finclude-default-header",
@@ -39,8 +41,8 @@ def compile_kernel(clang, folder, tile, glu, contiguous):
     with open(text, "w", encoding="utf-8") as kernel:
         kernel.write(callable_from_c)
     # Not position independent: addresses of local memory are uint.
-    subprocess.run([clang, "-w", "-O2", "-no-pie", "-fno-pie", "-I", os.path.join(ROOT, "include"), "-I",
-                    os.path.join(ROOT, "tests"), "-o", program, os.path.join(ROOT, "tests/emulated/hopper.c"),
+    subprocess.run([clang, "-w", "-O2", "-no-pie", "-fno-pie", f"-DITEMS={items}", "-I", os.path.join(ROOT, "include"),
+                    "-I", os.path.join(ROOT, "tests"), "-o", program, os.path.join(ROOT, "tests/emulated/hopper.c"),
                     os.path.join(ROOT, "tests/ref/convert.c"), text, "-lm", "-lpthread"], check=True)
     return program
 

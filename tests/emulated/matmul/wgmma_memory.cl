@@ -2,6 +2,8 @@
 // cl/matmul/wgmma_memory.cl for CPUs: tests/emulated/hopper.c has the functions. Local memory is below 4 GiB there, so that
 // a uint is a pointer.
 #define GROUP_BARRIER(id) group_barrier(id)
+#define PAIR_BARRIER(id) pair_barrier(id)
+#define CHANGE_REGISTERS(how, n)
 #define WARP_BARRIER() warp_barrier()
 #define ASYNC_FENCE()
 #define WHEN_SHOWN
@@ -12,8 +14,14 @@ void mb_arrive(uint at);
 void mb_arrive_copied(uint at);
 void mb_wait(uint at, uint parity);
 void group_barrier(uint id);
+void pair_barrier(uint id);
 void warp_barrier(void);
 void copy_16_below(uint to, const global uchar *from, uint bytes, int row, int rows);
 uint from_first_lane(uint v);
 uint pack_two(float low, float high);
 void store_matrices(uint at, const uint *v);
+
+inline void store_two(global uint4 *to, uint4 v, bool is, global uint4 *to1, uint4 v1, bool is1) {
+    if (is) *to = v;
+    if (is1) *to1 = v1;
+}
