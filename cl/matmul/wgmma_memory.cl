@@ -52,9 +52,30 @@ inline void copy_16_below(uint to, const global uchar *from, uint bytes, int row
                  : "memory");
 }
 
-inline uint from_first_lane(uint v) {
-    asm volatile("shfl.sync.idx.b32 %0, %0, 0, 31, 0xffffffff;" : "+r"(v));
+#define WARP 32
+
+inline uint from_lane(uint v, uint lane) {
+    asm volatile("shfl.sync.idx.b32 %0, %0, %1, 31, 0xffffffff;" : "+r"(v) : "r"(lane));
     return v;
+}
+
+// v of this work-item and of those before it in its warp.
+inline uint sum_of_lanes_to(uint v) {
+#pragma unroll
+    for (uint n = 1; n < WARP; n *= 2)
+        asm volatile("{ .reg .u32 t; .reg .pred p; shfl.sync.up.b32 t|p, %0, %1, 0, 0xffffffff; @p add.u32 %0, %0, t; }"
+                     : "+r"(v)
+                     : "r"(n));
+    return v;
+}
+
+// One at least has it.
+inline uint first_lane_with(bool is) {
+    uint lanes;
+    asm volatile("{ .reg .pred p; setp.ne.u32 p, %1, 0; vote.sync.ballot.b32 %0, p, 0xffffffff; }"
+                 : "=r"(lanes)
+                 : "r"((uint)is));
+    return 31 - clz(lanes & -lanes);
 }
 
 inline uint pack_two(float low, float high) {

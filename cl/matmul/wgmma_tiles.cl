@@ -51,30 +51,40 @@ inline void clear_skipped(const struct job *j, long begin, global ELEM(Y_T) *y, 
 }
 
 struct walk {
-    int expert;   // of the part
-    uint base;    // tiles of those before
-    uint next;    // tile
-    int row, end; // positions, of the tile
+    int from;              // expert, of WARP that are looked through at a time
+    uint base;             // tiles of those before
+    uint next;             // tile
+    int expert, row, end;  // the tile: an expert of the part, positions
     int column;
 };
 
-// Finds tile `next`, which only grows. Experts without pairs have no tiles.
+// Finds tile `next`, which only grows. Experts without pairs have no tiles. By a warp.
 inline bool seek(struct walk *w, const struct job *j) {
     const uint across = (uint)((j->columns + TN - 1) / TN);
-    for (; w->expert < j->count; w->expert++) {
-        const int begin = j->flags & DENSE ? 0 : j->starts[j->first + w->expert];
-        const int end = j->flags & DENSE ? (int)j->pairs : j->starts[j->first + w->expert + 1];
-        const uint along = (uint)(end - begin + TOKENS - 1) / TOKENS, in_expert = w->next - w->base;
-        if (in_expert < along * across) {
+    for (; w->from < j->count; w->from += WARP) {
+        const int e = w->from + (int)(get_local_id(0) & (WARP - 1u));
+        int begin = 0, end = 0;
+        if (e < j->count) {
+            begin = j->flags & DENSE ? 0 : j->starts[j->first + e];
+            end = j->flags & DENSE ? (int)j->pairs : j->starts[j->first + e + 1];
+        }
+        const uint own = (uint)(end - begin + TOKENS - 1) / TOKENS * across, through = sum_of_lanes_to(own);
+        const uint in_warp = w->next - w->base, all = from_lane(through, WARP - 1);
+        if (in_warp < all) {
+            const uint at = first_lane_with(in_warp < through);
+            const uint in_expert = in_warp - from_lane(through - own, at), along = from_lane(own, at) / across;
+            begin = (int)from_lane((uint)begin, at);
+            end = (int)from_lane((uint)end, at);
             const uint band = in_expert / (BAND * across), in_band = in_expert - band * BAND * across;
             const uint width = min((uint)BAND, along - band * BAND), n = in_band / width;
             const int each = (int)((uint)(end - begin + along - 1) / along + 15) / 16 * 16;
+            w->expert = w->from + (int)at;
             w->row = begin + (int)(band * BAND + in_band - n * width) * each;
             w->end = min(w->row + each, end);
             w->column = (int)n * TN;
             return true;
         }
-        w->base += along * across;
+        w->base += all;
     }
     return false;
 }
@@ -92,7 +102,7 @@ inline void plan_pair(const struct job *j, local struct slot *slot, int at) {
 // All tiles of this work-group, by a warp. counters: the next tile, less the work-groups; work-groups that are through.
 inline void plan_tiles(const struct job *j, local struct slot *slots, uint told, uint heard, global uint *counters) {
     const uint lane = get_local_id(0) & 31u, groups = (uint)get_num_groups(0);
-    struct walk walk = {0, 0, (uint)get_group_id(0), 0, 0, 0};
+    struct walk walk = {0, 0, (uint)get_group_id(0), 0, 0, 0, 0};
     struct turn turn = {0, 0};
     for (bool more = true; more;) {
         local struct slot *const slot = &slots[turn.at];
@@ -112,7 +122,7 @@ inline void plan_tiles(const struct job *j, local struct slot *slots, uint told,
         uint claimed = 0;
         if (lane == 0) mb_arrive(told + 8 * turn.at);
         if (lane == 0 && more) claimed = atomic_inc(counters);
-        walk.next = groups + from_first_lane(claimed);
+        walk.next = groups + from_lane(claimed, 0);
         next_turn(&turn, SLOTS);
     }
     // The last work-group leaves the counters as it found them.

@@ -90,13 +90,37 @@ void pair_barrier(uint id) {
     pthread_barrier_wait(&of_pair);
 }
 
-uint from_first_lane(uint v) {
-    static uint said[ITEMS];
+/* What the work-items of a warp say, from its first one on. They meet again before they say more. */
+static uint said[ITEMS];
+static const uint *say(uint v) {
     said[lid] = v;
     warp_barrier();
-    v = said[lid / WARP * WARP];
+    return said + lid / WARP * WARP;
+}
+
+uint from_lane(uint v, uint lane) {
+    v = say(v)[lane];
     warp_barrier();
     return v;
+}
+
+uint sum_of_lanes_to(uint v) {
+    const uint *const lanes = say(v);
+    v = 0;
+    for (uint i = 0; i <= lid % WARP; i++)
+        v += lanes[i];
+    warp_barrier();
+    return v;
+}
+
+uint first_lane_with(_Bool is) {
+    const uint *const lanes = say(is);
+    uint i = 0;
+    while (i < WARP && !lanes[i])
+        i++;
+    if (i == WARP) fail("no lane has it");
+    warp_barrier();
+    return i;
 }
 
 /* A barrier in local memory: arrivals and bytes that are still to come, of the phase that is not complete. */

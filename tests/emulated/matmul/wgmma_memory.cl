@@ -17,7 +17,10 @@ void group_barrier(uint id);
 void pair_barrier(uint id);
 void warp_barrier(void);
 void copy_16_below(uint to, const global uchar *from, uint bytes, int row, int rows);
-uint from_first_lane(uint v);
+#define WARP 32
+uint from_lane(uint v, uint lane);
+uint sum_of_lanes_to(uint v);
+uint first_lane_with(bool is);
 uint pack_two(float low, float high);
 void store_matrices(uint at, const uint *v);
 
