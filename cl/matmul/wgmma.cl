@@ -7,6 +7,7 @@
 //   warp 0          plans tiles (wgmma_tiles.cl)
 //   warp 1          fetches TK steps of w by tensor copies, into a ring of STAGES stages; of x, too, where its rows are
 //                   neighbours (CONTIGUOUS)
+//   warps 2, 3      have nothing to do: registers go from fours of warps to fours of warps
 //   warps 4 .. 11   multiply, half of the rows of w a group of four; then activation, gamma and rows of y
 //   warps 12 .. 15  fetch the rows of x that the pairs name, by asynchronous copies of 16 bytes; not if CONTIGUOUS
 //
@@ -43,10 +44,10 @@
 #endif
 
 #define TK 64
-#define ROW (2 * TK)             // bytes of a row in local memory
-#define GROUP_ROWS 128 // of w, of a multiplying group: two blocks of 64
-#define BLOCK_N (GLU ? 32 : 64)
-#define GROUP_N (2 * BLOCK_N) // columns of y
+#define ROW (2 * TK)            // bytes of a row in local memory
+#define GROUP_ROWS 128          // of w, of a multiplying group: two blocks of 64
+#define BLOCK_N (GLU ? 32 : 64) // columns of y of a block
+#define GROUP_N (2 * BLOCK_N)
 #define TN (2 * GROUP_N)
 #define MAP_SWIZZLE "3" // rows of 128 bytes
 #include "matmul/wgmma_memory.cl"
@@ -76,11 +77,10 @@
 
 // Registers of a work-item once the groups have parted: sums alone take TOKENS. In all no more than there were before.
 #if TOKENS > 128
-#if CONTIGUOUS
 #define FETCHER_REGISTERS "40"
+#if CONTIGUOUS
 #define MULTIPLIER_REGISTERS "232"
 #else
-#define FETCHER_REGISTERS "40"
 #define MULTIPLIER_REGISTERS "216"
 #endif
 #define SET_REGISTERS(how, n) CHANGE_REGISTERS(how, n)
@@ -323,7 +323,8 @@ inline void store_rows(const local uchar *from, const local struct slot *slot, i
         for (int k = 0; k < 2; k++) {
             const int t = lid / CHUNKS + (i + k) * APART;
             v[k] = *(const local uint4 *)(from + t * STAGED_ROW + c * 16);
-            row[k] = (global uint4 *)(to + (uint)slot->y_row[first + t] * y_row_chunks * 8ul); // past the end: nowhere
+            const int pair = min(first + t, TOKENS - 1); // past the end: stored nowhere
+            row[k] = (global uint4 *)(to + (uint)slot->y_row[pair] * y_row_chunks * 8ul);
         }
         store_two(row[0], v[0], (int)(lid / CHUNKS + i * APART) < end, row[1], v[1],
                   (int)(lid / CHUNKS + (i + 1) * APART) < end);
