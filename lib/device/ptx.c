@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "ptx.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 static bool starts_with(const char *line, const char *end, const char *word) {
@@ -44,6 +45,17 @@ bool ptx_set_resident(const unsigned char *binary, size_t size, int groups, stru
     }
     if (found) str_append(out, copied, (size_t)(end - copied));
     return found;
+}
+
+int ptx_registers(const char *log) {
+    static const char word[] = "Used ";
+    int most = 0;
+    for (const char *at = log; (at = strstr(at, word)); at += sizeof word - 1) {
+        char *end;
+        const long n = strtol(at + sizeof word - 1, &end, 10);
+        if (n > most && n < 1024 && strncmp(end, " registers", 10) == 0) most = (int)n;
+    }
+    return most;
 }
 
 #define TARGET ".target sm_90"

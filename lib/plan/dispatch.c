@@ -79,7 +79,7 @@ enum clmoe_status dispatch_check_names(const struct log *log, const char *names,
 static enum clmoe_status build_kernel(clmoe_plan *plan, const struct kernel_spec *spec) {
     struct clmoe_context *const ctx = plan->ctx;
     cl_program program;
-    TRY(store_get(&ctx->store, &ctx->dev, &ctx->log, spec->file, spec->options, spec->resident,
+    TRY(store_get(&ctx->store, &ctx->dev, &ctx->log, spec->file, spec->options, spec->resident, spec->local,
                   spec->retarget, &program));
     cl_int err;
     const cl_kernel kernel = clCreateKernel(program, spec->entry, &err);

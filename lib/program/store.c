@@ -25,6 +25,7 @@ struct build {
     const struct log *log;
     const char *file, *options;
     int resident;
+    size_t local;
     bool retarget;
 };
 
@@ -101,18 +102,26 @@ static enum clmoe_status insert(struct store *store, const struct log *log, cons
     return CLMOE_OK;
 }
 
+/* To be freed; NULL if it cannot be had. */
+static char *log_of(const struct build *b, cl_program program) {
+    size_t size = 0;
+    if (clGetProgramBuildInfo(program, b->dev->id, CL_PROGRAM_BUILD_LOG, 0, NULL, &size) != CL_SUCCESS ||
+        size == 0)
+        return NULL;
+    char *const text = calloc(size + 1, 1);
+    if (text &&
+        clGetProgramBuildInfo(program, b->dev->id, CL_PROGRAM_BUILD_LOG, size, text, NULL) == CL_SUCCESS)
+        return text;
+    free(text);
+    return NULL;
+}
+
 static void report_build(const struct build *b, const char *source, cl_program program, cl_int err) {
     struct str text = {0};
     str_printf(&text, "%s: %s does not build with \"%s\"\n", clerr_name(err), b->file, b->options);
-    size_t size = 0;
-    if (clGetProgramBuildInfo(program, b->dev->id, CL_PROGRAM_BUILD_LOG, 0, NULL, &size) == CL_SUCCESS &&
-        size) {
-        char *const build_log = calloc(size + 1, 1);
-        if (build_log && clGetProgramBuildInfo(program, b->dev->id, CL_PROGRAM_BUILD_LOG, size, build_log,
-                                               NULL) == CL_SUCCESS)
-            str_printf(&text, "%s\n", build_log);
-        free(build_log);
-    }
+    char *const build_log = log_of(b, program);
+    if (build_log) str_printf(&text, "%s\n", build_log);
+    free(build_log);
     str_printf(&text, "---- source ----\n%s", source);
     if (text.failed)
         log_msg(b->log, CLMOE_LOG_ERROR, "%s: %s does not build", clerr_name(err), b->file);
@@ -178,6 +187,16 @@ static bool rebuild(const struct build *b, cl_program *program) {
     return ok;
 }
 
+/* Whether as many work-groups as shall be resident find registers as it is. A unit of NVIDIA's has 65536, and gives
+ * each work-item a multiple of 8. */
+static bool is_within(const struct build *b, cl_program program) {
+    char *const text = log_of(b, program);
+    const int registers = text ? ptx_registers(text) : 0;
+    free(text);
+    const int given = (registers + 7) / 8 * 8;
+    return given && (size_t)(b->resident * given) * b->local <= 65536;
+}
+
 /* A program that may use more registers computes the same; one without its own target's instructions does
  * not. */
 static enum clmoe_status adapt(const struct build *b, cl_program *program) {
@@ -187,7 +206,7 @@ static enum clmoe_status adapt(const struct build *b, cl_program *program) {
         *program = NULL;
         return CLMOE_E_BUILD;
     }
-    if (b->resident && b->dev->features & CLMOE_FEATURE_NV_PTX && !rebuild(b, program))
+    if (b->resident && !is_within(b, *program) && !rebuild(b, program))
         log_msg(b->log, CLMOE_LOG_INFO, "%s: not built for %d resident work-groups", b->file, b->resident);
     return CLMOE_OK;
 }
@@ -213,12 +232,14 @@ static enum clmoe_status load_or_build(struct store *store, const struct build *
 }
 
 enum clmoe_status store_get(struct store *store, const struct device *dev, const struct log *log,
-                            const char *file, const char *options, int resident, bool retarget,
+                            const char *file, const char *options, int resident, size_t local, bool retarget,
                             cl_program *program) {
     *program = NULL;
     struct str all_options = {0};
-    str_printf(&all_options, "-cl-std=CL1.2%s%s", *options ? " " : "", options);
-    const struct build b = {dev, log, file, all_options.text, resident, retarget};
+    if (!(dev->features & CLMOE_FEATURE_NV_PTX)) resident = 0;
+    str_printf(&all_options, "-cl-std=CL1.2%s%s%s", *options ? " " : "", options,
+               resident ? " " PTX_REPORT : "");
+    const struct build b = {dev, log, file, all_options.text, resident, local, retarget};
     char key[HASH_HEX];
     enum clmoe_status status = all_options.failed ? CLMOE_E_NO_MEMORY : program_key(&b, key);
     if (status == CLMOE_OK) status = find(store, log, key, program);

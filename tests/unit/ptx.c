@@ -76,6 +76,17 @@ START_TEST(other_binaries_are_refused) {
 }
 END_TEST
 
+START_TEST(registers_are_in_the_log) {
+    const char two[] = "ptxas info    : Compiling entry function 'a' for 'sm_90'\n"
+                       "ptxas info    : Used 40 registers, used 1 barriers, 5 bytes smem\n"
+                       "ptxas info    : Compiling entry function 'b' for 'sm_90'\n"
+                       "ptxas info    : Used 127 registers, used 0 barriers\n";
+    ck_assert_int_eq(ptx_registers(two), 127);
+    ck_assert_int_eq(ptx_registers("Used 12 barriers, Used x registers, Used 9999999999 registers"), 0);
+    ck_assert_int_eq(ptx_registers(""), 0);
+}
+END_TEST
+
 /* max.NaN.f32 does not assemble for a target before sm_80. */
 START_TEST(quick_keys_need_sm_80) {
     const struct topk_problem problem = {.max_rows = 8, .n = 512, .k = 8, .outputs = CLMOE_TOPK_VALUES};
@@ -92,6 +103,7 @@ static void add_tests(TCase *cases) {
     tcase_add_test(cases, the_last_line_may_lack_its_end);
     tcase_add_test(cases, hidden_instructions_are_shown);
     tcase_add_test(cases, other_binaries_are_refused);
+    tcase_add_test(cases, registers_are_in_the_log);
     tcase_add_loop_test(cases, quick_keys_need_sm_80, 0, 2);
 }
 
