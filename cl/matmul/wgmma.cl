@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT
 // For many rows on sm_90a. Persistent: a work-group for each compute unit, of three or four groups of four warps.
 //
-//   tile   256 rows of w x TOKENS pairs. The instruction's rows are those of w, its columns are pairs, so that few
-//          of these are multiplied for nothing. With GLU these are the rows of 128 columns of y, by turns 8 of gate and
-//          the 8 of up: a work-item has both sums of an element of y.
+//   tile   BLOCKS * 128 rows of w x TOKENS pairs. The instruction's rows are those of w, its columns are pairs, so that
+//          few of these are multiplied for nothing. With GLU these are the rows of half as many columns of y, by turns 8
+//          of gate and the 8 of up: a work-item has both sums of an element of y.
 //   warp 0          plans tiles (wgmma_tiles.cl)
 //   warp 1          fetches TK steps of w by tensor copies, into a ring of STAGES stages; of x, too, where its rows are
 //                   neighbours (CONTIGUOUS)
@@ -12,7 +12,8 @@
 //   warps 12 .. 15  fetch the rows of x that the pairs name, by asynchronous copies of 16 bytes; not if CONTIGUOUS
 //
 // A tile costs what it reads from the second cache: (rows of w + pairs) for each step. That is what bounds these kernels,
-// and so tiles are as large as registers and the ring allow.
+// and so tiles are as large as registers and the ring allow. Where experts have few pairs it is their weights that take
+// the time, and tiles have half as many rows: the last tiles, when most units have none any more, take half as long.
 //
 // Rows in local memory have 128 bytes, their chunks of 16 bytes swizzled as the instruction wants it: chunk ^ row % 8.
 // Lines behind "//@@ " are PTX that only sm_90a assembles: lib/device/ptx.h.
@@ -44,10 +45,11 @@
 #endif
 
 #define TK 64
-#define ROW (2 * TK)            // bytes of a row in local memory
-#define GROUP_ROWS 128          // of w, of a multiplying group: two blocks of 64
+#define ROW (2 * TK) // bytes of a row in local memory
+#define BLOCKS (TOKENS > 32 ? 2 : 1) // of 64 rows of w that a multiplying group has
+#define GROUP_ROWS (BLOCKS * 64)
 #define BLOCK_N (GLU ? 32 : 64) // columns of y of a block
-#define GROUP_N (2 * BLOCK_N)
+#define GROUP_N (BLOCKS * BLOCK_N)
 #define TN (2 * GROUP_N)
 #define MAP_SWIZZLE "3" // rows of 128 bytes
 #include "matmul/wgmma_memory.cl"
@@ -233,9 +235,15 @@ inline ulong tile_of(uint at) { return (ulong)((at & 0x3ffffu) >> 4) | 1ul << 16
 
 // Those of the second block of 64 rows are BLOCK_SUMS behind those of the first.
 #define BLOCK_SUMS (TOKENS / 2)
+#if TOKENS > 32
+#define ALL_SUMS TOKENS // as a number, for HOLD
 #define MULTIPLY(n, at, keep)                                                                                          \
     WGMMA(n, sums, weights + (at), pairs + (at), keep);                                                                \
     WGMMA(n, sums + BLOCK_SUMS, weights + (GROUP_BYTES / 2 >> 4) + (at), pairs + (at), keep);
+#else
+#define ALL_SUMS 16
+#define MULTIPLY(n, at, keep) WGMMA(n, sums, weights + (at), pairs + (at), keep);
+#endif
 
 // All steps of a tile of which n pairs are multiplied. The last stage remains to be given back.
 #define DEFINE_MULTIPLY_STEPS(n)                                                                                       \
@@ -300,7 +308,7 @@ inline void multiply_tile(const struct ring *r, const struct job *j, struct turn
 #endif
     else
         CAT(multiply_steps_, TOKENS)(r, stage, j->steps, who, sums);
-    HOLD(TOKENS, sums);
+    HOLD(ALL_SUMS, sums);
 }
 
 // ---- sums to y ----
@@ -389,7 +397,7 @@ kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) void matmul_wgmma
     SET_REGISTERS("inc", MULTIPLIER_REGISTERS);
     const uint who = lid / 128 - 1, warp = lid / 32 & 3u;
     struct turn stage = {0, 0}, turn = {0, 0};
-    float sums[TOKENS];
+    float sums[ALL_SUMS];
     for (;; next_turn(&turn, SLOTS)) {
         const local struct slot *const slot = &slots[turn.at];
         mb_wait(r.told + 8 * turn.at, turn.phase);
@@ -403,8 +411,8 @@ kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) void matmul_wgmma
         PAIR_BARRIER(3); // the last stage has been read
         // Of each block columns n and, without GLU, n + 8 of y are this work-item's.
         const long n0 = slot->column + who * GROUP_N;
-        float bias_n[2], bias_n8[2];
-        for (int block = 0; block < 2; block++) {
+        float bias_n[BLOCKS], bias_n8[BLOCKS];
+        for (int block = 0; block < BLOCKS; block++) {
             const long n = n0 + block * BLOCK_N + warp * (BLOCK_N / 4) + lane / 4;
             bias_n[block] = BIAS_OF(n);
             bias_n8[block] = GLU ? BIAS_UP_OF(n) : BIAS_OF(n + 8);
@@ -419,19 +427,20 @@ kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) void matmul_wgmma
 #pragma unroll
                     for (int i = 0; i < 4; i++)
                         weight[i / 2][i % 2] = slot->gamma[staged + t + 8 * (i / 2) + 2 * (int)(lane & 3u) + i % 2];
-                    // Four matrices: of either eight with GLU both blocks, else both halves of a block.
+                    // Four matrices: of either eight both halves of a block; with GLU both blocks, or twice the only one.
 #pragma unroll
-                    for (int m = 0; m < (GLU ? 1 : 2); m++) {
+                    for (int m = 0; m < (GLU ? 1 : BLOCKS); m++) {
                         uint packed[4];
 #pragma unroll
                         for (int q = 0; q < 4; q++) {
-                            const int block = GLU ? q & 1 : m, second = GLU ? 0 : q & 1;
+                            const int block = GLU ? q & (BLOCKS - 1) : m, second = GLU ? 0 : q & 1;
                             const int o = block * BLOCK_SUMS + 4 * ((staged + t) / 8 + q / 2) + 2 * second;
                             packed[q] = pack_two(ELEMENT(o, block, second, weight[q / 2][0]),
                                                  ELEMENT(o + 1, block, second, weight[q / 2][1]));
                         }
-                        const uint row = t + (lane >> 4) * 8 + (lane & 7u), right = lane >> 3 & 1u;
-                        const uint chunk = GLU ? right * (BLOCK_N / 8) + warp : m * (BLOCK_N / 8) + warp * 2 + right;
+                        const uint row = t + (lane >> 4) * 8 + (lane & 7u), odd = lane >> 3 & 1u;
+                        const uint right = odd & (BLOCKS - 1);
+                        const uint chunk = GLU ? right * (BLOCK_N / 8) + warp : m * (BLOCK_N / 8) + warp * 2 + odd;
                         store_matrices(r.base + staging + row * STAGED_ROW + chunk * 16, packed);
                     }
                 }

@@ -3,20 +3,21 @@
 
 #include "matmul_rows.h"
 
-/* Two heights of tiles, chosen by each call: where experts have few pairs, more of the weights is on its
- * way at a time. */
+/* Two heights of tiles, chosen by each call. */
 enum { HEIGHTS = 2 };
 
-static const struct height { int tokens, stages; } heights[HEIGHTS] = {{32, 6}, {176, 4}};
+static const struct height {
+    int tokens, stages, rows; /* of w */
+} heights[HEIGHTS] = {{32, 10, 128}, {176, 4, 256}};
 
 /* What the driver says such a chip has: less is a limit that the caller set. */
 enum { OFFERED = 48 << 10 };
 
-enum { TILE_ROWS = 256, GATHERING = 128, MAPS = 256, UNALIGNED_EDGE = 64, EIGHT = 8 };
+enum { GATHERING = 128, MAPS = 256, UNALIGNED_EDGE = 64, EIGHT = 8 };
 
 /* Columns of y in a tile. */
-static int64_t columns_of(const struct matmul_problem *p) {
-    return p->glu == CLMOE_GLU_NONE ? TILE_ROWS : TILE_ROWS / 2;
+static int64_t columns_of(const struct matmul_problem *p, int height) {
+    return heights[height].rows / (p->glu == CLMOE_GLU_NONE ? 1 : 2);
 }
 
 /* Whether the pair at position i has row i of x. */
@@ -117,7 +118,8 @@ static enum clmoe_status run_part(const struct run *run, const struct matmul_par
     const struct matmul_call *const c = run->call;
     if (!addressable(c, part)) return matmul_run_tile(run, highest(p) + 1, part, UNALIGNED_EDGE);
     const int height = height_of(p, c->tokens * p->topk);
-    const uint64_t tiles = matmul_slots_times_columns(run, part, heights[height].tokens, columns_of(p));
+    const uint64_t tiles =
+        matmul_slots_times_columns(run, part, heights[height].tokens, columns_of(p, height));
     const uint64_t units = run->dev->caps.compute_units;
     struct bind b = matmul_bind_part(run, height, part);
     bind_view(&b, run->workspace, run->workspace_offset);
