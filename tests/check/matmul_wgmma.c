@@ -33,8 +33,8 @@ static int ran;
 
 /* The structure of case `i`: the same for every seed of the data. */
 static struct clmoe_matmul_params pick_params(struct rng *rng, int i, int64_t *tokens) {
-    static const int64_t tokens_of_one[] = {1,   31,  32,  33,  63,  64,  65,  127,
-                                            129, 159, 160, 161, 193, 321, 400, 700};
+    static const int64_t tokens_of_one[] = {1,   31,  32,  33,  64,  65,  96,  97,
+                                            128, 129, 145, 160, 161, 177, 353, 700};
     static const int64_t token_counts[] = {1, 8, 33, 65, 129, 300, 512};
     static const int expert_counts[] = {1, 2, 3, 8, 60}, topks[] = {1, 2, 8};
     static const int64_t steps[] = {8, 40, 64, 72, 128, 136, 200, 264, 520},
