@@ -270,29 +270,7 @@ inline void multiply_tile(const struct ring *r, struct turn *stage, uint steps, 
 // ---- sums to y ----
 
 #include "matmul/wgmma_y.cl"
-
-// Where chunk c of the row of pair t is staged: rows have GROUP_N elements, 64 or 128 bytes.
-inline uint staged_at(uint t, uint c) { return t * GROUP_N * 2 + (GLU ? c ^ (t >> 1 & 3u) : c ^ (t & 7u)) * 16; }
-
-// Staged rows of the pairs from `first` on: columns n0 .. n0 + GROUP_N - 1 of y. By a group.
-inline void store_rows(const local uchar *from, const local struct slot *slot, int first, global ushort *y,
-                       long y_stride, bool aligned, long n0, long columns) {
-    const uint chunks = GROUP_N / 8, lid = get_local_id(0) & 127u, c = lid & (chunks - 1);
-    const long column = n0 + c * 8;
-    const int end = min(slot->rows - first, PAIRS_STEP);
-    if (column >= columns) return;
-#pragma unroll
-    for (uint t = lid / chunks; t < PAIRS_STEP; t += 128 / chunks) {
-        if ((int)t >= end) break;
-        const local ushort *const value = (const local ushort *)(from + staged_at(t, c));
-        global ushort *const to = y + slot->y_row[first + t] * y_stride + column;
-        if (aligned && column + 8 <= columns)
-            *(global uint4 *)to = *(const local uint4 *)value;
-        else
-            for (int s = 0; s < 8 && column + s < columns; s++)
-                to[s] = value[s];
-    }
-}
+#include "matmul/wgmma_staged.cl"
 
 // Rows of w begin at whole blocks: what lies between two of them, in bytes.
 #define TO_BYTES(stride) ((stride) / BLOCK(W_T) * UNITS(W_T))

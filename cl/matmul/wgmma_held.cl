@@ -14,6 +14,7 @@
 #define OPERANDS_4 "%0, %1, %2, %3"
 #define OPERANDS_16 "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15"
 #define OPERANDS_32 OPERANDS_16 ", %16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31"
+#define OPERANDS_48 OPERANDS_32 ", %32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47"
 #define OPERANDS_64 OPERANDS_32                                                                                        \
     ", %32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47"                                 \
     ", %48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63"
@@ -29,6 +30,8 @@
     HELD_WGMMA(32, OPERANDS_16, "%16, %17, %18, %19", "%20", "%21", SUMS_16(d, 0), a, b, keep)
 #define HELD_WGMMA_64(d, a, b, keep)                                                                                   \
     HELD_WGMMA(64, OPERANDS_32, "%32, %33, %34, %35", "%36", "%37", SUMS_32(d, 0), a, b, keep)
+#define HELD_WGMMA_96(d, a, b, keep)                                                                                   \
+    HELD_WGMMA(96, OPERANDS_48, "%48, %49, %50, %51", "%52", "%53", SUMS_48(d, 0), a, b, keep)
 #define HELD_WGMMA_128(d, a, b, keep)                                                                                  \
     HELD_WGMMA(128, OPERANDS_64, "%64, %65, %66, %67", "%68", "%69", SUMS_64(d, 0), a, b, keep)
 #define HELD_WGMMA_160(d, a, b, keep)                                                                                  \

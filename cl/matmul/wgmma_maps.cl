@@ -29,6 +29,9 @@
     MAP_FIELD_AT("element_stride", index, "b32", "r", 1u)
 #define MAP_STRIDE(index, bytes) MAP_FIELD_AT("global_stride", index, "b64", "l", (ulong)(bytes))
 
+// Behind fill_map: of elements of 8 bits.
+#define MAP_OF_BYTES() MAP_SETTING("elemtype", "0")
+
 // What all maps here have in common: rows of `depth` elements of 16 bits, of which a box has `steps`; swizzled rows;
 // zeros past the end. By one work-item, over zeros.
 inline void fill_map(uint at, const global void *first, uint rank, long depth, uint steps) {

@@ -39,10 +39,10 @@ inline void mb_wait(uint at, uint parity) {
 #define GROUP_BARRIER(id) asm volatile("bar.sync %0, 128;" : : "r"(id) : "memory")
 #define PAIR_BARRIER(id) asm volatile("bar.sync %0, 256;" : : "n"(id) : "memory") // of two groups of 128
 #define WARP_BARRIER() asm volatile("bar.warp.sync 0xffffffff;" : : : "memory")
-#define ASYNC_FENCE() asm volatile("fence.proxy.async.shared::cta;" : : : "memory")
-
 // Work-items of a group give registers back, or take them: "dec", "inc".
 #define CHANGE_REGISTERS(how, n) asm volatile("//@@ setmaxnreg." how ".sync.aligned.u32 " n ";" : : : "memory")
+
+#define ASYNC_FENCE() asm volatile("fence.proxy.async.shared::cta;" : : : "memory")
 
 // 16 bytes on their way to local memory, of which the last 16 - bytes become 0; only for rows that there are.
 inline void copy_16_below(uint to, const global uchar *from, uint bytes, int row, int rows) {

@@ -10,6 +10,7 @@
 #include "matmul_tile.h"
 #include "matmul_wgmma.h"
 #include "matmul_wgmma_coded.h"
+#include "matmul_wgmma_fp8.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -259,6 +260,8 @@ static const struct kernel_row rows[] = {
     {"matmul_wgmma", matmul_wgmma_fits, matmul_wgmma_prepare, matmul_wgmma_run,
      .needs = CLMOE_FEATURE_NV_WGMMA},
     {"matmul_wgmma_coded", matmul_wgmma_coded_fits, matmul_wgmma_coded_prepare, matmul_wgmma_coded_run,
+     .needs = CLMOE_FEATURE_NV_WGMMA},
+    {"matmul_wgmma_fp8", matmul_wgmma_fp8_fits, matmul_wgmma_fp8_prepare, matmul_wgmma_fp8_run,
      .needs = CLMOE_FEATURE_NV_WGMMA},
     {"matmul_mfma", matmul_mfma_fits, matmul_mfma_prepare, matmul_mfma_run, .needs = CLMOE_FEATURE_AMD_MFMA},
     {"matmul_wmma_11", matmul_wmma_11_fits, matmul_wmma_11_prepare, matmul_wmma_11_run,

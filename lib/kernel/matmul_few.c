@@ -4,6 +4,7 @@
 #include "matmul_rows.h"
 #include "matmul_wgmma.h"
 #include "matmul_wgmma_coded.h"
+#include "matmul_wgmma_fp8.h"
 
 #include <string.h>
 
@@ -25,6 +26,9 @@ static bool pays(const struct device *dev, const struct matmul_problem *p, struc
     if (p->max_tokens > MATMUL_CODED_FEW_TOKENS && matmul_wgmma_coded_here(dev, p))
         return refuse(why, "%lld tokens > %d, and there is matmul_wgmma_coded", (long long)p->max_tokens,
                       MATMUL_CODED_FEW_TOKENS);
+    if (p->max_tokens > MATMUL_FP8_FEW_TOKENS && matmul_wgmma_fp8_here(dev, p))
+        return refuse(why, "%lld tokens > %d, and there is matmul_wgmma_fp8", (long long)p->max_tokens,
+                      MATMUL_FP8_FEW_TOKENS);
     return true;
 }
 

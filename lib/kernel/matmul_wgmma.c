@@ -13,21 +13,20 @@ static const struct height {
 /* What the driver says such a chip has: less is a limit that the caller set. */
 enum { OFFERED = 48 << 10 };
 
-enum { GATHERING = 128, MAPS = 256, UNALIGNED_EDGE = 64, EIGHT = 8 };
+enum { GATHERING = 128, UNALIGNED_EDGE = 64, EIGHT = 8 };
 
 /* Columns of y in a tile. */
 static int64_t columns_of(const struct matmul_problem *p, int height) {
     return heights[height].rows / (p->glu == CLMOE_GLU_NONE ? 1 : 2);
 }
 
-/* Whether the pair at position i has row i of x. */
-static bool is_contiguous(const struct matmul_problem *p) {
+bool matmul_hopper_contiguous(const struct matmul_problem *p) {
     return p->x_rows == CLMOE_ROWS_SORTED || (p->dense && p->topk == 1);
 }
 
 /* Where rows of x are no neighbours, four warps more gather them. */
 static int local_of(const struct matmul_problem *p) {
-    return MATMUL_HOPPER_LOCAL + (is_contiguous(p) ? 0 : GATHERING);
+    return MATMUL_HOPPER_LOCAL + (matmul_hopper_contiguous(p) ? 0 : GATHERING);
 }
 
 bool matmul_hopper_fits(const struct device *dev, const struct matmul_problem *p, struct reason *why) {
@@ -80,7 +79,7 @@ void matmul_wgmma_prepare(const struct device *dev, const void *problem, struct 
         struct kernel_spec *const spec =
             matmul_add_kernel(p, recipe, "matmul/wgmma.cl", "matmul_wgmma", local_of(p));
         spec->retarget = spec->unlisted = true;
-        spec_define(spec, "CONTIGUOUS", "%d", is_contiguous(p));
+        spec_define(spec, "CONTIGUOUS", "%d", matmul_hopper_contiguous(p));
         spec_define(spec, "TOKENS", "%d", heights[i].tokens);
         spec_define(spec, "STAGES", "%d", heights[i].stages);
         spec_define(spec, "IS_BF16", "%d", bf16);
@@ -88,7 +87,7 @@ void matmul_wgmma_prepare(const struct device *dev, const void *problem, struct 
         spec_define(spec, "LIMITED", "%d", limited);
     }
     matmul_prepare_tile(p, UNALIGNED_EDGE, recipe);
-    recipe->workspace = (uint64_t)dev->caps.compute_units * MAPS;
+    recipe->workspace = (uint64_t)dev->caps.compute_units * MATMUL_HOPPER_MAPS;
     recipe->counters = 2 * sizeof(cl_uint);
 }
 

@@ -125,7 +125,8 @@ void matmul_spoil_block(struct matmul_sample *s, int64_t i) {
 
 int64_t matmul_row_padding(const struct matmul_sample *s) {
     const int64_t length = ref_block_length(s->params.w_dtype), bytes = ref_block_bytes(s->params.w_dtype);
-    return s->aligned && 16 % bytes == 0 ? 16 / bytes * length : length;
+    const int64_t behind = 16 - clmoe_dtype_bytes(s->params.w_dtype, s->params.in) % 16;
+    return s->aligned && 16 % bytes == 0 ? behind / bytes * length : length;
 }
 
 /* Block formats: whole rows, each row followed by blocks that belong to nobody. */

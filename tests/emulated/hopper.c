@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT
- * Runs the kernel of cl/matmul/wgmma.cl on a CPU: a work-group is ITEMS threads, one after another. What the chip does
- * beside the program (barriers that copies arrive on, copies by tensor maps, products) is in this file, as the PTX
- * manual has it; products read and write as late as they may, when they are waited for. A kernel that waits for what
- * never comes is ended by its time limit. hopper.py compiles it with the kernel and says which shapes to run.
+ * Runs the kernel of cl/matmul/wgmma.cl, or of wgmma_fp8.cl, on a CPU: a work-group is ITEMS threads, one after
+ * another. What the chip does beside the program (barriers that copies arrive on, copies by tensor maps, products) is
+ * in this file, as the PTX manual has it; products read and write as late as they may, when they are waited for. A
+ * kernel that waits for what never comes is ended by its time limit. hopper.py compiles it with the kernel and says
+ * which shapes to run.
  *
  * hopper K N E tokens topk glu contiguous groups
  *   glu: 0 none, 1 gate rows then up rows, 2 interleaved, 3 in two places, up before gate */
@@ -17,12 +18,16 @@
 
 typedef unsigned int uint;
 typedef unsigned char uchar;
+typedef unsigned short ushort;
 typedef uint16_t bf16;
 
 #ifndef ITEMS
 #error "ITEMS: of a work-group, 384 or 512"
 #endif
-enum { GROUP = 128, WARP = 32 };
+#ifndef FP8
+#error "FP8: 1 for cl/matmul/wgmma_fp8.cl, 0 for cl/matmul/wgmma.cl"
+#endif
+enum { GROUP = 128, WARP = 32, W_BYTES = FP8 ? 1 : 2, BLOCK = 128 };
 
 static __thread uint lid;
 static uint group, groups;
@@ -59,6 +64,9 @@ long _Z3minll(long a, long b) {
 }
 long _Z3maxll(long a, long b) {
     return a > b ? a : b;
+}
+float _Z3fmafff(float a, float b, float c) {
+    return fmaf(a, b, c);
 }
 float _Z10native_expf(float v) {
     return expf(v);
@@ -179,37 +187,55 @@ void mb_wait(uint at, uint parity) {
 
 /* ---- memory ---- */
 
-static struct range { const uchar *begin, *end; } readable[2]; /* w, x */
+static struct range { const uchar *begin, *end; } readable[3]; /* w, x, scales */
 
 static void require_readable(const uchar *from, size_t bytes) {
-    for (int i = 0; i < 2; i++)
+    for (int i = 0; i < 3; i++)
         if (from >= readable[i].begin && from + bytes <= readable[i].end) return;
-    fail("a copy from outside of w and x");
+    fail("a copy from outside of w, x and scales");
 }
 
 /* Copies of 16 bytes are done when they arrive, no sooner. */
 static __thread struct copy {
-    uint to, bytes;
+    uint to, size, bytes; /* behind those: zeros */
     const uchar *from;
 } copies[256];
 static __thread int n_copies;
 
-void copy_16_below(uint to, const uchar *from, uint bytes, int row, int rows) {
-    if (row >= rows) return;
-    if (to % 16 || (uintptr_t)from % 16) fail("a copy that is not aligned");
+static void copy_later(uint to, const void *from, uint size, uint bytes) {
+    if (to % size || (uintptr_t)from % size) fail("a copy that is not aligned");
     if (bytes) require_readable(from, bytes);
     if (n_copies == 256) fail("too many copies");
-    copies[n_copies++] = (struct copy){to, bytes, from};
+    copies[n_copies++] = (struct copy){to, size, bytes, from};
+}
+
+void copy_16_below(uint to, const uchar *from, uint bytes, int row, int rows) {
+    if (row < rows) copy_later(to, from, 16, bytes);
+}
+
+void copy_scale(uint to, const float *from) {
+    copy_later(to, from, sizeof *from, sizeof *from);
 }
 
 void mb_arrive_copied(uint at) {
     for (int i = 0; i < n_copies; i++) {
         uchar *const to = (uchar *)(uintptr_t)copies[i].to;
-        memset(to, 0, 16);
+        memset(to, 0, copies[i].size);
         memcpy(to, copies[i].from, copies[i].bytes);
     }
     n_copies = 0;
     mb_arrive(at);
+}
+
+static float e4m3(uint code) {
+    const int exponent = code >> 3 & 15, mantissa = code & 7;
+    const float magnitude = exponent ? ldexpf(8 + mantissa, exponent - 10) : ldexpf(mantissa, -9);
+    if ((code & 127) == 127) return NAN;
+    return code & 128 ? -magnitude : magnitude;
+}
+
+uint widen(ushort codes) {
+    return ref_bf16_from_f32(e4m3(codes & 255)) | (uint)ref_bf16_from_f32(e4m3(codes >> 8)) << 16;
 }
 
 uint pack_two(float low, float high) {
@@ -233,7 +259,7 @@ void store_matrices(uint at, const uint *v) {
 /* ---- tensor maps ---- */
 
 struct map {
-    uint rank, box[5];
+    uint rank, element, box[5];  /* element: bytes */
     uint64_t size[5], stride[5]; /* of dimension d + 1 */
     const uchar *first;
 };
@@ -259,7 +285,12 @@ void fill_map(uint at, const void *first, uint rank, long depth, uint steps) {
     if ((uintptr_t)first % 16) fail("a map of what is not aligned");
     map_at(at)->first = first;
     map_at(at)->rank = rank;
+    map_at(at)->element = sizeof(bf16);
     map_dimension(at, 0, (uint64_t)depth, steps);
+}
+
+void map_of_bytes(uint at) {
+    map_at(at)->element = 1;
 }
 
 void publish_map(uchar *map, uint from) {
@@ -270,8 +301,8 @@ void publish_map(uchar *map, uint from) {
 }
 
 /* Rows of 128 bytes, of which chunk c is at c ^ row % 8: by the address, as it lies at multiples of 1024. */
-static bf16 *swizzled(size_t byte) {
-    return (bf16 *)(byte ^ (byte >> 7 & 7) << 4);
+static void *swizzled(size_t byte) {
+    return (void *)(byte ^ (byte >> 7 & 7) << 4);
 }
 
 static uint ring; /* the lowest place of a box: where the ring begins */
@@ -291,12 +322,16 @@ static void copy_box(uint to, const uchar *place, uint full, const uint *at) {
         for (uint d = 0; d < m->rank; d++, rest /= m->box[d - 1]) {
             const uint64_t c = at[d] + rest % m->box[d];
             inside &= c < m->size[d];
-            offset += c * (d ? m->stride[d - 1] : sizeof(bf16));
+            offset += c * (d ? m->stride[d - 1] : m->element);
         }
-        if (inside) require_readable(m->first + offset, sizeof(bf16));
-        *swizzled(to + e * sizeof(bf16)) = inside ? *(const bf16 *)(m->first + offset) : 0;
+        void *const element = swizzled(to + e * m->element);
+        if (inside) require_readable(m->first + offset, m->element);
+        if (inside)
+            memcpy(element, m->first + offset, m->element);
+        else
+            memset(element, 0, m->element);
     }
-    bytes_came(full, elements * sizeof(bf16));
+    bytes_came(full, elements * m->element);
 }
 
 void copy_box_2(uint to, const uchar *map, uint full, uint step, uint row) {
@@ -315,13 +350,22 @@ static __thread struct product {
     int n, turn;
     float *d;
     uint64_t a, b;
+    const uint *held; /* NULL, or what stands for a */
     uint keep;
 } products[64];
 static __thread int n_products, turn;
 
-void wgmma(int n, float *d, uint64_t a, uint64_t b, uint keep) {
+static void add_product(const struct product *p) {
     if (n_products == 64) fail("too many products");
-    products[n_products++] = (struct product){n, turn, d, a, b, keep};
+    products[n_products++] = *p;
+}
+
+void wgmma(int n, float *d, uint64_t a, uint64_t b, uint keep) {
+    add_product(&(struct product){n, turn, d, a, b, NULL, keep});
+}
+
+void held_wgmma(int n, float *d, const uint *a, uint64_t b, uint keep) {
+    add_product(&(struct product){n, turn, d, 0, b, a, keep});
 }
 
 void wgmma_commit(void) {
@@ -333,16 +377,29 @@ static float element(uint64_t tile, uint row, uint k) {
     if (tile >> 16 != (1ul | 64ul << 16 | 1ul << 46)) fail("a description of another kind of tile");
     size_t at = (ring & ~0x3ffffu) | (tile & 0x3fff) << 4; /* 18 bits of the address */
     if (at < ring) at += 0x40000;
-    return ref_bf16_to_f32(*swizzled(at + row * 128 + k * sizeof(bf16)));
+    return ref_bf16_to_f32(*(bf16 *)swizzled(at + row * 128 + k * sizeof(bf16)));
+}
+
+/* a of the work-items that have a part of it: registers of the product that all of them compute now. */
+static uint held[ITEMS][4];
+
+static float held_element(uint row, uint k) {
+    const uint item = lid / WARP * WARP + row % 8 * 4 + k % 8 / 2, two = held[item][k / 8 * 2 + row % 16 / 8];
+    return ref_bf16_to_f32((bf16)(k % 2 ? two >> 16 : two));
 }
 
 static void multiply(const struct product *p) {
     const uint lane = lid % WARP, row0 = lid % GROUP / WARP * 16 + lane / 4;
+    if (p->held) {
+        warp_barrier();
+        memcpy(held[lid], p->held, sizeof held[lid]);
+        warp_barrier();
+    }
     for (int i = 0; i < p->n * 2 / 4; i++) {
         const uint row = row0 + 8 * (i / 2 % 2), column = i / 4 * 8 + lane % 4 * 2 + i % 2;
         float sum = 0;
         for (uint k = 0; k < 16; k++)
-            sum += element(p->a, row, k) * element(p->b, column, k);
+            sum += (p->held ? held_element(row, k) : element(p->a, row, k)) * element(p->b, column, k);
         p->d[i] = p->keep ? p->d[i] + sum : sum;
     }
 }
@@ -362,7 +419,10 @@ void wgmma_wait(int left) {
 
 /* As in wgmma_call.cl. */
 struct call {
-    bf16 *x, *gate, *up, *y;
+    bf16 *x;
+    uchar *gate, *up;
+    float *scales;
+    bf16 *y;
     float *bias, *gamma;
     int *ids, *offsets, *order;
     long numbers[15][4]; /* at_xy, at_w, at_v, .. of MATMUL_ARGS in cl/matmul/pair.cl */
@@ -375,9 +435,12 @@ void call_kernel(const struct call *call);
 static struct problem {
     long depth, columns, experts, tokens, k, pairs, rows; /* rows: of w for an expert */
     int glu, contiguous;
-    bf16 *weights, *x, *y;
-    bf16 *gate, *up;
-    long column; /* elements from one gate row to the next, and from one up row */
+    uchar *weights, *gate, *up;
+    bf16 *x, *y;
+    long column;   /* elements from one gate row to the next, and from one up row */
+    float *scales; /* of blocks of BLOCK x BLOCK; those of up behind those of gate if they are apart */
+    long blocks[2], up_scales, up_first,
+        step; /* rows and columns of scales; up row n is up_first + n * step */
     int *ids, *offsets, *order, *place;
     float *gamma, *bias;
     uint counters[2];
@@ -389,6 +452,7 @@ static void *run_item(void *argument) {
     struct call call = {p.x,
                         p.gate,
                         p.up,
+                        p.scales,
                         p.y,
                         p.bias,
                         p.gamma,
@@ -401,11 +465,15 @@ static void *run_item(void *argument) {
                         .counters = p.counters};
     memcpy(call.numbers[1], w, sizeof w);
     memcpy(call.numbers[2], w, sizeof w);
+    memcpy(call.numbers[3], (long[4]){0, p.blocks[0] * p.blocks[1], p.blocks[1], 1}, sizeof w);
+    memcpy(call.numbers[4], (long[4]){p.up_scales, p.blocks[0] * p.blocks[1], p.blocks[1], 1}, sizeof w);
+    call.numbers[6][3] = p.up_first;
     memcpy(call.numbers[7], bias, sizeof bias);
     memcpy(call.numbers[8], bias, sizeof bias);
     memcpy(call.numbers[11], (long[4]){0, p.k, 0, p.k}, sizeof w);
-    memcpy(call.numbers[12], (long[4]){p.pairs, p.depth, p.columns, 1}, sizeof w);
+    memcpy(call.numbers[12], (long[4]){p.pairs, p.depth, p.columns, BLOCK}, sizeof w);
     memcpy(call.numbers[13], (long[4]){p.k, p.experts, 0, p.experts}, sizeof w);
+    memcpy(call.numbers[14], (long[4]){0, p.step, 7, 0}, sizeof w);
     lid = (uint)(uintptr_t)argument;
     n_copies = n_products = turn = 0;
     call_kernel(&call);
@@ -454,6 +522,29 @@ static bf16 *random_rows(long n) {
     return rows;
 }
 
+static uchar *random_weights(long n) {
+    if (!FP8) return (uchar *)random_rows(n);
+    uchar *const codes = room((size_t)n);
+    for (long i = 0; i < n; i++) {
+        codes[i] = (uchar)drawn(256);
+        if (isnan(e4m3(codes[i]))) codes[i] = 0;
+    }
+    return codes;
+}
+
+static void make_scales(void) {
+    p.blocks[0] = (p.rows + BLOCK - 1) / BLOCK;
+    p.blocks[1] = (p.depth + BLOCK - 1) / BLOCK;
+    const long n = p.experts * p.blocks[0] * p.blocks[1];
+    p.up_scales = p.glu == 3 ? n : 0;
+    p.step = p.glu == 2 ? 2 : 1;
+    p.up_first = p.glu == 1 ? p.columns : p.glu == 2;
+    p.scales = room((size_t)(2 * n) * sizeof *p.scales);
+    for (long i = 0; i < 2 * n; i++)
+        p.scales[i] = drawn(8) ? (float)(1 + drawn(1000)) / 50000.0f : 0.0f;
+    readable[2] = (struct range){(uchar *)p.scales, (uchar *)(p.scales + 2 * n)};
+}
+
 static void route(void) {
     int at = 0;
     for (long i = 0; i < p.pairs; i++) {
@@ -473,12 +564,13 @@ static void make_data(void) {
     p.column = p.glu == 2 ? 2 * p.depth : p.depth;
     const long elements = p.experts * p.rows * p.depth, x_rows = p.contiguous ? p.pairs : p.tokens;
     const long all_weights = p.glu == 3 ? 2 * elements : elements;
-    p.weights = random_rows(all_weights);
-    p.gate = p.glu == 3 ? p.weights + elements : p.weights;
-    p.up = p.glu == 1 ? p.gate + p.columns * p.depth : p.glu == 2 ? p.gate + p.depth : p.weights;
+    p.weights = random_weights(all_weights);
+    p.gate = p.weights + (p.glu == 3 ? elements : 0) * W_BYTES;
+    p.up = p.weights + (p.glu == 1 ? p.columns * p.depth : p.glu == 2 ? p.depth : 0) * W_BYTES;
+    make_scales();
     p.x = random_rows(x_rows * p.depth);
     p.y = room((size_t)(p.pairs * p.columns) * sizeof *p.y);
-    readable[0] = (struct range){(uchar *)p.weights, (uchar *)(p.weights + all_weights)};
+    readable[0] = (struct range){p.weights, p.weights + all_weights * W_BYTES};
     readable[1] = (struct range){(uchar *)p.x, (uchar *)(p.x + x_rows * p.depth)};
     p.ids = room((size_t)p.pairs * sizeof *p.ids);
     p.order = room((size_t)p.pairs * sizeof *p.order);
@@ -491,14 +583,22 @@ static void make_data(void) {
     route();
 }
 
+/* Element k of the gate or up row of column n. */
+static double weight(long e, int up, long n, long k) {
+    const uchar *const at = (up ? p.up : p.gate) + (e * p.rows * p.depth + n * p.column + k) * W_BYTES;
+    const long row = (up ? p.up_first : 0) + n * p.step;
+    if (!FP8) return ref_bf16_to_f32(*(const bf16 *)at);
+    return (double)e4m3(*at) *
+           p.scales[(up ? p.up_scales : 0) + (e * p.blocks[0] + row / BLOCK) * p.blocks[1] + k / BLOCK];
+}
+
 /* One sum in double, with its bias; what its rounding may come to is added to `magnitude`. */
 static double sum_of(long pair, long n, int up, double *magnitude) {
     const long e = p.ids[pair];
-    const bf16 *const row = (up ? p.up : p.gate) + e * p.rows * p.depth + n * p.column;
     const bf16 *const x = p.x + (p.contiguous ? p.place[pair] : pair / p.k) * p.depth;
     double sum = p.bias[e * 2 * p.columns + 2 * n + up];
     for (long k = 0; k < p.depth; k++) {
-        const double product = (double)ref_bf16_to_f32(row[k]) * ref_bf16_to_f32(x[k]);
+        const double product = weight(e, up, n, k) * ref_bf16_to_f32(x[k]);
         sum += product;
         *magnitude += fabs(product);
     }

@@ -1,10 +1,13 @@
 // SPDX-License-Identifier: MIT
 // The kernel as a function that C can call: vectors as arguments are not passed alike everywhere.
-#include "matmul/wgmma.cl"
+#include KERNEL_FILE
 
 // As struct call of hopper.c. Numbers in the order of MATMUL_ARGS.
 struct call {
-    global ushort *x, *gate, *up, *y;
+    global ushort *x;
+    global ELEM(W_T) *gate, *up;
+    global float *scales;
+    global ushort *y;
     global float *bias, *gamma;
     global int *ids, *offsets, *order;
     long numbers[15][4];
@@ -17,8 +20,8 @@ struct call {
 #define NUMBERS(i) (long4)(FOUR(c->numbers[i]))
 
 void call_kernel(const struct call *c) {
-    matmul_wgmma(c->x, c->gate, c->up, 0, 0, 0, 0, c->bias, c->bias + 1, 0, 0, 0, 0, c->gamma, c->ids, c->offsets, c->order,
-                 c->y, NUMBERS(0), NUMBERS(1), NUMBERS(2), NUMBERS(3), NUMBERS(4), NUMBERS(5), NUMBERS(6), NUMBERS(7),
-                 NUMBERS(8), NUMBERS(9), NUMBERS(10), NUMBERS(11), NUMBERS(12), NUMBERS(13), NUMBERS(14),
-                 (float4)(FOUR(c->limits)), (float4)(FOUR(c->shape)), c->maps, 0, c->counters);
+    KERNEL(c->x, c->gate, c->up, c->scales, c->scales, 0, 0, c->bias, c->bias + 1, 0, 0, 0, 0, c->gamma, c->ids,
+           c->offsets, c->order, c->y, NUMBERS(0), NUMBERS(1), NUMBERS(2), NUMBERS(3), NUMBERS(4), NUMBERS(5), NUMBERS(6),
+           NUMBERS(7), NUMBERS(8), NUMBERS(9), NUMBERS(10), NUMBERS(11), NUMBERS(12), NUMBERS(13), NUMBERS(14),
+           (float4)(FOUR(c->limits)), (float4)(FOUR(c->shape)), c->maps, 0, c->counters);
 }

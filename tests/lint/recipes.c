@@ -240,6 +240,8 @@ static void draw_matmul(clmoe_context *ctx, clmoe_plan **plan) {
         p.x_dtype = p.y_dtype = CLMOE_BF16;
         p.add = 0, p.limit = CLMOE_LIMIT_NONE;
         if (p.w_dtype == CLMOE_F4_E2M1) p.w_scale = (struct clmoe_w_scale){CLMOE_U8, 1, 32, CLMOE_ZERO_EIGHT};
+        if (p.w_dtype == CLMOE_F8_E4M3)
+            p.w_scale = (struct clmoe_w_scale){CLMOE_F32, 128, 128, CLMOE_ZERO_EIGHT};
     }
     if (draw(4) == 0)
         matmul_sum_stage(ctx, &p, plain(), plan);

@@ -2,9 +2,11 @@
 // cl/matmul/wgmma_maps.cl for CPUs: tests/emulated/hopper.c has the functions.
 #define MAP_DIMENSION(index, size, box) map_dimension(at, index, size, box)
 #define MAP_STRIDE(index, bytes) map_stride(at, index, bytes)
+#define MAP_OF_BYTES() map_of_bytes(at)
 
 void map_dimension(uint at, uint index, ulong size, uint box);
 void map_stride(uint at, uint index, ulong bytes);
+void map_of_bytes(uint at);
 void fill_map(uint at, const global void *first, uint rank, long depth, uint steps);
 void publish_map(global uchar *map, uint from);
 void copy_box_2(uint to, const global uchar *map, uint full, uint step, uint row);

@@ -3,8 +3,8 @@
 // a uint is a pointer.
 #define GROUP_BARRIER(id) group_barrier(id)
 #define PAIR_BARRIER(id) pair_barrier(id)
-#define CHANGE_REGISTERS(how, n)
 #define WARP_BARRIER() warp_barrier()
+#define CHANGE_REGISTERS(how, n)
 #define ASYNC_FENCE()
 #define WHEN_SHOWN
 

@@ -1,0 +1,10 @@
+// SPDX-License-Identifier: MIT
+// cl/matmul/wgmma_held.cl for CPUs: tests/emulated/hopper.c has the function.
+#include "matmul/wgmma_shapes.cl"
+
+#define HELD_WGMMA_32(d, a, b, keep) held_wgmma(32, d, a, b, keep)
+#define HELD_WGMMA_64(d, a, b, keep) held_wgmma(64, d, a, b, keep)
+#define HELD_WGMMA_96(d, a, b, keep) held_wgmma(96, d, a, b, keep)
+#define HELD_WGMMA_128(d, a, b, keep) held_wgmma(128, d, a, b, keep)
+
+void held_wgmma(int n, float *d, const uint *a, ulong b, uint keep);
