@@ -19,6 +19,7 @@
 #define VALUE float
 #include "matmul/epilogue.cl"
 #include "matmul/sum.cl"
+#include "matmul/piece.cl"
 #include "matmul/few_blocks.cl"
 
 #ifndef PER_ITEM
@@ -40,71 +41,123 @@
 #define ROWS (PER_ITEM * (GLU ? 2 : 1)) // rows of w of a team: those of gates, then those of ups
 #define FINISHED (TEAMS * PER_ITEM)     // finished numbers of a work-group, at most LOCAL_SIZE
 
-// What a run is while it is on its way, and the numbers it has. ANY loads any run, WIDE one that begins at a multiple of
-// 16 bytes: the order of the sums must not hang on how rows lie.
+// What a run is while it is on its way, and the numbers it has. ANY loads any run, WIDE one that begins at a multiple
+// of 16 bytes: the order of the sums must not hang on how rows lie. Of blocks a run is a share (few_blocks.cl).
 #if BY_WORDS
-#define RUN 32
-typedef block_run run_of_w;
-typedef struct {
-    RAW8(X_T) of[4];
-} run_of_x;
+#define RUN SHARE
+#define WHOLE (IS_SUPER ? 256 : 64)
+typedef share run_of_w;
+typedef x_share run_of_x;
+typedef float running;
+#define TOTAL_OF(sum) (sum)
+#define FIRST_STEP(way) ((way) / 4 * QUAD_STEPS)
 #define NOTHING(type) ((type){0})
-#define ANY_W(run, p, d) load_block(&(run), p, d, (uint)depth)
-#define WIDE_W(run, p, d) load_block(&(run), p, d, (uint)depth)
-#define ANY_X(run, i) UNROLL for (int g = 0; g < 4; g++)(run).of[g] = ANY8(X_T, x, (i) + 8 * g)
-#define WIDE_X(run, i) UNROLL for (int g = 0; g < 4; g++)(run).of[g] = WIDE8(X_T, x, (i) + 8 * g)
-#define ADD_RUN(sum, a, b, scale) sum = add_block(sum, &(a), &(b))
-static inline float4 add_block(float4 sum, const run_of_x *a, const run_of_w *b) {
-    float4 codes = (float4)(0.0f);
-    UNROLL for (int g = 0; g < 4; g++) {
-        codes += EVEN4(X_T, a->of[g]) * block_even(b, g);
-        codes += ODD4(X_T, a->of[g]) * block_odd(b, g);
-    }
-    return sum + codes * block_scale(b);
-}
-#elif IN_RUNS
+#define ANY_W(run, p, d) load_any(&(run), (p) + units, way)
+#define WIDE_W(run, p, d) load_wide(&(run), (p) + units, way)
+#define FOUR_AT(row, d, f) ((row) + (d) / STRIDE * STRIDE + four_at(way, f))
+#define LOAD_FOURS(run, row, d, wide)                                                                                  \
+    UNROLL for (int f = 0; f < FOURS; f++)(run).of[f] = FETCH4(X_T, x + FOUR_AT(row, d, f), 1, 4, wide)
+#define ANY_X(run, row, d) LOAD_FOURS(run, row, d, 0)
+#define WIDE_X(run, row, d) LOAD_FOURS(run, row, d, 1)
+#else
+#define WHOLE RUN
+typedef float4 running;
+#define TOTAL_OF(sum) add_lanes4(sum)
+#define FIRST_STEP(way) ((way)*RUN)
+#define ADD_ROWS(sums, a, b, scale) UNROLL for (int r = 0; r < ROWS; r++) ADD_RUN(sums[r], a, b[r], scale[r]);
+#if IN_RUNS
 #define RUN 16
+#define W_ALIGNED 1
 typedef float16 run_of_w;
 typedef float16 run_of_x;
 #define NOTHING(type) ((type)(0))
 #define ANY_W(run, p, d) run = LOAD16(W_T, p, d)
 #define WIDE_W(run, p, d) run = LOAD16(W_T, p, d)
-#define ANY_X(run, i) run = LOAD16(X_T, x, i)
-#define WIDE_X(run, i) run = WIDE16(X_T, x, i)
+#define ANY_X(run, row, d) run = LOAD16(X_T, x, (row) + (d))
+#define WIDE_X(run, row, d) run = WIDE16(X_T, x, (row) + (d))
 #define ADD_RUN(sum, a, b, scale) sum = add_products16(sum, (a) * (b), scale)
 #else
 #define RUN 8
+#define W_ALIGNED 16
 typedef RAW8(W_T) run_of_w;
 typedef RAW8(X_T) run_of_x;
 #define NOTHING(type) ((type)(0))
 #define ANY_W(run, p, d) run = ANY8(W_T, p, d)
 #define WIDE_W(run, p, d) run = WIDE8(W_T, p, d)
-#define ANY_X(run, i) run = ANY8(X_T, x, i)
-#define WIDE_X(run, i) run = WIDE8(X_T, x, i)
+#define ANY_X(run, row, d) run = ANY8(X_T, x, (row) + (d))
+#define WIDE_X(run, row, d) run = WIDE8(X_T, x, (row) + (d))
 #define ADD_RUN(sum, a, b, scale) sum += EVEN4(X_T, a) * EVEN4(W_T, b), sum += ODD4(X_T, a) * ODD4(W_T, b)
+#endif
 #endif
 #define STRIDE (WAYS * RUN) // steps of a round
 
 #define SCALE_OF(r, d) ((r) < PER_ITEM ? SCALE(w, scales[r], d) : SCALE(v, scales[r], d))
 
+#if TENSOR
+#include "matmul/few_ring.cl"
+#define ADD_ALL_ROUNDS                                                                                                 \
+    {                                                                                                                  \
+        const uint end = slots > 1 ? (uint)depth : whole; /* the same for a wave */                                    \
+        const long n0 = min(start + (team >> slot_bits) * PER_ITEM, columns - 1);                                      \
+        const struct rows rows = {                                                                                     \
+            (const global uchar *)ROW_AT(W_T, w + w_skip, (e - first) * w_expert + n0 * w_column),                     \
+            (const global uchar *)ROW_AT(W_T, v + v_skip, (e - first) * v_expert + n0 * v_column), BYTES(w_column),    \
+            BYTES(v_column), (uint)min(columns - n0, (long)PER_ITEM)};                                                 \
+        add_rounds(sums, (local uchar *)ring + team * TEAM_RING, &rows, x + row, whole, end, way, wide_w, wide_x,      \
+                   (uint)(depth >> 31));                                                                               \
+    }
+#else
 // Round s of what is on its way: into the sums, and the next one from step d on in its place. Without a next one there
 // are zeros, of x too, since a weight may be anything.
-#define USE_ROUND(s) UNROLL for (int r = 0; r < ROWS; r++) ADD_RUN(sums[r], a[s], b[s][r], scale[s][r]);
+#if BY_WORDS
+#define USE_ROUND(s)                                                                                                   \
+    {                                                                                                                  \
+        ready_x values;                                                                                                \
+        make_ready(&values, &a[s], 0);                                                                                 \
+        ADD_ROWS(sums, values, b[s])                                                                                   \
+    }
+#else
+#define USE_ROUND(s) ADD_ROWS(sums, a[s], b[s], scale[s])
+#endif
 #define LOAD_ROUND(s, LOAD_W, LOAD_X)                                                                                  \
     {                                                                                                                  \
         const bool more = d < whole;                                                                                   \
         if (more)                                                                                                      \
-            LOAD_X(a[s], row + d);                                                                                     \
+            LOAD_X(a[s], row, d);                                                                                      \
         else                                                                                                           \
             a[s] = NOTHING(run_of_x);                                                                                  \
-        UNROLL for (int r = 0; r < ROWS; r++) {                                                                        \
-            if (more)                                                                                                  \
-                LOAD_W(b[s][r], weights[r], d);                                                                        \
-            else                                                                                                       \
-                b[s][r] = NOTHING(run_of_w);                                                                           \
-            scale[s][r] = more ? SCALE_OF(r, d) : 0.0f;                                                                \
-        }                                                                                                              \
+        LOAD_ROWS(s, LOAD_W)                                                                                           \
         d += STRIDE;                                                                                                   \
+    }
+#if BY_WORDS
+// Always something of the row: with zeros of x it adds nothing.
+#define LAST_UNITS const uint last_units = whole ? whole / BLOCK(W_T) * UNITS(W_T) - QUAD_UNITS : 0;
+#define LOAD_ROWS(s, LOAD_W)                                                                                           \
+    const uint units = min(d / STRIDE * ROUND_UNITS + share_at(way), last_units);                                      \
+    if (whole == 0) {                                                                                                  \
+    } else if (LAST_APART && units == last_units && (way & 3) == 3)                                                    \
+        UNROLL for (int r = 0; r < ROWS; r++) load_last(&b[s][r], weights[r] + units, way);                            \
+    else                                                                                                               \
+        UNROLL for (int r = 0; r < ROWS; r++) LOAD_W(b[s][r], weights[r], d);
+#else
+#define LAST_UNITS
+#define LOAD_ROWS(s, LOAD_W)                                                                                           \
+    UNROLL for (int r = 0; r < ROWS; r++) {                                                                            \
+        if (more)                                                                                                      \
+            LOAD_W(b[s][r], weights[r], d);                                                                            \
+        else                                                                                                           \
+            b[s][r] = NOTHING(run_of_w);                                                                               \
+        scale[s][r] = more ? SCALE_OF(r, d) : 0.0f;                                                                    \
+    }
+#endif
+#define ADD_ALL_ROUNDS                                                                                                 \
+    {                                                                                                                  \
+        uint d = FIRST_STEP(way);                                                                                      \
+        LAST_UNITS                                                                                                     \
+        if (wide_w && wide_x)                                                                                          \
+            ADD_ROUNDS(STEPS, WIDE_W, WIDE_X)                                                                          \
+        else                                                                                                           \
+            ADD_ROUNDS(1, ANY_W, ANY_X)                                                                                \
     }
 #define ADD_ROUNDS(n, LOAD_W, LOAD_X)                                                                                  \
     {                                                                                                                  \
@@ -118,9 +171,13 @@ typedef RAW8(X_T) run_of_x;
                 LOAD_ROUND(s, LOAD_W, LOAD_X)                                                                          \
             }                                                                                                          \
     }
+#endif
 
-// Whether rows `strides` bytes apart begin at multiples of 16 bytes
-static inline bool wide_rows(const global void *first, ulong strides) { return (((ulong)first | strides) & 15) == 0; }
+#define BYTES(steps) ((ulong)((steps) / BLOCK(W_T) * UNITS(W_T)) * sizeof(ELEM(W_T)))
+// Whether rows `strides` bytes apart begin at multiples of so many bytes
+static inline bool wide_rows(const global void *first, ulong strides, uint bytes) {
+    return (((ulong)first | strides) & (bytes - 1)) == 0;
+}
 
 // Bits of `sum_flags`; the same list is in lib/kernel/matmul_few.c.
 #define SUM 1
@@ -174,6 +231,9 @@ kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) void matmul_few(M
     MATMUL_NUMBERS
     SUM_NUMBERS
     local float parts[ROWS * LOCAL_SIZE], finished[FINISHED];
+#if TENSOR
+    local uint4 ring[RING_BYTES / 16];
+#endif
     const int lid = get_local_id(0), team = lid / WAYS, way = lid - team * WAYS;
     const int slots = 1 << slot_bits, width = FINISHED >> slot_bits;
     const ulong column_groups = (columns + width - 1) / width;
@@ -196,16 +256,16 @@ kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) void matmul_few(M
         // Columns past the last one compute the last one again and are not stored.
         const global ELEM(W_T) *weights[ROWS];
         const global ELEM(S_T) *scales[ROWS];
-        float4 sums[ROWS];
+        running sums[ROWS];
         UNROLL for (int r = 0; r < PER_ITEM; r++) {
             const long at = min(start + (team >> slot_bits) * PER_ITEM + r, columns - 1);
             weights[r] = ROW_AT(W_T, w + w_skip, (e - first) * w_expert + at * w_column);
             scales[r] = SCALE_ROW(w, e - first, at);
-            sums[r] = (float4)(0.0f);
+            sums[r] = (running)(0.0f);
 #if GLU
             weights[PER_ITEM + r] = ROW_AT(W_T, v + v_skip, (e - first) * v_expert + at * v_column);
             scales[PER_ITEM + r] = SCALE_ROW(v, e - first, at);
-            sums[PER_ITEM + r] = (float4)(0.0f);
+            sums[PER_ITEM + r] = (running)(0.0f);
 #endif
         }
         const ulong row = x_skip + x_row(i, p, token, flags) * x_stride;
@@ -218,23 +278,14 @@ kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) void matmul_few(M
         const float bias_up_n = finishes ? BIAS_UP_AT(fe, n) + ADD_UP_AT(fp, n) : 0.0f;
         const float weight = finishes ? PAIR_GAMMA(fp, ftoken) : 0.0f, scale_e = finishes ? PAIR_SCALE(fe) : 0.0f;
 
-        const uint whole = steps & ~(RUN - 1u); // steps in runs
-#if IN_RUNS
-        const bool wide = wide_rows(x + row, 0);
-#else
-        const int w_bytes = sizeof(ELEM(W_T));
-        const bool wide_up = GLU ? wide_rows(v + v_skip, (ulong)(v_expert | v_column) * w_bytes) : true;
-        const bool wide =
-            wide_up && wide_rows(x + row, 0) && wide_rows(w + w_skip, (ulong)(w_expert | w_column) * w_bytes);
-#endif
-        uint d = way * RUN;
-        if (wide)
-            ADD_ROUNDS(STEPS, WIDE_W, WIDE_X)
-        else
-            ADD_ROUNDS(1, ANY_W, ANY_X)
+        const uint whole = steps & ~(WHOLE - 1u); // steps in runs
+        const bool wide_x = wide_rows(x + row, 0, 16);
+        const bool wide_w = wide_rows(w + w_skip, BYTES(w_expert) | BYTES(w_column), W_ALIGNED) &&
+                            (!GLU || wide_rows(v + v_skip, BYTES(v_expert) | BYTES(v_column), W_ALIGNED));
+        ADD_ALL_ROUNDS
 
         float rest[ROWS];
-        UNROLL for (int r = 0; r < ROWS; r++) rest[r] = add_lanes4(sums[r]);
+        UNROLL for (int r = 0; r < ROWS; r++) rest[r] = TOTAL_OF(sums[r]);
         for (uint d = whole + way; d < steps; d += WAYS) {
             const float a = LOAD(X_T, x, row + d);
             UNROLL for (int r = 0; r < ROWS; r++) rest[r] += a * (LOAD(W_T, weights[r], d) * SCALE_OF(r, d));

@@ -85,14 +85,59 @@ enum { UNIT_ITEMS = 512, UNIT_ITEMS_BLOCKS = 384 };
 /* Bits of `sum_flags`; the same list is in cl/matmul/few.cl. */
 enum { SUM = 1, SUM_RESIDUAL = 2, SUM_SHARED = 4, SUM_SHARED_F32 = 8 };
 
-/* Formats whose blocks are loaded by words, as numbers of cl/matmul/few_blocks.cl; 0: by runs of 16 steps. */
-static int by_words(const struct matmul_problem *p) {
+/* Formats whose blocks are loaded by words, as numbers of cl/matmul/few_blocks.cl; 0: by runs of 16 steps. A
+ * super-block takes 16 work-items of a team. */
+enum { WAYS_OF_WORDS = 16 };
+static int by_words(const struct matmul_problem *p, const int params[ROW_PARAMS]) {
+    if (params[FEW_WAYS] < WAYS_OF_WORDS) return 0;
     switch (p->w_dtype) {
     case CLMOE_Q8_0: return 1;
     case CLMOE_Q4_0: return 2;
-    case CLMOE_MXFP4: return 3;
+    case CLMOE_Q5_0: return 3;
+    case CLMOE_MXFP4: return 4;
+    case CLMOE_Q4_K: return 5;
+    case CLMOE_Q5_K: return 6;
+    case CLMOE_Q6_K: return 7;
     default: return 0;
     }
+}
+
+/* Bytes of a row that a team takes in a round from blocks by words. */
+static int round_bytes(const struct matmul_problem *p, const int params[ROW_PARAMS]) {
+    enum { STEPS_OF_ONE = 16 };
+    const struct dtype_info *const info = dtype_info(p->w_dtype);
+    return params[FEW_WAYS] * STEPS_OF_ONE / info->block * info->bytes;
+}
+
+/* Bytes of local memory that cl/matmul/few_ring.cl takes; its copies are of 16 bytes, or of LEAST_COPY. */
+enum { LEAST_COPY = 4 };
+static uint64_t ring_bytes(const struct matmul_problem *p, const int params[ROW_PARAMS]) {
+    enum { COPY = 16 };
+    const int rows = params[FEW_PER_ITEM] * (p->glu == CLMOE_GLU_NONE ? 1 : 2),
+              bytes = round_bytes(p, params);
+    const int chunk = bytes % COPY ? LEAST_COPY : COPY, chunks = (bytes + 2 * (chunk - 1)) / chunk;
+    const int teams = params[FEW_LOCAL] / params[FEW_WAYS];
+    return (uint64_t)teams * (uint64_t)(params[FEW_STEPS] * rows * chunks * chunk) + COPY;
+}
+
+/* Whole waves, of which each multiplies two rows of weights at a time, from a ring of two stages or more. */
+static bool on_tensor_cores(const struct device *dev, const struct matmul_problem *p,
+                            const int params[ROW_PARAMS]) {
+    const int rows = params[FEW_PER_ITEM] * (p->glu == CLMOE_GLU_NONE ? 1 : 2);
+    return dev->features & CLMOE_FEATURE_NV_MMA && by_words(p, params) && p->x_dtype != CLMOE_F32 &&
+           params[FEW_LOCAL] % 32 == 0 && rows % 2 == 0 && params[FEW_STEPS] > 1 &&
+           round_bytes(p, params) % LEAST_COPY == 0 &&
+           local_mem(p, params) + ring_bytes(p, params) <= dev->caps.local_mem;
+}
+
+/* The most rows that there is room for, in two stages: more of them hold registers, and are no faster. */
+static bool tensor_params(const struct device *dev, const struct matmul_problem *p, int params[ROW_PARAMS]) {
+    const int rows = p->w_dtype == CLMOE_MXFP4 ? 4 : 8;
+    params[FEW_STEPS] = 2;
+    params[FEW_PER_ITEM] = p->glu == CLMOE_GLU_NONE ? rows : rows / 2;
+    while (params[FEW_PER_ITEM] > 1 && !on_tensor_cores(dev, p, params))
+        params[FEW_PER_ITEM] /= 2;
+    return on_tensor_cores(dev, p, params);
 }
 
 /* Four rows of weights a team, and three rounds of them if K has so many: 192 bytes of each work-item are on
@@ -100,16 +145,19 @@ static int by_words(const struct matmul_problem *p) {
  * more registers. */
 static bool few_params(const struct device *dev, const struct matmul_problem *p, int params[ROW_PARAMS]) {
     const bool coded = dtype_is_block(p->w_dtype) || dtype_is_scaled(p->w_dtype);
-    const int local = local_of(dev), run = by_words(p) ? 32 : coded ? 16 : 8;
+    const int local = local_of(dev), columns = p->glu == CLMOE_GLU_NONE ? 4 : 2;
     /* Where sums may be wanted, all slots of a token shall find teams, if these have 8 work-items. */
     int ways = local < 32 ? local : 32;
     while (p->may_sum && ways > 8 && local / ways < p->topk)
         ways /= 2;
-    const int64_t rounds = ceil_div(p->in, ways * run), most = coded ? 1 : p->w_dtype == CLMOE_F32 ? 2 : 3;
     params[FEW_LOCAL] = local;
-    params[FEW_PER_ITEM] = p->glu == CLMOE_GLU_NONE ? 4 : 2;
     params[FEW_WAYS] = ways;
-    params[FEW_STEPS] = (int)(rounds < most ? rounds : most);
+    if (!tensor_params(dev, p, params)) {
+        const int64_t rounds = ceil_div(p->in, ways * (coded ? 16 : 8));
+        const int64_t most = coded ? 1 : p->w_dtype == CLMOE_F32 ? 2 : 3;
+        params[FEW_PER_ITEM] = columns;
+        params[FEW_STEPS] = (int)(rounds < most ? rounds : most);
+    }
     return tune(dev, p, "matmul_few", matmul_few_tunables, params);
 }
 
@@ -128,12 +176,13 @@ void matmul_few_prepare(const struct device *dev, const void *problem, struct re
     struct kernel_spec *const spec =
         matmul_add_kernel(p, recipe, "matmul/few.cl", "matmul_few", params[FEW_LOCAL]);
     /* Around the loop over slots the compiler would keep so much in registers that a unit had half of them. */
-    const int items = by_words(p) ? UNIT_ITEMS_BLOCKS : UNIT_ITEMS;
+    const int words = by_words(p, params), items = words ? UNIT_ITEMS_BLOCKS : UNIT_ITEMS;
     if (p->may_sum) spec->resident = params[FEW_LOCAL] < items ? items / params[FEW_LOCAL] : 1;
     spec_define(spec, "PER_ITEM", "%d", params[FEW_PER_ITEM]);
     spec_define(spec, "WAYS", "%d", params[FEW_WAYS]);
     spec_define(spec, "STEPS", "%d", params[FEW_STEPS]);
-    spec_define(spec, "BY_WORDS", "%d", by_words(p));
+    spec_define(spec, "BY_WORDS", "%d", words);
+    spec_define(spec, "TENSOR", "%d", on_tensor_cores(dev, p, params));
     spec_define(spec, "SUMS", "%d", p->may_sum);
     spec_define(spec, "SUM_T", "%s", dtype_info(p->sum_dtype)->name);
 }
