@@ -140,6 +140,14 @@ static bool tensor_params(const struct device *dev, const struct matmul_problem 
     return on_tensor_cores(dev, p, params);
 }
 
+/* Where a few work-groups would be left over for a second wave of them, teams of half the size take twice the
+ * columns, and all run at once. */
+static bool second_wave(const struct device *dev, const struct matmul_problem *p, int local, int columns) {
+    const int64_t groups = p->max_tokens * p->topk * ceil_div(p->out, columns);
+    const int64_t resident = (int64_t)dev->caps.compute_units * (UNIT_ITEMS / local);
+    return groups > resident && groups <= 2 * resident;
+}
+
 /* Four rows of weights a team, and three rounds of them if K has so many: 192 bytes of each work-item are on
  * their way, of a unit's UNIT_ITEMS 96 KiB. Codes are numbers as soon as they are loaded, which takes
  * more registers. */
@@ -150,6 +158,7 @@ static bool few_params(const struct device *dev, const struct matmul_problem *p,
     int ways = local < 32 ? local : 32;
     while (p->may_sum && ways > 8 && local / ways < p->topk)
         ways /= 2;
+    if (!coded && ways == 32 && second_wave(dev, p, local, local / ways * columns)) ways /= 2;
     params[FEW_LOCAL] = local;
     params[FEW_WAYS] = ways;
     if (!tensor_params(dev, p, params)) {
