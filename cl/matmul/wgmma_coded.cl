@@ -291,6 +291,7 @@ kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) void matmul_wgmma
     local uchar memory[STAGES * STAGE_BYTES + 2 * STAGED] __attribute__((aligned(1024)));
     local ulong barriers[2 * STAGES + 2 * SLOTS];
     local struct slot slots[SLOTS];
+    WHEN_SHOWN
     const uint lid = get_local_id(0), lane = lid & 31u;
     const global int *const starts = offsets + offsets_skip;
     struct ring r = {(uint)(size_t)memory, (uint)(size_t)barriers, 0, 0, 0};
