@@ -19,13 +19,24 @@
 #error "HAS_SHARED, HAS_IDENTITY: 0 or 1"
 #endif
 
+// Numbers come four in an argument, as in matmul/pair.cl; lib/kernel/combine.c has the same order.
 kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) void combine_rows(
-    const global ELEM(X_T) *x, ulong x_skip, long x_stride, const global int *ids, ulong ids_skip, long ids_stride,
-    const global int *inverse, ulong inverse_skip, const global float *gamma, ulong gamma_skip, long gamma_stride,
-    const global ELEM(Y_T) *residual, ulong residual_skip, long residual_stride, const global ELEM(SHARED_T) *shared,
-    ulong shared_skip, long shared_stride, const global float *identity, ulong identity_skip,
-    const global ELEM(Y_T) *identity_x, ulong identity_x_skip, long identity_x_stride, global ELEM(Y_T) *y,
-    ulong y_skip, long y_stride, int k, int experts, long hidden, float scale, float shared_scale) {
+    const global ELEM(X_T) *x, const global int *ids, const global int *inverse, const global float *gamma,
+    const global ELEM(Y_T) *residual, const global ELEM(SHARED_T) *shared, const global float *identity,
+    const global ELEM(Y_T) *identity_x, global ELEM(Y_T) *y, long4 at_xy, long4 at_slots, long4 at_rows,
+    long4 at_identity, long4 sizes, float4 scales) {
+    const ulong x_skip = (ulong)at_xy.x, y_skip = (ulong)at_xy.z;
+    const long x_stride = at_xy.y, y_stride = at_xy.w;
+    const ulong ids_skip = (ulong)at_slots.x, gamma_skip = (ulong)at_slots.z;
+    const long ids_stride = at_slots.y, gamma_stride = at_slots.w;
+    const ulong residual_skip = (ulong)at_rows.x, shared_skip = (ulong)at_rows.z;
+    const long residual_stride = at_rows.y, shared_stride = at_rows.w;
+    const ulong identity_skip = (ulong)at_identity.x, identity_x_skip = (ulong)at_identity.y;
+    const long identity_x_stride = at_identity.z;
+    const ulong inverse_skip = (ulong)at_identity.w;
+    const int k = (int)sizes.x, experts = (int)sizes.y;
+    const long hidden = sizes.z;
+    const float scale = scales.x, shared_scale = scales.y;
     const long column_groups = (hidden + LOCAL_SIZE - 1) / LOCAL_SIZE;
     const long t = (long)get_group_id(0) / column_groups;
     const long h = ((long)get_group_id(0) - t * column_groups) * LOCAL_SIZE + get_local_id(0);

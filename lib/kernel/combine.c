@@ -22,31 +22,26 @@ static void rows_prepare(const struct device *dev, const void *problem, struct r
     spec_define(spec, "HAS_IDENTITY", "%d", p->identity);
 }
 
+static void bind_views(struct bind *b, const struct operand *v, const struct operand *w) {
+    bind_long4(b, (int64_t[]){(int64_t)v->offset, v->stride[0], (int64_t)w->offset, w->stride[0]});
+}
+
 static enum clmoe_status rows_run(const struct run *run) {
     const struct combine_problem *const p = run->problem;
     const struct combine_call *const c = run->call;
     struct bind b = run_bind(run, 0, c->y.mem);
-    bind_view(&b, c->x.mem, c->x.offset);
-    bind_i64(&b, c->x.stride[0]);
-    bind_view(&b, c->ids.mem, c->ids.offset);
-    bind_i64(&b, c->ids.stride[0]);
-    bind_view(&b, c->inverse.mem, c->inverse.offset);
-    bind_view(&b, c->gamma.mem, c->gamma.offset);
-    bind_i64(&b, c->gamma.stride[0]);
-    bind_view(&b, c->residual.mem, c->residual.offset);
-    bind_i64(&b, c->residual.stride[0]);
-    bind_view(&b, c->shared.mem, c->shared.offset);
-    bind_i64(&b, c->shared.stride[0]);
-    bind_view(&b, c->identity.mem, c->identity.offset);
-    bind_view(&b, c->identity_x.mem, c->identity_x.offset);
-    bind_i64(&b, c->identity_x.stride[0]);
-    bind_view(&b, c->y.mem, c->y.offset);
-    bind_i64(&b, c->y.stride[0]);
-    bind_i32(&b, p->topk);
-    bind_i32(&b, p->experts);
-    bind_i64(&b, p->hidden);
-    bind_f32(&b, p->scale);
-    bind_f32(&b, p->shared_scale);
+    const cl_mem buffers[] = {c->x.mem,        c->ids.mem,        c->inverse.mem,
+                              c->gamma.mem,    c->residual.mem,   c->shared.mem,
+                              c->identity.mem, c->identity_x.mem, c->y.mem};
+    for (size_t i = 0; i < sizeof buffers / sizeof *buffers; i++)
+        bind_mem(&b, buffers[i]);
+    bind_views(&b, &c->x, &c->y);
+    bind_views(&b, &c->ids, &c->gamma);
+    bind_views(&b, &c->residual, &c->shared);
+    bind_long4(&b, (int64_t[]){(int64_t)c->identity.offset, (int64_t)c->identity_x.offset,
+                               c->identity_x.stride[0], (int64_t)c->inverse.offset});
+    bind_long4(&b, (int64_t[]){p->topk, p->experts, p->hidden, 0});
+    bind_float4(&b, (float[]){p->scale, p->shared_scale, 0.0f, 0.0f});
     TRY(bind_end(&b, run->launch->log));
     const int64_t column_groups = ceil_div(p->hidden, (int64_t)run->local[0]);
     return launch_kernel(run->launch, run->kernels[0], (uint64_t)(c->tokens * column_groups), run->local[0]);
