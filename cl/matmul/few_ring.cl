@@ -42,7 +42,7 @@ static inline const global uchar *begin_of(const struct rows *rows, uint r) {
 
 struct copies {
     const global uchar *from[COPIES];
-    int left[COPIES]; // bytes of the row
+    int left[COPIES]; // bytes of the row; none where a pair is not computed, whose rows may lie in no buffer
 };
 static inline void plan_copies(struct copies *to, const struct rows *rows, int row_bytes, int way) {
     UNROLL for (int i = 0; i < COPIES; i++) {
@@ -50,7 +50,7 @@ static inline void plan_copies(struct copies *to, const struct rows *rows, int r
         const global uchar *const begin = begin_of(rows, r);
         const int at = (int)(j * CHUNK) - (int)((ulong)begin & (CHUNK - 1));
         to->from[i] = begin + at;
-        to->left[i] = c < ROWS * CHUNKS ? row_bytes - at : 0;
+        to->left[i] = c < ROWS * CHUNKS && row_bytes ? row_bytes - at : 0;
     }
 }
 static inline void copy_round(local uchar *stage, struct copies *c, int way) {
