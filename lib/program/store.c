@@ -168,16 +168,25 @@ static bool build_binary(const struct build *b, const unsigned char *binary, siz
     return binary_build(b->dev->context, b->dev->id, b->options, binary, size, program);
 }
 
+/* The program's text as wanted. */
+static bool adapt_text(const struct build *b, const unsigned char *binary, size_t size, struct str *out) {
+    if (!b->retarget) return ptx_set_resident(binary, size, b->resident, out);
+    if (!b->resident) return ptx_retarget(binary, size, out);
+    struct str shown = {0};
+    const bool ok = ptx_retarget(binary, size, &shown) && !shown.failed &&
+                    ptx_set_resident((const unsigned char *)shown.text, shown.size, b->resident, out);
+    str_free(&shown);
+    return ok;
+}
+
 /* Puts a program in the place of the one built from source whose PTX is as wanted. */
 static bool rebuild(const struct build *b, cl_program *program) {
     size_t size;
     unsigned char *const binary = binary_of(*program, b->dev->id, &size);
     struct str text = {0};
     cl_program built = NULL;
-    const bool changed = binary && (b->retarget ? ptx_retarget(binary, size, &text)
-                                                : ptx_set_resident(binary, size, b->resident, &text));
-    const bool ok =
-        changed && !text.failed && build_binary(b, (const unsigned char *)text.text, text.size, &built);
+    const bool ok = binary && adapt_text(b, binary, size, &text) && !text.failed &&
+                    build_binary(b, (const unsigned char *)text.text, text.size, &built);
     if (ok) {
         clReleaseProgram(*program);
         *program = built;
@@ -200,7 +209,8 @@ static bool is_within(const struct build *b, cl_program program) {
 /* A program that may use more registers computes the same; one without its own target's instructions does
  * not. */
 static enum clmoe_status adapt(const struct build *b, cl_program *program) {
-    if (b->retarget && !rebuild(b, program)) {
+    if (b->retarget) {
+        if (rebuild(b, program)) return CLMOE_OK;
         log_msg(b->log, CLMOE_LOG_WARN, "%s: the driver takes no PTX for sm_90a", b->file);
         clReleaseProgram(*program);
         *program = NULL;
@@ -238,7 +248,7 @@ enum clmoe_status store_get(struct store *store, const struct device *dev, const
     struct str all_options = {0};
     if (!(dev->features & CLMOE_FEATURE_NV_PTX)) resident = 0;
     str_printf(&all_options, "-cl-std=CL1.2%s%s%s", *options ? " " : "", options,
-               resident ? " " PTX_REPORT : "");
+               resident && !retarget ? " " PTX_REPORT : "");
     const struct build b = {dev, log, file, all_options.text, resident, local, retarget};
     char key[HASH_HEX];
     enum clmoe_status status = all_options.failed ? CLMOE_E_NO_MEMORY : program_key(&b, key);
