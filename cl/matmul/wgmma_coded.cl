@@ -5,15 +5,13 @@
 //   tile   128 rows of w x TOKENS pairs. With GLU these rows are by turns 8 of gate and the 8 of up: a work-item has
 //          both sums of an element of y.
 //   warp 0          plans tiles (wgmma_tiles.cl)
-//   warps 1 .. 3    fetch TK steps of w and x into a ring of STAGES stages, by asynchronous copies: of a row of w the
-//                   words, or 16 bytes, that lie around these steps, so that it may begin anywhere
+//   warps 1 .. 3    fetch TK steps of w and x into a ring of STAGES stages
 //   warps 4 .. 11   multiply: 64 rows of w a group of four; then activation, gamma and rows of y
+//
+// How they do it is in wgmma_coded_few.cl where tiles have few pairs, else in wgmma_coded_many.cl.
 //
 //   W_T   mxfp4: blocks of a scale and 16 bytes, elements j and j + 16 in byte j
 //         f4_e2m1: 16 bytes, elements 2j and 2j + 1 in byte j, scales elsewhere
-//
-// In a step of 16 a work-item holds elements 2 * (lane % 4) and the next of two chunks of 8: in a block of mxfp4 those
-// are in neighbouring bytes, twice two of them, and in f4_e2m1 in one byte of each word.
 #define MATMUL_FLAGS_ARG any_flags
 #include "matmul/pair.cl"
 
@@ -28,6 +26,9 @@
 #ifndef TK
 #error "TK: steps of K of a stage, 64 or 128"
 #endif
+#ifndef PERIOD
+#error "PERIOD: rows of w after which one begins at the same byte of 16 again, 1 to 16, or with GLU to 8; 1 for TOKENS 256"
+#endif
 #define PACK_TWO "cvt.rn.bf16x2.f32"
 
 #define TN (GLU ? 64 : 128) // columns of y, and those of one group
@@ -37,20 +38,20 @@
 #define WGMMA_T "bf16.bf16"
 #include "matmul/wgmma_held.cl"
 #include "matmul/wgmma_memory.cl"
+#define ONE_BY_ONE 1
 #include "matmul/wgmma_tiles.cl"
 
-// Of a row of w: bytes of a block of 32 elements; those of a stage, wherever they begin. Rows lie PITCH apart, so that
-// reading bytes of eight rows meets few banks twice: none where rows in global memory are a multiple of 16 bytes apart,
-// or 10 more (gpt-oss). Blocks of mxfp4 begin anywhere. Where pairs are few the rows are copied by words, which leaves
-// them 0 .. 3 bytes away from their place: they meet no bank twice then.
+#define FEW (TOKENS < 256)
+
+// Of a row of w: bytes of a block of 32 elements; those of a stage, also where they may begin anywhere. Rows lie PITCH
+// apart, so that reading those of eight rows meets few banks twice. Many pairs: none where rows in global memory are a
+// multiple of 16 bytes apart, or 10 more (gpt-oss).
 #define BLOCK_BYTES (SCALED ? 16 : 17)
 #define STEP_BYTES (TK / 32 * BLOCK_BYTES)
-#define BY_WORDS (!SCALED && TK == 128)
-#define UNIT (BY_WORDS ? 4 : 16) // bytes of a copy
-#define WINDOW (SCALED ? STEP_BYTES : BY_WORDS ? 80 : (STEP_BYTES + 15 + 15) / 16 * 16)
-#define PITCH (BY_WORDS ? WINDOW : SCALED ? WINDOW + 16 : WINDOW + 80)
+#define WINDOW (SCALED ? STEP_BYTES : (STEP_BYTES + 15 + 15) / 16 * 16)
+#define PITCH (SCALED ? WINDOW + 16 : FEW ? WINDOW : WINDOW + 80)
 #define W_ROWS 128
-#define PAIRS_STEP 64 // a group stages so many
+#define PAIRS_STEP (TOKENS < 64 ? TOKENS : 64) // a group stages so many
 #define X_BYTES (TOKENS * 2 * TK)
 #define SCALES_AT (X_BYTES + W_ROWS * PITCH)
 #define SCALES_PITCH 8
@@ -67,7 +68,7 @@ struct ring {
 
 inline void init_barriers(const struct ring *r) {
     for (int i = 0; i < STAGES; i++) {
-        mb_init(r->full + 8 * i, FETCHING_WARPS * 32);
+        mb_init(r->full + 8 * i, FEW ? FETCHING_WARPS + 1 + (SCALED ? FETCHING_WARPS * 32 : 0) : FETCHING_WARPS * 32);
         mb_init(r->empty + 8 * i, MULTIPLYING_WARPS);
     }
     for (int i = 0; i < SLOTS; i++) {
@@ -77,29 +78,41 @@ inline void init_barriers(const struct ring *r) {
     ASYNC_FENCE();
 }
 
-#include "matmul/wgmma_coded_fetch.cl"
+#include "matmul/wgmma_coded_where.cl"
 
 // ---- sums ----
 
 // Describes rows of 128 bytes in local memory, swizzled.
 inline ulong tile_of(uint at) { return (ulong)((at & 0x3ffffu) >> 4) | 1ul << 16 | 64ul << 32 | 1ul << 62; }
 
-// The two rows of w that a work-item has codes of, eight apart: where they lie in a stage, and the bytes from there, or
-// from a multiple of 16 or of 4 before, to their first step and to its scale.
+// The two rows of w that a work-item has codes of: where they and their scales lie in a stage, and how many bytes
+// behind a multiple of 16, or their scales behind one of 4, they begin in global memory.
 struct held {
-    uint row, before, before8, scale, scale8;
+    uint row[2], scales[2], before[2];
+    int blocks; // of the last stage
 };
 
-inline struct held held_of(const struct weights *w, uint row, int expert, long n0) {
-    struct held h = {row, 0, 0, 0, 0};
-#if SCALED
-    h.scale = (uint)(ulong)scales_at(w, row, 0, expert, n0) & 3u;
-    h.scale8 = (uint)(ulong)scales_at(w, row, 1, expert, n0) & 3u;
+inline struct held held_of(const struct weights *w, int expert, long n0) {
+    const uint lid = get_local_id(0) - 128, warp = lid / 32 & 3u, i = lid / 4 & 7u;
+    struct held h;
+    h.blocks = (int)((w->scale_bytes - 1) % (TK / 32)) + 1;
+#pragma unroll
+    for (uint second = 0; second < 2; second++) {
+        const uint side = GLU ? second : 0, column = lid / 128 * GROUP_N + held_column(i, GLU ? warp : 2 * warp + second);
+#if FEW
+        h.row[second] = X_BYTES + ((side * PERIOD + column % PERIOD) * (SIDE_ROWS / PERIOD) + column / PERIOD) * PITCH;
 #else
-    h.before = (uint)(ulong)row_at(w, row, 0, expert, n0) & (UNIT - 1u);
-    h.before8 = (uint)(ulong)row_at(w, row, 1, expert, n0) & (UNIT - 1u);
+        h.row[second] = X_BYTES + (lid / 128 * 32 + warp * 8 + i + W_ROWS / 2 * second) * PITCH;
 #endif
+        h.scales[second] = SCALES_AT + (side * SIDE_ROWS + column) * SCALES_PITCH;
+        h.before[second] = SCALED ? (uint)(ulong)scales_at(w, column, side, expert, n0) & 3u
+                                  : (uint)(ulong)row_at(w, column, side, expert, n0) & 15u;
+    }
     return h;
+}
+
+inline uint scale_at(const local uchar *memory, uint stage, const struct held *h, int second, uint step, uint block) {
+    return memory[stage + h->scales[second] + ((h->before[second] + step * (TK / 32)) & 3u) + block];
 }
 
 inline bool any_of_warp(bool is) {
@@ -110,167 +123,71 @@ inline bool any_of_warp(bool is) {
     return any;
 }
 
-// Of a block of either row, as they are in memory: what the work-item needs of its codes; its scale.
-struct raw {
-    uint codes[2][4], e[2];
-};
+#if FEW
+#include "matmul/wgmma_coded_few.cl"
+#else
+#include "matmul/wgmma_coded_many.cl"
+#endif
 
-// Block `block` of a stage.
-inline void load_block(struct raw *raw, const local uchar *memory, uint stage, const struct held *h, uint step,
-                       int block) {
-    const uint lane = get_local_id(0) & 31u;
-#pragma unroll
-    for (int i = 0; i < 2; i++) {
-        const uint row = stage + X_BYTES + (h->row + HALF_ROWS * i) * PITCH, before = i ? h->before8 : h->before;
+// All tiles of this work-group.
+inline void fetch_tiles(const struct ring *r, const struct job *j, const struct weights *w,
+                        const local struct slot *slots, const global uchar *x, uint x_row_chunks, uint depth,
+                        uint map_words, global uchar *maps) {
+    const uint lid = get_local_id(0) - 32;
+    struct window own;
+#if FEW
+    make_maps(&own, w, map_words, maps, j->count, lid);
+#endif
+    struct turn stage = {0, 0}, turn = {0, 0};
+    for (;;) {
+        const local struct slot *const slot = &slots[turn.at];
+        mb_wait(r->told + 8 * turn.at, turn.phase);
+        const int rows = slot->rows, expert = slot->expert, column = slot->column;
+        if (rows == 0) return;
+        place_window(&own, w, lid, expert, column);
+        struct rows own_rows;
+        place_rows(&own_rows, slot, rows, x, x_row_chunks, lid);
+        const global uchar *scales[2];
 #if SCALED
-        const uint scale = ((i ? h->scale8 : h->scale) + step * (TK / 32)) & 3u;
-        const uint4 words = *(const local uint4 *)(memory + row + block * 16);
-        raw->codes[i][0] = words.s0, raw->codes[i][1] = words.s1, raw->codes[i][2] = words.s2,
-        raw->codes[i][3] = words.s3;
-        raw->e[i] = memory[stage + SCALES_AT + (h->row + HALF_ROWS * i) * SCALES_PITCH + scale + block];
-#else
-        const local uchar *const at =
-            memory + row + (BY_WORDS ? before : (before + step * STEP_BYTES) & 15u) + block * BLOCK_BYTES;
-        const local uchar *const own = at + 2 * (lane & 3u);
-        raw->e[i] = at[0];
-        raw->codes[i][0] = own[1], raw->codes[i][1] = own[2], raw->codes[i][2] = own[9], raw->codes[i][3] = own[10];
+        for (int i = 0; i < 2; i++) {
+            const uint row = min(lid + i * FETCHING_WARPS * 32, W_ROWS - 1u);
+            scales[i] = scales_at(w, row % SIDE_ROWS, row / SIDE_ROWS, expert, column);
+        }
 #endif
-    }
-}
-
-// Registers of two products: of chunks 0 .. 3 those of the first row, each followed by the second row's.
-inline void hold_block(const struct raw *raw, uint *held) {
-    const uint factor[2] = {scale_factor(raw->e[0]), scale_factor(raw->e[1])};
-#pragma unroll
-    for (int i = 0; i < 2; i++) {
-        const uint *const codes = raw->codes[i];
-#if SCALED
-        const uint select = (get_local_id(0) & 3u) * 0x1111u + 0x0040u;
-#pragma unroll
-        for (int c = 0; c < 4; c++)
-            held[2 * c + i] = top_codes(permute_bytes(codes[c], codes[c] << 4, select));
-#else
-        const uint first = codes[0] | codes[1] << 16, second = codes[2] | codes[3] << 16;
-        held[i] = lower_codes(first), held[2 + i] = lower_codes(second);
-        held[4 + i] = upper_codes(first), held[6 + i] = upper_codes(second);
+#if FEW
+        read_rows(&own_rows, lid, 0, depth);
 #endif
-    }
-#pragma unroll
-    for (int n = 0; n < 8; n++)
-        held[n] = multiply_two(held[n], factor[n & 1]);
-}
-
-// What is left to multiply with where scales are large, which they hardly ever are.
-inline void scale_block(const struct raw *raw, uint *held) {
-    const uint rest[2] = {scale_rest(raw->e[0]), scale_rest(raw->e[1])};
-#pragma unroll
-    for (int n = 0; n < 8; n++)
-        held[n] = multiply_two(held[n], rest[n & 1]);
-}
-
-#define AT_ONCE (TOKENS == 256 ? 1 : 2) // blocks that are decoded at a time: registers are what limits them
-#define TIMES (TK / 32 / AT_ONCE)       // a stage
-
-inline void load_blocks(struct raw *raw, const local uchar *memory, uint stage, const struct held *h, uint step,
-                        int first) {
-#pragma unroll
-    for (int i = 0; i < AT_ONCE; i++)
-        load_block(&raw[i], memory, stage, h, step, first + i);
-}
-
-inline void hold_blocks(const struct raw *raw, uint *held) {
-    uint largest = 0;
-#pragma unroll
-    for (int i = 0; i < AT_ONCE; i++) {
-        hold_block(&raw[i], held + 8 * i);
-        largest = max(largest, max(raw[i].e[0], raw[i].e[1]));
-    }
-    if (!any_of_warp(largest > LARGE_SCALE)) return;
-#pragma unroll
-    for (int i = 0; i < AT_ONCE; i++)
-        scale_block(&raw[i], held + 8 * i);
-}
-
-// All steps of a tile of which n pairs are multiplied. While products run, codes of the next blocks are read and
-// decoded.
-#define DEFINE_MULTIPLY_STEPS(n)                                                                                       \
-    inline void CAT(multiply_steps_, n)(const struct ring *r, struct turn *stage, uint steps,                          \
-                                        const local uchar *memory, const struct held *h, float *sums) {                \
-        const bool tells = (get_local_id(0) & 31u) == 0;                                                               \
-        struct raw raw[AT_ONCE];                                                                                       \
-        uint held[2][8 * AT_ONCE], previous = 0;                                                                       \
-        mb_wait(r->full + 8 * stage->at, stage->phase);                                                                \
-        load_blocks(raw, memory, stage->at * STAGE_BYTES, h, 0, 0);                                                    \
-        for (uint step = 0; step < steps; step++) {                                                                    \
-            const uint base = stage->at * STAGE_BYTES, own = stage->at;                                                \
-            const ulong pairs = tile_of(r->base + base);                                                               \
-            ASYNC_FENCE();                                                                                             \
-            _Pragma("unroll") for (int time = 0; time < TIMES; time++) {                                               \
-                hold_blocks(raw, held[time & 1]);                                                                      \
-                WGMMA_FENCE();                                                                                         \
-                _Pragma("unroll") for (int i = 0; i < 2 * AT_ONCE; i++) {                                              \
-                    const int k16 = 2 * AT_ONCE * time + i;                                                            \
-                    HELD_WGMMA_##n(sums, held[time & 1] + 4 * i, pairs + k16 / 4 * (TOKENS * 128 >> 4) + k16 % 4 * 2,  \
-                                   step + k16);                                                                        \
-                }                                                                                                      \
-                WGMMA_COMMIT();                                                                                        \
-                if (time + 1 < TIMES) {                                                                                \
-                    load_blocks(raw, memory, base, h, step, AT_ONCE * (time + 1));                                     \
-                } else {                                                                                               \
-                    next_turn(stage, STAGES);                                                                          \
-                    if (step + 1 < steps) {                                                                            \
-                        mb_wait(r->full + 8 * stage->at, stage->phase);                                                \
-                        load_blocks(raw, memory, stage->at * STAGE_BYTES, h, step + 1, 0);                             \
-                    }                                                                                                  \
-                }                                                                                                      \
-                WGMMA_WAIT("1");                                                                                       \
-                if (time == 0 && step && tells) mb_arrive(r->empty + 8 * previous);                                    \
-            }                                                                                                          \
-            previous = own;                                                                                            \
-        }                                                                                                              \
-        WGMMA_WAIT("0");                                                                                               \
-        if (tells) mb_arrive(r->empty + 8 * previous);                                                                 \
-    }
-
-DEFINE_MULTIPLY_STEPS(64)
-#if TOKENS == 256
-#define ALL_SUMS 128 // as a number, for HOLD
-DEFINE_MULTIPLY_STEPS(128)
-DEFINE_MULTIPLY_STEPS(160)
-DEFINE_MULTIPLY_STEPS(192)
-DEFINE_MULTIPLY_STEPS(256)
-#else
-#define ALL_SUMS 32
-DEFINE_MULTIPLY_STEPS(8)
-DEFINE_MULTIPLY_STEPS(32)
+        for (uint step = 0; step < j->steps; step++) {
+            mb_wait(r->empty + 8 * stage.at, stage.phase ^ 1);
+            const uint base = r->base + stage.at * STAGE_BYTES;
+            fetch_weights(base, r->full + 8 * stage.at, &own, lid, step, w->row_bytes);
+            if (SCALED) fetch_scales(base, scales, lid, step, w->scale_bytes);
+            fetch_rows(base, &own_rows, lid, step, depth);
+            if (!FEW || SCALED) mb_arrive_copied(r->full + 8 * stage.at);
+#if FEW
+            ASYNC_FENCE();
+            WARP_BARRIER();
+            if ((lid & 31u) == 0) mb_arrive(r->full + 8 * stage.at);
+            if (step + 1 < j->steps) read_rows(&own_rows, lid, step + 1, depth);
 #endif
-
-inline void multiply_tile(const struct ring *r, struct turn *stage, uint steps, const local uchar *memory,
-                          const struct held *h, int rows, float *sums) {
-#if TOKENS == 256
-    if (rows > 192)
-        multiply_steps_256(r, stage, steps, memory, h, sums);
-    else if (rows > 160)
-        multiply_steps_192(r, stage, steps, memory, h, sums);
-    else if (rows > 128)
-        multiply_steps_160(r, stage, steps, memory, h, sums);
-    else if (rows > 64)
-        multiply_steps_128(r, stage, steps, memory, h, sums);
-#else
-    if (rows <= 8)
-        multiply_steps_8(r, stage, steps, memory, h, sums);
-    else if (rows <= 32)
-        multiply_steps_32(r, stage, steps, memory, h, sums);
-#endif
-    else
-        multiply_steps_64(r, stage, steps, memory, h, sums);
-    HOLD(ALL_SUMS, sums);
+            next_turn(&stage, STAGES);
+        }
+        WARP_BARRIER();
+        if ((lid & 31u) == 0) mb_arrive(r->heard + 8 * turn.at);
+        next_turn(&turn, SLOTS);
+    }
 }
 
 // ---- sums to y ----
 
 #include "matmul/wgmma_y.cl"
 #include "matmul/wgmma_staged.cl"
+
+// Two pairs' elements of column `column`.
+inline void stage_two(local uchar *staging, uint t, uint column, uint packed) {
+    *(local ushort *)(staging + staged_at(t, column / 8) + column % 8 * 2) = (ushort)packed;
+    *(local ushort *)(staging + staged_at(t + 1, column / 8) + column % 8 * 2) = (ushort)(packed >> 16);
+}
 
 // Rows of w begin at whole blocks: what lies between two of them, in bytes.
 #define TO_BYTES(stride) ((stride) / BLOCK(W_T) * UNITS(W_T))
@@ -285,13 +202,14 @@ inline void multiply_tile(const struct ring *r, struct turn *stage, uint steps, 
             scale_step * w##_scale_row                                                                                 \
     }
 
-kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) void matmul_wgmma_coded(MATMUL_ARGS,
+kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) void matmul_wgmma_coded(MATMUL_ARGS, global uchar *maps,
+                                                                                       ulong maps_skip,
                                                                                        global uint *counters) {
     MATMUL_NUMBERS
     local uchar memory[STAGES * STAGE_BYTES + 2 * STAGED] __attribute__((aligned(1024)));
+    local uint map_words[2 * 32] __attribute__((aligned(128)));
     local ulong barriers[2 * STAGES + 2 * SLOTS];
     local struct slot slots[SLOTS];
-    WHEN_SHOWN
     const uint lid = get_local_id(0), lane = lid & 31u;
     const global int *const starts = offsets + offsets_skip;
     struct ring r = {(uint)(size_t)memory, (uint)(size_t)barriers, 0, 0, 0};
@@ -303,19 +221,21 @@ kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) void matmul_wgmma
     const struct weights weights = {SOURCE_OF(w), SOURCE_OF(v), (uint)(depth / 32) * BLOCK_BYTES, (uint)(depth / 32),
                                     columns};
     if (lid == 0) init_barriers(&r);
+    if (FEW && lid < 64) map_words[lid] = 0;
     barrier(CLK_LOCAL_MEM_FENCE);
     if (lid < 128) {
 #if TOKENS == 256
-        asm volatile("//@@ setmaxnreg.dec.sync.aligned.u32 72;" : : : "memory");
+        CHANGE_REGISTERS("dec", "72");
 #endif
         if (lid < 32)
             plan_tiles(&j, slots, r.told, r.heard, counters);
         else
-            fetch_tiles(&r, &j, &weights, slots, (const global uchar *)(x + x_skip), (uint)(x_stride / 8), (uint)depth);
+            fetch_tiles(&r, &j, &weights, slots, (const global uchar *)(x + x_skip), (uint)(x_stride / 8), (uint)depth,
+                        (uint)(size_t)map_words, maps + maps_skip + get_group_id(0) * 256);
         return;
     }
 #if TOKENS == 256 // more sums than a work-item has registers for if all have as many
-    asm volatile("//@@ setmaxnreg.inc.sync.aligned.u32 216;" : : : "memory");
+    CHANGE_REGISTERS("inc", "216");
 #endif
 
     const uint who = lid / 128 - 1, warp = lid / 32 & 3u;
@@ -329,11 +249,11 @@ kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) void matmul_wgmma
         const int rows = slot->rows, e = first + slot->expert;
         if (rows == 0) break;
         const float scale = PAIR_SCALE(e);
-        const struct held held = held_of(&weights, who * 32 + warp * 8 + lane / 4, slot->expert, slot->column);
+        const struct held held = held_of(&weights, slot->expert, slot->column);
         multiply_tile(&r, &stage, j.steps, memory, &held, rows, sums);
-        // Columns n and, without GLU, n + 8 of y are this work-item's.
         const long n0 = slot->column + who * GROUP_N;
-        const long n = min(n0 + warp * (GROUP_N / 4) + lane / 4, columns - 1), n8 = GLU ? n : min(n + 8, columns - 1);
+        const uint c = held_column(lane / 4, GLU ? warp : 2 * warp), c8 = GLU ? c : held_column(lane / 4, 2 * warp + 1);
+        const long n = min(n0 + c, columns - 1), n8 = min(n0 + c8, columns - 1);
         const float bias_n = BIAS_AT(e, n), bias_n8 = GLU ? BIAS_UP_AT(e, n) : BIAS_AT(e, n8);
 #pragma unroll
         for (int staged = 0; staged < TOKENS; staged += PAIRS_STEP) {
@@ -356,9 +276,15 @@ kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) void matmul_wgmma
                                              FINISH(sums[o + 1], 0.0f, bias_q, 0.0f, weight1));
 #endif
                     }
+#if PERIOD == 1
                     const uint t = t8 + (GLU ? lane : (lane >> 4) * 8 + (lane & 7u));
                     const uint chunk = GLU ? warp : warp * 2 + (lane >> 3 & 1u);
                     store_matrices((uint)(size_t)staging + staged_at(t, chunk), packed);
+#else
+#pragma unroll
+                    for (int q = 0; q < 4; q++)
+                        stage_two(staging, t8 + 8 * (GLU ? q : q / 2) + 2 * (lane & 3u), !GLU && q & 1 ? c8 : c, packed[q]);
+#endif
                 }
                 GROUP_BARRIER(1 + who);
                 store_rows(staging, slot, staged, (global ushort *)y + y_skip, y_stride, aligned, n0, columns);

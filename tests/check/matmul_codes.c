@@ -25,10 +25,12 @@ static const char decoding[] =
     "    const uint i = get_global_id(0), e = i / 16, c = i & 15, d = (c + 1) & 15;\n"
     "    const uint apart = permute_bytes(0xb0ffffff | c << 24, 0xffffff50 | d, 0x3433);\n"
     "    const uint word = 0xa5005a3c | (d << 4 | c) << 16;\n"
-    "    const uint codes[3] = {lower_codes(apart), upper_codes(0xca055a0b | d << 20 | c << 4),\n"
-    "                           top_codes(permute_bytes(word, word << 4, 0x2262))};\n"
-    "    for (int n = 0; n < 3; n++)\n"
-    "        held[held_skip + i * 3 + n] = multiply_two(multiply_two(codes[n], scale_factor(e)), "
+    "    const uint nibbles = 0xca055a0b | d << 20 | c << 4;\n"
+    "    const uint codes[5] = {lower_codes(apart), upper_codes(nibbles),\n"
+    "                           top_codes(permute_bytes(word, word << 4, 0x2262)),\n"
+    "                           low_codes(0xbca0f5a0 | d << 16 | c), high_codes(nibbles)};\n"
+    "    for (int n = 0; n < 5; n++)\n"
+    "        held[held_skip + i * 5 + n] = multiply_two(multiply_two(codes[n], scale_factor(e)), "
     "scale_rest(e));\n"
     "}\n";
 
@@ -61,7 +63,7 @@ static bool is_value(float got, float want) {
 }
 
 START_TEST(each_code_is_exact) {
-    enum { ITEMS = SCALES * CODES, PLACES = 3 };
+    enum { ITEMS = SCALES * CODES, PLACES = 5 };
     struct rng rng = rng_for(1);
     static uint32_t held[ITEMS * PLACES];
     case_begin("decoding");
