@@ -175,27 +175,11 @@ inline void scale_block(const struct raw *raw, uint *held) {
         held[n] = multiply_two(held[n], rest[n & 1]);
 }
 
-#define AT_ONCE 1                 // blocks that are decoded at a time: registers are what limits them
-#define TIMES (TK / 32 / AT_ONCE) // a stage
+#define TIMES (TK / 32) // a stage: more blocks at a time take more registers than there are
 
-inline void load_blocks(struct raw *raw, const local uchar *memory, uint stage, const struct held *h, uint step,
-                        int first) {
-#pragma unroll
-    for (int i = 0; i < AT_ONCE; i++)
-        load_block(&raw[i], memory, stage, h, step, first + i);
-}
-
-inline void hold_blocks(const struct raw *raw, uint *held) {
-    uint largest = 0;
-#pragma unroll
-    for (int i = 0; i < AT_ONCE; i++) {
-        hold_block(&raw[i], held + 8 * i);
-        largest = max(largest, max(raw[i].e[0], raw[i].e[1]));
-    }
-    if (!any_of_warp(largest > LARGE_SCALE)) return;
-#pragma unroll
-    for (int i = 0; i < AT_ONCE; i++)
-        scale_block(&raw[i], held + 8 * i);
+inline void hold_and_scale(const struct raw *raw, uint *held) {
+    hold_block(raw, held);
+    if (any_of_warp(max(raw->e[0], raw->e[1]) > LARGE_SCALE)) scale_block(raw, held);
 }
 
 // All steps of a tile of which n pairs are multiplied. While products run, codes of the next blocks are read and
@@ -204,30 +188,30 @@ inline void hold_blocks(const struct raw *raw, uint *held) {
     inline void CAT(multiply_steps_, n)(const struct ring *r, struct turn *stage, uint steps,                          \
                                         const local uchar *memory, const struct held *h, float *sums) {                \
         const bool tells = (get_local_id(0) & 31u) == 0;                                                               \
-        struct raw raw[AT_ONCE];                                                                                       \
-        uint held[2][8 * AT_ONCE], previous = 0;                                                                       \
+        struct raw raw;                                                                                                \
+        uint held[2][8], previous = 0;                                                                                 \
         mb_wait(r->full + 8 * stage->at, stage->phase);                                                                \
-        load_blocks(raw, memory, stage->at * STAGE_BYTES, h, 0, 0);                                                    \
+        load_block(&raw, memory, stage->at * STAGE_BYTES, h, 0, 0);                                                    \
         for (uint step = 0; step < steps; step++) {                                                                    \
             const uint base = stage->at * STAGE_BYTES, own = stage->at;                                                \
             const ulong pairs = tile_of(r->base + base);                                                               \
             ASYNC_FENCE();                                                                                             \
             _Pragma("unroll") for (int time = 0; time < TIMES; time++) {                                               \
-                hold_blocks(raw, held[time & 1]);                                                                      \
+                hold_and_scale(&raw, held[time & 1]);                                                                  \
                 WGMMA_FENCE();                                                                                         \
-                _Pragma("unroll") for (int i = 0; i < 2 * AT_ONCE; i++) {                                              \
-                    const int k16 = 2 * AT_ONCE * time + i;                                                            \
+                _Pragma("unroll") for (int i = 0; i < 2; i++) {                                                        \
+                    const int k16 = 2 * time + i;                                                                      \
                     HELD_WGMMA_##n(sums, held[time & 1] + 4 * i, pairs + k16 / 4 * (TOKENS * 128 >> 4) + k16 % 4 * 2,  \
                                    step + k16);                                                                        \
                 }                                                                                                      \
                 WGMMA_COMMIT();                                                                                        \
                 if (time + 1 < TIMES) {                                                                                \
-                    load_blocks(raw, memory, base, h, step, AT_ONCE * (time + 1));                                     \
+                    load_block(&raw, memory, base, h, step, time + 1);                                                 \
                 } else {                                                                                               \
                     next_turn(stage, STAGES);                                                                          \
                     if (step + 1 < steps) {                                                                            \
                         mb_wait(r->full + 8 * stage->at, stage->phase);                                                \
-                        load_blocks(raw, memory, stage->at * STAGE_BYTES, h, step + 1, 0);                             \
+                        load_block(&raw, memory, stage->at * STAGE_BYTES, h, step + 1, 0);                             \
                     }                                                                                                  \
                 }                                                                                                      \
                 WGMMA_WAIT("1");                                                                                       \
