@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define MAX_FILES 16 /* files of one program */
+#define MAX_FILES 32 /* files of one program */
 
 struct assembly {
     const struct log *log;
