@@ -283,6 +283,7 @@ DEFINE_MULTIPLY_STEPS(160)
 inline void pass_steps(const struct ring *r, struct turn *stage, uint steps) {
     for (uint step = 0; step < steps; step++) {
         mb_wait(r->full + 8 * stage->at, stage->phase);
+        WARP_BARRIER(); // all have seen it before it may be filled again
         if (step + 1 < steps && (get_local_id(0) & 31u) == 0) mb_arrive(r->empty + 8 * stage->at);
         next_turn(stage, STAGES);
     }
