@@ -11,18 +11,6 @@
 enum { MATMUL_FEW_TOKENS = 2 };
 bool matmul_wgmma_here(const struct device *dev, const void *problem);
 
-/* Work-items of a work-group: a group of four warps that fetches and two that multiply. */
-enum { MATMUL_HOPPER_LOCAL = 384 };
-
-/* What all rows on sm_90a ask of a problem and of the device. */
-bool matmul_hopper_fits(const struct device *dev, const struct matmul_problem *p, struct reason *why);
-
-/* Whether the pair at position i has row i of x. */
-bool matmul_hopper_contiguous(const struct matmul_problem *p);
-
-/* Bytes of the tensor maps of a work-group: of w and of x. */
-enum { MATMUL_HOPPER_MAPS = 256 };
-
 bool matmul_wgmma_fits(const struct device *dev, const void *problem, struct reason *why);
 void matmul_wgmma_prepare(const struct device *dev, const void *problem, struct recipe *recipe);
 enum clmoe_status matmul_wgmma_run(const struct run *run);

@@ -1,30 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 #include "matmul_wgmma_coded.h"
 
-#include "matmul_rows.h"
-#include "matmul_wgmma.h"
+#include "matmul_hopper.h"
 
-/* Two heights of tiles, chosen by each call. Of the lower ones two are at work on a unit: there decoding is what
- * takes time. */
-enum { FEW, MANY, HEIGHTS };
+/* Of the lower tiles two are at work on a unit: there decoding is what takes time. */
+static const struct hopper_height heights[HOPPER_HEIGHTS] = {{32, 128, 5, 2}, {256, 128, 4, 1}};
+static const int stage_steps[HOPPER_HEIGHTS] = {128, 64};
 
-static const struct height {
-    int tokens, steps, stages, groups; /* steps of K in a stage; work-groups on a unit */
-} heights[HEIGHTS] = {{32, 128, 5, 2}, {256, 64, 4, 1}};
-
-enum {
-    LOCAL = MATMUL_HOPPER_LOCAL,
-    W_ROWS = 128,
-    UNALIGNED_EDGE = 64,
-    CODES = 32,
-    EIGHT = 8,
-    ALIGNED = 16,
-    MAPS = 256
-};
-
-static int64_t columns_of(const struct matmul_problem *p) {
-    return p->glu == CLMOE_GLU_NONE ? W_ROWS : W_ROWS / 2;
-}
+enum { CODES = 32, EIGHT = 8, ALIGNED = 16 };
 
 /* Blocks of 32 codes with one scale of 8 bits. */
 static bool has_codes(const struct matmul_problem *p) {
@@ -37,23 +20,12 @@ bool matmul_wgmma_coded_fits(const struct device *dev, const void *problem, stru
     if (!has_codes(p)) return refuse(why, "needs MXFP4 weights");
     if (p->x_dtype != CLMOE_BF16 || p->y_dtype != CLMOE_BF16) return refuse(why, "needs x and y of bf16");
     if (p->in % CODES) return refuse(why, "%lld columns of x are no multiple of %d", (long long)p->in, CODES);
-    return matmul_hopper_fits(dev, p, why);
+    return hopper_fits(dev, p, why);
 }
 
 bool matmul_wgmma_coded_here(const struct device *dev, const void *problem) {
     struct reason why;
     return dev->features & CLMOE_FEATURE_NV_WGMMA && matmul_wgmma_coded_fits(dev, problem, &why);
-}
-
-/* The lowest that holds one and a half times the pairs of an average expert, or else the highest. */
-static int height_of(const struct matmul_problem *p, int64_t pairs) {
-    return 3 * pairs > 2 * (int64_t)heights[FEW].tokens * p->experts ? MANY : FEW;
-}
-
-/* That of the largest call. Kernels of a plan are those of the heights up to it, then the one for operands that
- * copies of 16 bytes cannot address. */
-static int highest(const struct matmul_problem *p) {
-    return height_of(p, p->max_tokens * p->topk);
 }
 
 /* Rows after which one begins at the same byte of ALIGNED again, where none is left out. */
@@ -68,22 +40,13 @@ static int period_of(const struct matmul_problem *p) {
 
 void matmul_wgmma_coded_prepare(const struct device *dev, const void *problem, struct recipe *recipe) {
     const struct matmul_problem *const p = problem;
-    const bool limited = p->act.gate_max > 0 || p->act.up_max > 0 || p->act.act_max > 0;
-    for (int i = 0; i <= highest(p); i++) {
-        struct kernel_spec *const spec =
-            matmul_add_kernel(p, recipe, "matmul/wgmma_coded.cl", "matmul_wgmma_coded", LOCAL);
-        spec->retarget = spec->unlisted = true;
-        spec->resident = heights[i].groups > 1 ? heights[i].groups : 0;
-        spec_define(spec, "TOKENS", "%d", heights[i].tokens);
-        spec_define(spec, "TK", "%d", heights[i].steps);
-        spec_define(spec, "STAGES", "%d", heights[i].stages);
-        spec_define(spec, "PERIOD", "%d", i == FEW ? period_of(p) : 1);
-        spec_define(spec, "PLAN_FLAGS", "%d", matmul_flags(p));
-        spec_define(spec, "LIMITED", "%d", limited);
+    for (int i = 0; i <= hopper_highest(p, heights); i++) {
+        struct kernel_spec *const spec = hopper_add_kernel(p, recipe, "matmul/wgmma_coded.cl",
+                                                           "matmul_wgmma_coded", &heights[i], HOPPER_LOCAL);
+        spec_define(spec, "TK", "%d", stage_steps[i]);
+        spec_define(spec, "PERIOD", "%d", i == HOPPER_FEW ? period_of(p) : 1);
     }
-    matmul_prepare_tile(p, UNALIGNED_EDGE, recipe);
-    recipe->workspace = (uint64_t)dev->caps.compute_units * heights[FEW].groups * MAPS;
-    recipe->counters = 2 * sizeof(cl_uint);
+    hopper_end(dev, p, heights, recipe);
 }
 
 static int64_t bytes_of(const struct matmul_problem *p, int64_t elements) {
@@ -107,7 +70,8 @@ static bool fits_copies(const struct matmul_problem *p, const struct columns *c)
 /* Rows of codes alone begin at multiples of 16 bytes; blocks begin anywhere. */
 static bool within_reach(const struct matmul_problem *p, const struct columns *c, int height) {
     const bool aligned = c->skip % ALIGNED == 0 && ((uint64_t)c->expert | (uint64_t)c->column) % CODES == 0;
-    return (p->w_dtype == CLMOE_MXFP4 || aligned) && (height == FEW ? fits_boxes(p, c) : fits_copies(p, c));
+    return (p->w_dtype == CLMOE_MXFP4 || aligned) &&
+           (height == HOPPER_FEW ? fits_boxes(p, c) : fits_copies(p, c));
 }
 
 static bool addressable(const struct matmul_problem *p, const struct matmul_call *c,
@@ -120,16 +84,9 @@ static bool addressable(const struct matmul_problem *p, const struct matmul_call
 static enum clmoe_status run_part(const struct run *run, const struct matmul_part *part) {
     const struct matmul_problem *const p = run->problem;
     const struct matmul_call *const c = run->call;
-    const int height = height_of(p, c->tokens * p->topk);
-    if (!addressable(p, c, part, height)) return matmul_run_tile(run, highest(p) + 1, part, UNALIGNED_EDGE);
-    const uint64_t tiles = matmul_slots_times_columns(run, part, heights[height].tokens, columns_of(p));
-    const uint64_t units = run->dev->caps.compute_units * (uint64_t)heights[height].groups;
-    struct bind b = matmul_bind_part(run, height, part);
-    bind_view(&b, run->workspace, run->workspace_offset);
-    bind_mem(&b, run->counters);
-    TRY(bind_end(&b, run->launch->log));
-    return launch_kernel(run->launch, run->kernels[height], tiles < units ? tiles : units,
-                         run->local[height]);
+    const int height = hopper_height(p, heights, c->tokens * p->topk);
+    if (!addressable(p, c, part, height)) return hopper_run_other(run, part, heights);
+    return hopper_run(run, part, heights, height);
 }
 
 enum clmoe_status matmul_wgmma_coded_run(const struct run *run) {

@@ -5,7 +5,7 @@
 
 #include "row.h"
 
-/* As MATMUL_FEW_TOKENS, for these weights. */
+/* As MATMUL_FEW_TOKENS, for these weights: twice MATMUL_CODED_FEW_TOKENS, not measured. */
 enum { MATMUL_FP8_FEW_TOKENS = 8 };
 bool matmul_wgmma_fp8_here(const struct device *dev, const void *problem);
 

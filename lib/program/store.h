@@ -24,8 +24,8 @@ void store_init(struct store *store, const struct clmoe_cache *cache);
 void store_destroy(struct store *store);
 
 /* Finds or builds cl/`file` with `options` ("-DA=1 -DB=2"; -cl-std=CL1.2 is added), for `resident`
- * work-groups of `local` on a compute unit or for the chip's own target (kernel_spec). The caller gets a reference of
- * its own. Safe from several threads; two that miss at once both build. */
+ * work-groups of `local` on a compute unit or for the chip's own target (kernel_spec). The caller gets a
+ * reference of its own. Safe from several threads; two that miss at once both build. */
 enum clmoe_status store_get(struct store *store, const struct device *dev, const struct log *log,
                             const char *file, const char *options, int resident, size_t local, bool retarget,
                             cl_program *program);

@@ -1,0 +1,47 @@
+/* SPDX-License-Identifier: MIT
+ * What the rows of matmul on sm_90a share: they have kernels for tiles of two heights, of which each call takes
+ * one, and behind these the one for operands that the kernels' copies cannot address. */
+#ifndef CLMOE_KERNEL_MATMUL_HOPPER_H
+#define CLMOE_KERNEL_MATMUL_HOPPER_H
+
+#include "matmul_rows.h"
+
+/* Work-items of a work-group: a group of four warps that fetches and two that multiply. */
+enum { HOPPER_LOCAL = 384, HOPPER_UNALIGNED_EDGE = 64 };
+
+/* A height: pairs and rows of w of a tile, stages of the ring, work-groups on a unit. */
+struct hopper_height {
+    int pairs, rows, stages, groups;
+};
+enum { HOPPER_FEW, HOPPER_MANY, HOPPER_HEIGHTS };
+
+/* What all ask of a problem and of the device. */
+bool hopper_fits(const struct device *dev, const struct matmul_problem *p, struct reason *why);
+
+/* Whether the pair at position i has row i of x. */
+bool hopper_contiguous(const struct matmul_problem *p);
+
+/* The lower one if that holds one and a half times the pairs of an average expert. */
+int hopper_height(const struct matmul_problem *p, const struct hopper_height *heights, int64_t pairs);
+
+/* That of the largest call: a plan has no kernels for higher ones. */
+int hopper_highest(const struct matmul_problem *p, const struct hopper_height *heights);
+
+/* Adds the kernel of a height, with what all define. */
+struct kernel_spec *hopper_add_kernel(const struct matmul_problem *p, struct recipe *recipe, const char *file,
+                                      const char *entry, const struct hopper_height *height, int local);
+
+/* Behind the last of them: the kernel for other operands, tensor maps and counters. */
+void hopper_end(const struct device *dev, const struct matmul_problem *p, const struct hopper_height *heights,
+                struct recipe *recipe);
+
+/* Whether one tensor map can have both gate and up. */
+bool hopper_alike(const struct matmul_part *part);
+
+/* A part by the kernel of a height, or by that for other operands. */
+enum clmoe_status hopper_run(const struct run *run, const struct matmul_part *part,
+                             const struct hopper_height *heights, int height);
+enum clmoe_status hopper_run_other(const struct run *run, const struct matmul_part *part,
+                                   const struct hopper_height *heights);
+
+#endif
