@@ -5,6 +5,7 @@
 //   LOAD16(X_T, x, i) -> float16: elements i .. i + 15;   WIDE16(X_T, x, i): the same from a multiple of 16 bytes
 //   ANY8(X_T, x, i), WIDE8(X_T, x, i) -> RAW8(X_T): 8 elements as they lie, for loads that nothing waits for yet;
 //   EVEN4(X_T, raw), ODD4(X_T, raw) -> float4: the values of every other one
+//   STORE8(X_T, x, i, even, odd): eight from a multiple of 16 bytes on, their values as EVEN4 and ODD4 have them
 // Storage types need no extension: halves go through vload_half, bf16 through integer shifts.
 // Types of which elements share a scale are in blocks.cl.
 #define CAT_(a, b) a##b
@@ -21,6 +22,7 @@
 #define WIDE8(T, p, i) CAT(wide8_, T)(p, i)
 #define EVEN4(T, raw) CAT(even4_, T)(raw)
 #define ODD4(T, raw) CAT(odd4_, T)(raw)
+#define STORE8(T, p, i, even, odd) CAT(store8_, T)(p, i, even, odd)
 
 typedef float elem_f32;
 typedef ushort elem_f16;
@@ -112,3 +114,16 @@ inline float4 even4_f16(uint4 raw) { return halves_f16(raw); }
 inline float4 odd4_f16(uint4 raw) { return halves_f16(raw >> 16); }
 inline float4 even4_bf16(uint4 raw) { return as_float4(raw << 16); }
 inline float4 odd4_bf16(uint4 raw) { return as_float4(raw & 0xffff0000u); }
+
+inline void store8_f32(global float *p, ulong i, float4 even, float4 odd) {
+    global float4 *const to = (global float4 *)(p + i);
+    to[0] = (float4)(even.x, odd.x, even.y, odd.y);
+    to[1] = (float4)(even.z, odd.z, even.w, odd.w);
+}
+#define PAIR_OF(T, a, b) ((uint)ROUND(T, a) | (uint)ROUND(T, b) << 16)
+#define EIGHT_OF(T)                                                                                                    \
+    (uint4)(PAIR_OF(T, even.x, odd.x), PAIR_OF(T, even.y, odd.y), PAIR_OF(T, even.z, odd.z), PAIR_OF(T, even.w, odd.w))
+inline void store8_f16(global ushort *p, ulong i, float4 even, float4 odd) { *(global uint4 *)(p + i) = EIGHT_OF(f16); }
+inline void store8_bf16(global ushort *p, ulong i, float4 even, float4 odd) {
+    *(global uint4 *)(p + i) = EIGHT_OF(bf16);
+}

@@ -22,6 +22,21 @@ static void rows_prepare(const struct device *dev, const void *problem, struct r
     spec_define(spec, "HAS_IDENTITY", "%d", p->identity);
 }
 
+enum { EACH = 8 }; /* columns of a work-item */
+
+/* Of a row's place in its buffer, in bytes, the bits that say how it is aligned. */
+static uint64_t place(const struct operand *rows, enum clmoe_dtype dtype) {
+    return rows->mem ? (rows->offset | (uint64_t)rows->stride[0]) * (uint64_t)clmoe_dtype_bytes(dtype, 1) : 0;
+}
+
+/* Whether the columns of every row may be read by eights, 16 bytes at a time. */
+static bool wide(const struct combine_problem *p, const struct combine_call *c) {
+    const uint64_t places = place(&c->x, p->x_dtype) | place(&c->shared, p->shared_dtype) |
+                            place(&c->residual, p->y_dtype) | place(&c->identity_x, p->y_dtype) |
+                            place(&c->y, p->y_dtype);
+    return p->hidden % EACH == 0 && places % 16 == 0;
+}
+
 static void bind_views(struct bind *b, const struct operand *v, const struct operand *w) {
     bind_long4(b, (int64_t[]){(int64_t)v->offset, v->stride[0], (int64_t)w->offset, w->stride[0]});
 }
@@ -40,10 +55,10 @@ static enum clmoe_status rows_run(const struct run *run) {
     bind_views(&b, &c->residual, &c->shared);
     bind_long4(&b, (int64_t[]){(int64_t)c->identity.offset, (int64_t)c->identity_x.offset,
                                c->identity_x.stride[0], (int64_t)c->inverse.offset});
-    bind_long4(&b, (int64_t[]){p->topk, p->experts, p->hidden, 0});
+    bind_long4(&b, (int64_t[]){p->topk, p->experts, p->hidden, wide(p, c)});
     bind_float4(&b, (float[]){p->scale, p->shared_scale, 0.0f, 0.0f});
     TRY(bind_end(&b, run->launch->log));
-    const int64_t column_groups = ceil_div(p->hidden, (int64_t)run->local[0]);
+    const int64_t column_groups = ceil_div(p->hidden, EACH * (int64_t)run->local[0]);
     return launch_kernel(run->launch, run->kernels[0], (uint64_t)(c->tokens * column_groups), run->local[0]);
 }
 
