@@ -106,8 +106,8 @@ enum clmoe_zero {
  *   w[e, r, k] * w_scale[e, r / rows, k / columns]
  *
  * where w is, by w_dtype,
- *   CLMOE_F8_E4M3   a byte: sign, 4 bits of exponent (bias 7), 3 of mantissa; 0x7f and 0xff are NaN, and there
- *                   is no infinity (torch.float8_e4m3fn)
+ *   CLMOE_F8_E4M3   a byte: sign, 4 bits of exponent (bias 7), 3 of mantissa; 0x7f and 0xff are NaN, and
+ *                   there is no infinity (torch.float8_e4m3fn)
  *   CLMOE_F4_E2M1   two elements a byte, the first in the lower half: sign, 2 bits of exponent (bias 1), 1 of
  *                   mantissa: 0, 1/2, 1, 3/2, 2, 3, 4, 6 and their negatives; K even
  *   CLMOE_I8        an integer
@@ -215,10 +215,10 @@ CLMOE_API enum clmoe_status clmoe_matmul_enqueue(clmoe_plan *plan, cl_command_qu
  * is weight row 32p + j, column k. With GLU, P = ceil(N/16); j < 16 is gate row 16p + j, j >= 16 is up row
  * 16p + j - 16. Rows past N are zero.
  *
- * Of the block formats CLMOE_Q8_0, CLMOE_Q4_0 and CLMOE_MXFP4 can be packed. 32 steps of a panel are then a tile
- * of 32 blocks, the size of which is that of the blocks: the bytes of lane j's block (e, row of w, k / 32), of
- * which s are the scale (2; MXFP4: 1), lie apart in the tile, so that a row of 32 bytes holds a byte of each
- * lane, or the scales of 32 / s lanes. With l = j % 16, byte c of the block is byte
+ * Of the block formats CLMOE_Q8_0, CLMOE_Q4_0 and CLMOE_MXFP4 can be packed. 32 steps of a panel are then a
+ * tile of 32 blocks, the size of which is that of the blocks: the bytes of lane j's block (e, row of w,
+ * k / 32), of which s are the scale (2; MXFP4: 1), lie apart in the tile, so that a row of 32 bytes holds a
+ * byte of each lane, or the scales of 32 / s lanes. With l = j % 16, byte c of the block is byte
  *
  *   c < s    (l s + c) / 16 * 32 + j / 16 * 16 + (l s + c) % 16
  *   c >= s   32 (s + r) + j,   r = c' % 16 * 2 + c' / 16 for CLMOE_Q8_0, c' for the others; c' = c - s

@@ -50,8 +50,8 @@ CLMOE_API enum clmoe_status clmoe_plan_set_workspace(clmoe_plan *plan, cl_mem me
 CLMOE_API const char *clmoe_plan_describe(const clmoe_plan *plan);
 
 /* The rows of the kernel table of one operation ("topk", "scatter", "route", "permute", "matmul",
- * "matmul_pack", "combine", "adapter", "quant", "offload"), best first: returns the name of row `index`, NULL past the
- * last or for an unknown operation. Thread-safety: safe. */
+ * "matmul_pack", "combine", "adapter", "quant", "offload"), best first: returns the name of row `index`, NULL
+ * past the last or for an unknown operation. Thread-safety: safe. */
 CLMOE_API const char *clmoe_kernel_name(const char *op, int index);
 
 /* What `clmoe tune` may change in a row (context.h has how). */

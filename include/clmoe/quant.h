@@ -22,8 +22,8 @@
  * where
  *   - Q4_0, Q5_0, MXFP4: byte j of qs has the low 4 bits of element j in its lower half, of element j + 16 in
  *     its upper half. Q5_0: the fifth bit of element i is bit i of qh.
- *   - MXFP4: T = 0, 1/2, 1, 3/2, 2, 3, 4, 6 and, from q = 8 on, their negatives (0 for q = 8). e = 255 is NaN,
- *     as the OCP specification has it (ggml makes 2^128 of it, and never writes it).
+ *   - MXFP4: T = 0, 1/2, 1, 3/2, 2, 3, 4, 6 and, from q = 8 on, their negatives (0 for q = 8). e = 255 is
+ *     NaN, as the OCP specification has it (ggml makes 2^128 of it, and never writes it).
  *   - Q4_K, Q5_K: byte 32c + l of qs has the low 4 bits of elements 64c + l and 64c + 32 + l. Q5_K: the fifth
  *     bit of element 32b + l is bit b of qh[l]. S and M belong to 32 elements, b = i / 32. For b < 4 they are
  *     the low 6 bits of s[b] and s[b + 4]; else the lower and the upper half of s[b + 4], and above them the

@@ -35,8 +35,8 @@ struct tuning {
     char *text; /* what the entries are from, but for those that the library ships; NULL: nothing */
 };
 
-/* Adds what `text` says of a device, behind what is there already. CLMOE_E_INVALID: a line that is none of the
- * above; nothing is added, and the log has a warning with `origin` and the number of the line. */
+/* Adds what `text` says of a device, behind what is there already. CLMOE_E_INVALID: a line that is none of
+ * the above; nothing is added, and the log has a warning with `origin` and the number of the line. */
 enum clmoe_status tuning_add(struct tuning *t, const struct log *log, const char *origin, const char *text,
                              const struct tuning_device *dev);
 void tuning_free(struct tuning *t);

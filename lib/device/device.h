@@ -10,12 +10,13 @@
 
 #define DEVICE_TEXT 256
 
-/* Bits of `features` that are the library's own. With CLMOE_FEATURE_NV_PTX, instructions that are new in sm_80
- * (max.NaN.f32). */
+/* Bits of `features` that are the library's own. With CLMOE_FEATURE_NV_PTX, instructions that are new in
+ * sm_80 (max.NaN.f32). */
 #define DEVICE_PTX_SM80 (1u << 31)
-/* Buffers that a kernel leaves alone may be NULL, and are the better for it: NVIDIA's driver spends 0.35 us of each
- * enqueue on every buffer that a kernel has, PoCL 0.06, next to nothing on NULL. OpenCL allows it everywhere; what
- * other drivers do with it has not been seen. On PoCL a kernel that touches one crashes, which tests see. */
+/* Buffers that a kernel leaves alone may be NULL, and are the better for it: NVIDIA's driver spends 0.35 us
+ * of each enqueue on every buffer that a kernel has, PoCL 0.06, next to nothing on NULL. OpenCL allows it
+ * everywhere; what other drivers do with it has not been seen. On PoCL a kernel that touches one crashes,
+ * which tests see. */
 #define DEVICE_NULL_BUFFERS (1u << 30)
 
 struct device {

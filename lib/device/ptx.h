@@ -20,8 +20,8 @@ bool ptx_retarget(const unsigned char *binary, size_t size, struct str *out);
  * appended, if the binary is no PTX or has no such kernel. */
 bool ptx_set_resident(const unsigned char *binary, size_t size, int groups, struct str *out);
 
-/* The most registers that a work-item of a program has, by the log of a build with PTX_REPORT among its options;
- * 0 if the log does not say. */
+/* The most registers that a work-item of a program has, by the log of a build with PTX_REPORT among its
+ * options; 0 if the log does not say. */
 #define PTX_REPORT "-cl-nv-verbose"
 int ptx_registers(const char *log);
 

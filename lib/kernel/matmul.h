@@ -33,7 +33,8 @@ struct matmul_call {
     /* Ids are below `numbers`, and w holds those from `first` on: all of them, but for offloaded experts, of
      * which a call computes some. Rows of pairs of the others are left alone. */
     int32_t first, numbers;
-    /* NULL, or: y is not wanted, but what combine makes of it. Only where matmul_sums says that the row can. */
+    /* NULL, or: y is not wanted, but what combine makes of it. Only where matmul_sums says that the row
+     * can. */
     const struct combine_problem *sum;
     const struct combine_call *sum_call;
 };

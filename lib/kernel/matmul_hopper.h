@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
- * What the rows of matmul on sm_90a share: they have kernels for tiles of two heights, of which each call takes
- * one, and behind these the one for operands that the kernels' copies cannot address. */
+ * What the rows of matmul on sm_90a share: they have kernels for tiles of two heights, of which each call
+ * takes one, and behind these the one for operands that the kernels' copies cannot address. */
 #ifndef CLMOE_KERNEL_MATMUL_HOPPER_H
 #define CLMOE_KERNEL_MATMUL_HOPPER_H
 

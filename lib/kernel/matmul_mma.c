@@ -10,10 +10,10 @@ struct shape {
     int waves_m, waves_n, fragments_m, fragments_n, steps, stages;
 };
 
-/* Chosen by each call: `few` for experts with few pairs, where as much of w as possible shall be on its way and
- * several work-groups live on a compute unit; `many`, which can be tuned, has the fewest bytes for a product.
- * Both take more local memory than NVIDIA's driver says there is, but no more than every chip from sm_80 on has
- * (99 KiB). `small` is for callers that allow less. */
+/* Chosen by each call: `few` for experts with few pairs, where as much of w as possible shall be on its way
+ * and several work-groups live on a compute unit; `many`, which can be tuned, has the fewest bytes for a
+ * product. Both take more local memory than NVIDIA's driver says there is, but no more than every chip from
+ * sm_80 on has (99 KiB). `small` is for callers that allow less. */
 static const struct shape few = {1, 4, 2, 4, 64, 3}, many = {2, 4, 4, 8, 32, 4}, small = {1, 2, 2, 4, 32, 3};
 
 const struct tunable matmul_mma_async_tunables[] = {
@@ -59,8 +59,8 @@ static bool shape_fits(const struct device *dev, const struct shape *s) {
     return dev->caps.max_work_group >= (size_t)items_of(s) && dev->caps.local_mem >= listed;
 }
 
-/* What cl/matmul/mma.cl wants of a shape, as many sums as there are registers for, and as much local memory as
- * any chip has. */
+/* What cl/matmul/mma.cl wants of a shape, as many sums as there are registers for, and as much local memory
+ * as any chip has. */
 static bool is_legal(const struct device *dev, const struct matmul_problem *p, const struct shape *s) {
     const int items = items_of(s), each = items / (s->steps / 8), w = w_rows_of(s);
     const bool enk = p->w_order == CLMOE_W_ENK;
@@ -144,8 +144,8 @@ static bool aligned(const struct matmul_problem *p, const struct columns *c) {
     return (c->skip | (uint64_t)c->expert | (uint64_t)row) % ALIGNED == 0;
 }
 
-/* Whether chunks of 8 elements begin at multiples of 16 bytes. Where gate and up columns alternate they are in
- * the same chunks. */
+/* Whether chunks of 8 elements begin at multiples of 16 bytes. Where gate and up columns alternate they are
+ * in the same chunks. */
 static bool addressable(const struct matmul_problem *p, const struct matmul_call *c) {
     const bool mixed = p->w_order == CLMOE_W_EKN && p->glu == CLMOE_GLU_INTERLEAVED;
     bool yes = (c->x.offset | (uint64_t)c->x.stride[0]) % ALIGNED == 0;

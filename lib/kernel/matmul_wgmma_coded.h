@@ -5,8 +5,8 @@
 
 #include "row.h"
 
-/* As MATMUL_FEW_TOKENS, for these weights: kernels that read them for every pair decode as much for it as this
- * row for all pairs of an expert, so that it loses where experts have one. */
+/* As MATMUL_FEW_TOKENS, for these weights: kernels that read them for every pair decode as much for it as
+ * this row for all pairs of an expert, so that it loses where experts have one. */
 enum { MATMUL_CODED_FEW_TOKENS = 4 };
 bool matmul_wgmma_coded_here(const struct device *dev, const void *problem);
 

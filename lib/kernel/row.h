@@ -89,8 +89,8 @@ struct run {
     struct launch *launch;
 };
 
-/* Begins to bind the arguments of a kernel of the recipe; operands that the call lacks become NULL, or `spare`
- * where buffers have to be given. Either way kernels leave them alone. */
+/* Begins to bind the arguments of a kernel of the recipe; operands that the call lacks become NULL, or
+ * `spare` where buffers have to be given. Either way kernels leave them alone. */
 static inline struct bind run_bind(const struct run *run, int kernel, cl_mem spare) {
     return (struct bind){.kernel = run->kernels[kernel],
                          .spare = run->dev->features & DEVICE_NULL_BUFFERS ? NULL : spare,

@@ -26,7 +26,8 @@ struct slots {
     int32_t *hits;           /* slots of the experts that were there */
     int32_t n_loads, n_hits;
     /* What products see for the id of an expert: its slot, or slots + expert while it is in none. So those in
-     * slots are neighbours, as if they were all experts of one buffer, and each of the others stands alone. */
+     * slots are neighbours, as if they were all experts of one buffer, and each of the others stands
+     * alone. */
     int32_t *map;
 };
 

@@ -108,7 +108,8 @@ static enum clmoe_status check_limits(const clmoe_plan *plan, int index, const s
     TRY_CL(&plan->ctx->log, clGetKernelWorkGroupInfo(plan->kernels[index], dev->id, CL_KERNEL_LOCAL_MEM_SIZE,
                                                      sizeof local, &local, NULL));
     /* NVIDIA's OpenCL says 256 of every kernel, also where an attribute fixes another size, which then runs;
-     * and it builds kernels whose arrays take more local memory than it says there is, as much as the chip has. */
+     * and it builds kernels whose arrays take more local memory than it says there is, as much as the chip
+     * has. */
     const bool known = !(dev->features & CLMOE_FEATURE_NV_PTX);
     if (known && group < plan->local[index])
         *fits = refuse(why, "compiled for work-groups of at most %zu, wants %zu", group, plan->local[index]);

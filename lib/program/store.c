@@ -196,8 +196,8 @@ static bool rebuild(const struct build *b, cl_program *program) {
     return ok;
 }
 
-/* Whether as many work-groups as shall be resident find registers as it is. A unit of NVIDIA's has 65536, and gives
- * each work-item a multiple of 8. */
+/* Whether as many work-groups as shall be resident find registers as it is. A unit of NVIDIA's has 65536, and
+ * gives each work-item a multiple of 8. */
 static bool is_within(const struct build *b, cl_program program) {
     char *const text = log_of(b, program);
     const int registers = text ? ptx_registers(text) : 0;

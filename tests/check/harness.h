@@ -99,7 +99,8 @@ struct guarded {
     bool strided; /* made by guarded_strided */
 };
 
-/* While on, views begin at multiples of 16 bytes, and so do their rows if they are padded; not block formats. */
+/* While on, views begin at multiples of 16 bytes, and so do their rows if they are padded; not block
+ * formats. */
 void guarded_align(bool on);
 
 /* `values`: rows * n elements as floats, rounded to dtype (f32, f16, bf16), or NULL: poison. */

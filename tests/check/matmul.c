@@ -201,9 +201,9 @@ static void tiny_scales(struct matmul_sample *s) {
         s->x[i] = ldexpf(s->x[i], 40);
 }
 
-/* Packed blocks: a lone row, fewer rows than the kernel for CPUs takes at once, more; pieces of K and tiles that end
- * within them. One format on every row of the table; the others, which differ in how an element is loaded, on those for
- * CPUs, which load 16, and on the reference. */
+/* Packed blocks: a lone row, fewer rows than the kernel for CPUs takes at once, more; pieces of K and tiles
+ * that end within them. One format on every row of the table; the others, which differ in how an element is
+ * loaded, on those for CPUs, which load 16, and on the reference. */
 START_TEST(packed_blocks) {
     static const struct {
         enum clmoe_dtype w, x;
@@ -266,8 +266,8 @@ START_TEST(dense) {
 }
 END_TEST
 
-/* Where each position is a slot: one expert has more rows than a slot takes. In parts, positions before a part's first one
- * are not its own, also if they are a multiple of a slot's rows before it. */
+/* Where each position is a slot: one expert has more rows than a slot takes. In parts, positions before a
+ * part's first one are not its own, also if they are a multiple of a slot's rows before it. */
 START_TEST(rows_of_one_in_positions) {
     struct rng rng = rng_for((uint64_t)_i + 9600);
     const struct clmoe_matmul_params params = {

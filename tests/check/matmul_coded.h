@@ -19,7 +19,8 @@ void matmul_make_coded(struct rng *rng, struct matmul_sample *s);
  * mean. */
 void matmul_tame_weights(struct rng *rng, struct matmul_sample *s);
 
-/* The bytes of packed blocks of experts first .. first + count - 1, as the header has them: [count, panels, K, 32]. */
+/* The bytes of packed blocks of experts first .. first + count - 1, as the header has them: [count, panels,
+ * K, 32]. */
 unsigned char *matmul_panel_bytes(const struct matmul_sample *s, int first, int count);
 
 /* What nobody reads becomes NaN: the block that begins with weight i; the scales of expert e. */

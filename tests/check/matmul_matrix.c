@@ -163,8 +163,8 @@ static const struct clmoe_matmul_params plain = {
     .routing = CLMOE_ROUTING_SORTED,
 };
 
-/* A NaN row of x and a NaN column of w reach their own row and column of y, and nothing else in their tile.
- */
+/* A NaN row of x and a NaN column of w reach their own row and column of y, and nothing else in their
+ * tile. */
 START_TEST(nan_stays_where_it_is) {
     struct rng rng = rng_for(21000);
     struct clmoe_matmul_params params = plain;
@@ -202,8 +202,8 @@ START_TEST(out_of_order_queue) {
 }
 END_TEST
 
-/* Another tile, one with more local memory than any chip has, and one whose work-items are too few to copy 8 rows at
- * a time. All parameters have numbers: what a line leaves out comes from the device's shipped one. */
+/* Another tile, one with more local memory than any chip has, and one whose work-items are too few to copy 8
+ * rows at a time. All parameters have numbers: what a line leaves out comes from the device's shipped one. */
 START_TEST(tuned) {
     static const struct {
         const char *text;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
- * matmul's tiles: sizes on both sides of their edges, wide and narrow loads in every order of the weights, and
- * that a sum has the same bits in every tile. */
+ * matmul's tiles: sizes on both sides of their edges, wide and narrow loads in every order of the weights,
+ * and that a sum has the same bits in every tile. */
 #include "matmul_case.h"
 #include "ref/convert.h"
 

@@ -100,7 +100,8 @@ START_TEST(without_events) {
 }
 END_TEST
 
-/* In order, the last stage of a layer alone is asked for an event, and nothing is where the caller wants none. */
+/* In order, the last stage of a layer alone is asked for an event, and nothing is where the caller wants
+ * none. */
 START_TEST(events_that_are_needed) {
     struct sample s;
     case_begin("%s", sample_name(_i));

@@ -90,7 +90,8 @@ START_TEST(all_or_nothing) {
 }
 END_TEST
 
-/* What the library ships is right, and names rows and parameters that there are, with values they can have. */
+/* What the library ships is right, and names rows and parameters that there are, with values they can
+ * have. */
 START_TEST(shipped) {
     static const char every[] = "device *|*|*\n";
     for (const struct tuning_text *s = tuning_shipped; s->path; s++) {
@@ -189,7 +190,8 @@ START_TEST(set) {
 }
 END_TEST
 
-/* Numbers that are no values of the parameter, that do not go together, or not on the device; unknown names. */
+/* Numbers that are no values of the parameter, that do not go together, or not on the device; unknown
+ * names. */
 START_TEST(illegal_values) {
     static const char *const values[] = {"TK=9", "TK=0 WM=0", "WM=8 WN=8", "NOTHING=1", "TK=1000000"};
     char tuning[128];

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT
- * Weights of an expert layer for measuring: random, on the device, split over buffers as large as it takes. */
+ * Weights of an expert layer for measuring: random, on the device, split over buffers as large as it
+ * takes. */
 #ifndef CLMOE_TOOLS_EXPERTS_H
 #define CLMOE_TOOLS_EXPERTS_H
 

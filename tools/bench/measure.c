@@ -10,7 +10,8 @@
 
 #define WARM_UPS 2
 #define REPEAT_BUDGET_US 2e6
-/* The first calls of a host that was waiting take up to twice as long: of 20 the median is not that of 200. */
+/* The first calls of a host that was waiting take up to twice as long: of 20 the median is not that of
+ * 200. */
 #define ENQUEUES 200
 #define ENQUEUES_BUDGET_US 1e5
 #define FMA_STEPS 4096
@@ -316,7 +317,8 @@ static int repeat(struct bench *b, cl_kernel flush, timed_call call, void *priv,
     return err == CL_SUCCESS ? -1 : cl_failed(b, err, "profiling");
 }
 
-/* How long the host takes to enqueue it, on an idle queue without profiling, which costs as much as the rest. */
+/* How long the host takes to enqueue it, on an idle queue without profiling, which costs as much as the
+ * rest. */
 static int time_enqueue(struct bench *b, timed_call call, void *priv, double *median_us) {
     double us[ENQUEUES];
     cl_int err;

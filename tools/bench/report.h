@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT
- * What a benchmark says: a line for each result, JSON, and CSV of the columns that the peers' script prints. */
+ * What a benchmark says: a line for each result, JSON, and CSV of the columns that the peers' script
+ * prints. */
 #ifndef CLMOE_TOOLS_REPORT_H
 #define CLMOE_TOOLS_REPORT_H
 
@@ -29,7 +30,8 @@ int report_open(struct report *r, const struct usage *usage, const struct bench 
  * `code` if that is one; EXIT_FAILED if a result was wrong. */
 int report_close(struct report *r, int code, const char *json);
 
-/* A result_sink, with a report. The CSV has it on disk at once: a run that is cut short leaves what it has. */
+/* A result_sink, with a report. The CSV has it on disk at once: a run that is cut short leaves what it
+ * has. */
 int report_result(void *priv, const struct result *result);
 
 #endif

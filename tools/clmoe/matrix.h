@@ -48,8 +48,8 @@ void matrix_keep_words(struct matrix *m);
 /* The two dimensions of one expert in an order. */
 void matrix_shape(const struct matrix *m, enum clmoe_w_order order, int64_t *shape);
 
-/* The weights of one expert in an order, of the matrix's dtype: in place, if it is there, or made in `scratch`
- * of m->bytes. Its scales and zero points lie as they are. */
+/* The weights of one expert in an order, of the matrix's dtype: in place, if it is there, or made in
+ * `scratch` of m->bytes. Its scales and zero points lie as they are. */
 bool matrix_is_there(const struct matrix *m, enum clmoe_w_order order);
 const void *matrix_expert(const struct matrix *m, int32_t expert, enum clmoe_w_order order, void *scratch);
 const void *matrix_scales(const struct matrix *m, int32_t expert);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
- * clmoe tune: measures kernels of the expert product with other parameters than their own, one parameter after
- * another, and keeps what is faster. */
+ * clmoe tune: measures kernels of the expert product with other parameters than their own, one parameter
+ * after another, and keeps what is faster. */
 #include "bench/experts.h"
 #include "bench/pairs.h"
 #include "bench/verify.h"
