@@ -62,12 +62,6 @@
 #define BOX_PAIRS (TOKENS % 32 ? 16 : 32) // of x in a tensor copy
 #define STAGE_BYTES (W_BYTES + TOKENS * ROW)
 
-// Of y a group stages so many pairs at a time, in the tile's last stage; rows are apart so that eight begin in
-// different banks.
-#define STAGED_ROW (GROUP_N * 2 + 16)
-#define STAGED_PAIRS (TOKENS <= STAGE_BYTES / 2 / STAGED_ROW ? TOKENS : (TOKENS / 2 + 15) / 16 * 16)
-#define STAGED (STAGED_PAIRS * STAGED_ROW)
-
 // In local memory: the ring, words of tensor maps, slots, barriers
 #define MAPS_AT (STAGES * STAGE_BYTES)
 #define SLOTS_AT (MAPS_AT + 256)
@@ -314,47 +308,7 @@ inline void multiply_tile(const struct ring *r, const struct job *j, struct turn
 
 // ---- sums to y ----
 
-#include "matmul/wgmma_y.cl"
-
-// Rows of staged pairs from `first` on to columns n0 .. of y, of which a row has y_row_chunks times 16 bytes. By a
-// group.
-inline void store_rows(const local uchar *from, const local struct slot *slot, int first, int rows, global ushort *y,
-                       uint y_row_chunks, long n0, long columns) {
-    enum { CHUNKS = GROUP_N / 8, APART = 128 / CHUNKS };
-    const uint lid = get_local_id(0) & 127u, c = lid & (CHUNKS - 1);
-    const int end = n0 + c * 8 < columns ? rows - first : 0;
-    global ushort *const to = y + n0 + c * 8;
-#pragma unroll
-    for (uint i = 0; i < STAGED_PAIRS / APART; i += 2) { // two at a time, so that both loads are on their way
-        uint4 v[2];
-        global uint4 *row[2];
-#pragma unroll
-        for (int k = 0; k < 2; k++) {
-            const int t = lid / CHUNKS + (i + k) * APART;
-            v[k] = *(const local uint4 *)(from + t * STAGED_ROW + c * 16);
-            const int pair = min(first + t, TOKENS - 1); // past the end: stored nowhere
-            row[k] = (global uint4 *)(to + (uint)slot->y_row[pair] * y_row_chunks * 8ul);
-        }
-        store_two(row[0], v[0], (int)(lid / CHUNKS + i * APART) < end, row[1], v[1],
-                  (int)(lid / CHUNKS + (i + 1) * APART) < end);
-    }
-}
-
-#define BIAS_OF(n) BIAS_AT(e, min((long)(n), columns - 1))
-#define BIAS_UP_OF(n) BIAS_UP_AT(e, min((long)(n), columns - 1))
-
-// The element of y of sum o + i of a block, of one of its columns, for a pair of this gamma.
-#if GLU
-#define ELEMENT(o, block, second, weight)                                                                              \
-    FINISH(one_of(up_first, sums[(o) + 2], sums[o]), one_of(up_first, sums[o], sums[(o) + 2]), bias_n[block],          \
-           bias_n8[block], weight)
-#else
-#define ELEMENT(o, block, second, weight)                                                                              \
-    FINISH(sums[o], 0.0f, (second) ? bias_n8[block] : bias_n[block], 0.0f, weight)
-#endif
-
-// By value: a choice between elements of `sums` would put these into memory.
-inline float one_of(bool first, float a, float b) { return first ? a : b; }
+#include "matmul/wgmma_rows.cl"
 
 kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) void matmul_wgmma(MATMUL_ARGS, global uchar *maps,
                                                                                  ulong maps_skip,
@@ -410,46 +364,7 @@ kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) void matmul_wgmma
         const uint staging = last * STAGE_BYTES + who * STAGED;
         const int to_stage = who < groups_of(&j, (uint)slot->column) ? rows : 0;
         PAIR_BARRIER(3); // the last stage has been read
-        // Of each block columns n and, without GLU, n + 8 of y are this work-item's.
-        const long n0 = slot->column + who * GROUP_N;
-        float bias_n[BLOCKS], bias_n8[BLOCKS];
-        for (int block = 0; block < BLOCKS; block++) {
-            const long n = n0 + block * BLOCK_N + warp * (BLOCK_N / 4) + lane / 4;
-            bias_n[block] = BIAS_OF(n);
-            bias_n8[block] = GLU ? BIAS_UP_OF(n) : BIAS_OF(n + 8);
-        }
-#pragma unroll
-        for (int staged = 0; staged < TOKENS; staged += STAGED_PAIRS) {
-            if (staged < to_stage) {
-                if (staged) GROUP_BARRIER(1 + who); // what was staged before has been read
-#pragma unroll
-                for (int t = 0; t < STAGED_PAIRS && staged + t < TOKENS; t += 16) {
-                    float weight[2][2]; // of pairs t and t + 1 of each eight
-#pragma unroll
-                    for (int i = 0; i < 4; i++)
-                        weight[i / 2][i % 2] = slot->gamma[staged + t + 8 * (i / 2) + 2 * (int)(lane & 3u) + i % 2];
-                    // Four matrices: of either eight both halves of a block; with GLU both blocks, or twice the only one.
-#pragma unroll
-                    for (int m = 0; m < (GLU ? 1 : BLOCKS); m++) {
-                        uint packed[4];
-#pragma unroll
-                        for (int q = 0; q < 4; q++) {
-                            const int block = GLU ? q & (BLOCKS - 1) : m, second = GLU ? 0 : q & 1;
-                            const int o = block * BLOCK_SUMS + 4 * ((staged + t) / 8 + q / 2) + 2 * second;
-                            packed[q] = pack_two(ELEMENT(o, block, second, weight[q / 2][0]),
-                                                 ELEMENT(o + 1, block, second, weight[q / 2][1]));
-                        }
-                        const uint row = t + (lane >> 4) * 8 + (lane & 7u), odd = lane >> 3 & 1u;
-                        const uint right = odd & (BLOCKS - 1);
-                        const uint chunk = GLU ? right * (BLOCK_N / 8) + warp : m * (BLOCK_N / 8) + warp * 2 + odd;
-                        store_matrices(r.base + staging + row * STAGED_ROW + chunk * 16, packed);
-                    }
-                }
-                GROUP_BARRIER(1 + who);
-                store_rows(memory + staging, slot, staged, rows, (global ushort *)y + y_skip, (uint)(y_stride / 8), n0,
-                           columns);
-            }
-        }
+#include "matmul/wgmma_finish.cl"
         ASYNC_FENCE(); // copies may follow
         WARP_BARRIER();
         if (lane == 0) mb_arrive(r.empty + 8 * last);
