@@ -70,13 +70,13 @@ static inline VALUE finish(VALUE gate, VALUE up, VALUE bias, VALUE bias_up, floa
 #define GAMMA_IN(g) (flags & GAMMA_INPUT ? (g) : 1.0f)
 #define GAMMA_OUT(g) (flags & GAMMA_OUTPUT ? (g) : 1.0f)
 
-// The biases of column n for expert e
+// The biases of column n for expert e. Where there are none these are -0, which compilers know to change no sum.
 #define BIAS_AT(e, n)                                                                                                  \
-    (flags & HAS_BIAS ? LOAD(BIAS_T, bias, bias_skip + (e) * bias_expert + (n) * bias_column) : 0.0f)
+    (flags & HAS_BIAS ? LOAD(BIAS_T, bias, bias_skip + (e) * bias_expert + (n) * bias_column) : -0.0f)
 #define BIAS_UP_AT(e, n)                                                                                               \
-    (GLU && flags & HAS_BIAS ? LOAD(BIAS_T, bias_up, bias_up_skip + (e) * bias_up_expert + (n) * bias_up_column) : 0.0f)
+    (GLU && flags & HAS_BIAS ? LOAD(BIAS_T, bias_up, bias_up_skip + (e) * bias_up_expert + (n) * bias_up_column) : -0.0f)
 
 // What the caller adds to column n of pair p, which belongs to the sums as a bias does
-#define ADD_AT(p, n) (flags & HAS_ADD ? add[add_skip + (p) * add_pair + (n) * add_column] : 0.0f)
+#define ADD_AT(p, n) (flags & HAS_ADD ? add[add_skip + (p) * add_pair + (n) * add_column] : -0.0f)
 #define ADD_UP_AT(p, n)                                                                                                \
-    (GLU && flags & HAS_ADD ? add_up[add_up_skip + (p) * add_up_pair + (n) * add_up_column] : 0.0f)
+    (GLU && flags & HAS_ADD ? add_up[add_up_skip + (p) * add_up_pair + (n) * add_up_column] : -0.0f)
