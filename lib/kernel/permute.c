@@ -232,7 +232,7 @@ bool permute_counted_fits(const struct device *dev, const struct permute_problem
 
 void permute_counted_prepare(const struct device *dev, const struct permute_problem *p,
                              struct recipe *recipe) {
-    add_chunks(dev, p, recipe, "permute_place");
+    if (max_pairs(p) > GROUP_PAIRS) add_chunks(dev, p, recipe, "permute_place");
     recipe->counters = counted_bytes(p);
 }
 

@@ -91,12 +91,10 @@ static enum clmoe_status check_permute(const clmoe_plan *plan, int64_t t, struct
         .offsets = args->offsets,
         .order = args->order,
     };
-    TRY(permute_check(l->permute, &permute, &calls->permute));
-    if (!l->route || l->p.offload) return CLMOE_OK;
-    calls->route.sorted = calls->permute;
-    calls->route.sort_here =
-        route_sorts(&plan->ctx->dev, l->route->row, l->route->problem, calls->permute.pairs);
-    return CLMOE_OK;
+    if (l->permute) return permute_check(l->permute, &permute, &calls->permute);
+    const struct permute_problem sorted = route_sorted(l->route->problem);
+    calls->route.sort_here = true;
+    return permute_check_by(l->route, &sorted, &permute, &calls->route.sorted);
 }
 
 /* Both products; `o` is what the second writes. */
@@ -251,8 +249,7 @@ static enum clmoe_status launch_experts(const struct layer_problem *l, const str
 static enum clmoe_status launch_sorted(const struct layer_problem *l, const struct path *path,
                                        const struct stage_calls *c, struct launch *launch) {
     const bool sorted = path == &l->many;
-    const bool sort = sorted && !(l->route && c->route.sort_here);
-    TRY(run(sort ? l->permute : NULL, &c->permute, launch));
+    TRY(run(sorted ? l->permute : NULL, &c->permute, launch));
     TRY(run(l->adapter, &c->adapter, launch));
     TRY(run(sorted ? l->adapter_permute : NULL, &c->adapter_permute, launch));
     return launch_experts(l, path, c, launch);

@@ -149,7 +149,7 @@ static enum clmoe_status add_route_stage(clmoe_plan *layer, struct clmoe_route_p
 static enum clmoe_status add_route(clmoe_plan *layer, struct layer_problem *l) {
     struct clmoe_route_params params = l->p.route;
     if (l->p.kept_softmax) params.scale = 1.0f;
-    if (l->few_tokens < l->p.max_tokens) params.permute_experts = l->p.experts;
+    if (l->few_tokens < l->p.max_tokens && !l->p.offload) params.permute_experts = l->p.experts;
     TRY(add_route_stage(layer, &params, &l->route));
     if (!l->p.kept_softmax) return CLMOE_OK;
     struct clmoe_route_params kept = {
@@ -251,13 +251,19 @@ static int64_t few_tokens(const struct device *dev, const struct layer_params *p
     return tokens < p->max_tokens ? tokens : p->max_tokens;
 }
 
+/* Whatever a call's number of tokens: without any nothing is launched. */
+static bool sorts_in_route(const clmoe_plan *layer) {
+    const struct layer_problem *const l = layer->problem;
+    return l->route && route_sorts(&layer->ctx->dev, l->route->row, l->route->problem, 1);
+}
+
 /* The two ways through the experts. */
 static enum clmoe_status add_paths(clmoe_plan *layer, struct layer_problem *l) {
     const struct layer_params *const p = &l->p;
     if (p->adapters.count) TRY(layer_adapters_add(layer));
     if (l->few_tokens > 0) TRY(add_path(layer, l->few_tokens, CLMOE_ROUTING_IDS, &l->few));
     if (l->few_tokens == p->max_tokens) return CLMOE_OK;
-    TRY(layer_add_permute(layer, layer_numbers(p), &l->permute));
+    if (!sorts_in_route(layer)) TRY(layer_add_permute(layer, layer_numbers(p), &l->permute));
     if (p->adapters.count) TRY(layer_add_permute(layer, p->adapters.count * p->experts, &l->adapter_permute));
     return add_path(layer, p->max_tokens, CLMOE_ROUTING_SORTED, &l->many);
 }

@@ -37,7 +37,8 @@ struct layer_problem {
     struct layer_params p;
     struct parts parts;
     /* NULL: not part of this layer */
-    clmoe_plan *router, *route, *kept, *permute, *combine;
+    clmoe_plan *router, *route, *kept, *combine;
+    clmoe_plan *permute; /* nor where the kernel that routes sorts the pairs along the way */
     clmoe_plan *down, *up, *finish;
     clmoe_plan *shared_gate, *shared_first, *shared_second, *base;
     clmoe_plan *adapter, *adapter_permute;

@@ -37,7 +37,11 @@ int64_t permute_length(const struct clmoe_tensor *tensor, int64_t pairs) {
 
 enum clmoe_status permute_check(const clmoe_plan *plan, const struct clmoe_permute_args *args,
                                 struct permute_call *call) {
-    const struct permute_problem *const p = plan->problem;
+    return permute_check_by(plan, plan->problem, args, call);
+}
+
+enum clmoe_status permute_check_by(const clmoe_plan *plan, const struct permute_problem *p,
+                                   const struct clmoe_permute_args *args, struct permute_call *call) {
     int64_t t;
     TRY(operand_rows(plan, "ids", &args->ids, p->max_tokens, &t));
     call->pairs = t * p->topk;

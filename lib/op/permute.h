@@ -15,6 +15,10 @@ enum clmoe_status permute_stage(clmoe_context *ctx, const struct clmoe_permute_p
 enum clmoe_status permute_check(const clmoe_plan *plan, const struct clmoe_permute_args *args,
                                 struct permute_call *call);
 
+/* The same for pairs that another plan sorts along the way. */
+enum clmoe_status permute_check_by(const clmoe_plan *plan, const struct permute_problem *problem,
+                                   const struct clmoe_permute_args *args, struct permute_call *call);
+
 /* What order or inverse must have: more than the pairs of a call is left alone. */
 int64_t permute_length(const struct clmoe_tensor *tensor, int64_t pairs);
 
