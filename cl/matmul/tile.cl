@@ -11,6 +11,18 @@
 // While one stretch of K is multiplied the next one is on its way into registers. Every sum is one chain of fma in the
 // order of K, whatever the tile. Rows past the end compute the last one again, columns past the end 0 or the last one
 // again, and neither is stored; K is filled up with zeros.
+#ifndef PLAN_FLAGS
+#error "PLAN_FLAGS: the `flags` of all calls, or -1 where each brings its own"
+#endif
+
+// Where a plan has this kernel beside a better one, for operands that are hardly ever seen, what a driver takes to compile
+// it counts for more than its speed.
+#if PLAN_FLAGS < 0
+#define UNROLL_STEPS _Pragma("unroll 8")
+#else
+#define MATMUL_FLAGS_ARG any_flags
+#define UNROLL_STEPS _Pragma("unroll 2")
+#endif
 #include "matmul/pair.cl"
 #include "matmul/piece.cl"
 
@@ -29,7 +41,6 @@
 #include "matmul/slot.cl"
 
 #define UNROLL _Pragma("unroll")
-#define UNROLL_8 _Pragma("unroll 8")
 #define ROLL _Pragma("unroll 1")
 
 #define ITEMS_M (TM / WM)
@@ -62,7 +73,7 @@ static inline void store_x(local float *xs, const PIECE(X_T) *fetched, int lid) 
 
 // A stretch of K, from the first quads of the work-item
 static inline void multiply(const local float4 *xs, const local float4 *ws, float4 sums[WM][W_QUADS]) {
-    UNROLL_8 for (int d = 0; d < TK; d++) {
+    UNROLL_STEPS for (int d = 0; d < TK; d++) {
         float xd[WM];
         float4 wd[W_QUADS];
         UNROLL for (int q = 0; q < WM / 4; q++) vstore4(xs[d * (X_PITCH / 4) + q * ITEMS_M], q, xd);
@@ -77,6 +88,10 @@ static inline void take_row(const float4 sums[WM][W_QUADS], int a, float4 *row) 
     UNROLL for (int b = 0; b < WM; b++)
         UNROLL for (int q = 0; q < W_QUADS; q++) row[q] = b == 0 || b == a ? sums[b][q] : row[q];
 }
+
+#if PLAN_FLAGS >= 0
+#define flags PLAN_FLAGS
+#endif
 
 kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) void matmul_tile(MATMUL_ARGS) {
     MATMUL_NUMBERS
@@ -110,7 +125,7 @@ kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) void matmul_tile(
     const long w_step = by_k ? w_depth : panel ? 1 : w_column;
     int wide_w = w_step == 1 && ALIGNED4(W_T, w + w_skip, W_STRIDES(w));
     if (GLU) wide_w = wide_w && ALIGNED4(W_T, v + v_skip, W_STRIDES(v));
-    whole_w = wide_w && (by_k || n0 + SIDE <= columns);
+    if (by_k || n0 + SIDE <= columns) whole_w = wide_w;
 #endif
 
     float4 sums[WM][W_QUADS];

@@ -102,7 +102,11 @@ static bool fits(const struct device *dev, const struct matmul_problem *p, int e
     return true;
 }
 
-static void add_tile(const struct matmul_problem *p, const struct tile *t, struct recipe *recipe) {
+/* Of kernels that are told by each call. */
+enum { ANY_FLAGS = -1 };
+
+static void add_tile(const struct matmul_problem *p, const struct tile *t, int plan_flags,
+                     struct recipe *recipe) {
     struct kernel_spec *const spec =
         matmul_add_kernel(p, recipe, "matmul/tile.cl", "matmul_tile", items_of(t));
     spec->resident = t->resident > 1 ? t->resident : 0;
@@ -112,11 +116,12 @@ static void add_tile(const struct matmul_problem *p, const struct tile *t, struc
     spec_define(spec, "WM", "%d", t->item_m);
     spec_define(spec, "WN", "%d", t->item_n);
     spec_define(spec, "BUFFERS", "%d", t->buffers);
+    spec_define(spec, "PLAN_FLAGS", "%d", plan_flags);
 }
 
 void matmul_prepare_tile(const struct matmul_problem *p, int edge, struct recipe *recipe) {
     const struct tile t = usual(p, edge);
-    add_tile(p, &t, recipe);
+    add_tile(p, &t, matmul_flags(p), recipe);
 }
 
 enum clmoe_status matmul_run_tile(const struct run *run, int kernel, const struct matmul_part *part,
@@ -128,8 +133,8 @@ enum clmoe_status matmul_run_tile(const struct run *run, int kernel, const struc
 static void prepare(const struct device *dev, const struct matmul_problem *p, int edge,
                     struct recipe *recipe) {
     const struct tile t = tile_of(dev, p, edge, recipe), small = tile_of(dev, p, SMALL, NULL);
-    add_tile(p, &t, recipe);
-    if (edge > SMALL) add_tile(p, &small, recipe);
+    add_tile(p, &t, ANY_FLAGS, recipe);
+    if (edge > SMALL) add_tile(p, &small, ANY_FLAGS, recipe);
 }
 
 static enum clmoe_status run_part(const struct run *run, const struct matmul_part *part, int edge) {
