@@ -44,6 +44,9 @@
 #define PACK_TWO "cvt.rn.f16x2.f32"
 #endif
 
+// The driver takes the longer the more code there is: what is done once stays a loop.
+#define ROLL _Pragma("unroll 1")
+
 #define TK 64
 #define ROW (2 * TK) // bytes of a row in local memory
 #define BLOCKS (TOKENS > 32 ? 2 : 1) // of 64 rows of w that a multiplying group has
@@ -54,7 +57,7 @@
 #define MAP_SWIZZLE "3" // rows of 128 bytes
 #include "matmul/wgmma_memory.cl"
 #include "matmul/wgmma_maps.cl"
-#include "matmul/wgmma_shapes.cl"
+#include "matmul/wgmma_products.cl"
 #include "matmul/wgmma_tiles.cl"
 
 #define GROUP_BYTES (GROUP_ROWS * ROW)
@@ -95,11 +98,11 @@ inline struct ring ring_at(uint base, uint barriers) {
 }
 
 inline void init_barriers(const struct ring *r) {
-    for (int i = 0; i < STAGES; i++) {
+    ROLL for (int i = 0; i < STAGES; i++) {
         mb_init(r->full + 8 * i, 1 + (CONTIGUOUS ? 0 : X_FETCHERS));
         mb_init(r->empty + 8 * i, MULTIPLYING_WARPS);
     }
-    for (int i = 0; i < SLOTS; i++) {
+    ROLL for (int i = 0; i < SLOTS; i++) {
         mb_init(r->told + 8 * i, 1);
         mb_init(r->heard + 8 * i, MULTIPLYING_WARPS + 1 + (CONTIGUOUS ? 0 : X_FETCHERS / 32));
     }
@@ -227,51 +230,23 @@ inline void fetch_rows(const struct ring *r, const struct job *j, const local st
 // Describes rows of 128 bytes in local memory, swizzled.
 inline ulong tile_of(uint at) { return (ulong)((at & 0x3ffffu) >> 4) | 1ul << 16 | 64ul << 32 | 1ul << 62; }
 
-// Those of the second block of 64 rows are BLOCK_SUMS behind those of the first.
-#define BLOCK_SUMS (TOKENS / 2)
-#if TOKENS > 32
-#define ALL_SUMS TOKENS // as a number, for HOLD
-#define MULTIPLY(n, at, keep)                                                                                          \
-    WGMMA(n, sums, weights + (at), pairs + (at), keep);                                                                \
-    WGMMA(n, sums + BLOCK_SUMS, weights + (GROUP_BYTES / 2 >> 4) + (at), pairs + (at), keep);
-#else
-#define ALL_SUMS 16
-#define MULTIPLY(n, at, keep) WGMMA(n, sums, weights + (at), pairs + (at), keep);
-#endif
-
-// All steps of a tile of which n pairs are multiplied. The last stage remains to be given back.
-#define DEFINE_MULTIPLY_STEPS(n)                                                                                       \
-    inline void CAT(multiply_steps_, n)(const struct ring *r, struct turn *stage, uint steps, uint who, float *sums) { \
-        const bool tells = (get_local_id(0) & 31u) == 0;                                                               \
-        uint previous = 0;                                                                                             \
-        for (uint step = 0; step < steps; step++) {                                                                    \
-            mb_wait(r->full + 8 * stage->at, stage->phase);                                                            \
-            if (!CONTIGUOUS) ASYNC_FENCE();                                                                            \
-            const uint base = r->base + stage->at * STAGE_BYTES;                                                       \
-            const ulong weights = tile_of(base + who * GROUP_BYTES), pairs = tile_of(base + W_BYTES);                  \
-            WGMMA_FENCE();                                                                                             \
-            MULTIPLY(n, 0, step)                                                                                       \
-            MULTIPLY(n, 2, 1)                                                                                          \
-            MULTIPLY(n, 4, 1)                                                                                          \
-            MULTIPLY(n, 6, 1)                                                                                          \
-            WGMMA_COMMIT();                                                                                            \
-            WGMMA_WAIT("1");                                                                                           \
-            if (step && tells) mb_arrive(r->empty + 8 * previous);                                                     \
-            previous = stage->at;                                                                                      \
-            next_turn(stage, STAGES);                                                                                  \
-        }                                                                                                              \
-        WGMMA_WAIT("0");                                                                                               \
+// All steps of a tile of `rows` pairs. The last stage remains to be given back.
+inline void multiply_steps(const struct ring *r, struct turn *stage, uint steps, uint who, int rows, float *sums) {
+    const bool tells = (get_local_id(0) & 31u) == 0;
+    uint previous = 0;
+    for (uint step = 0; step < steps; step++) {
+        mb_wait(r->full + 8 * stage->at, stage->phase);
+        if (!CONTIGUOUS) ASYNC_FENCE();
+        const uint base = r->base + stage->at * STAGE_BYTES;
+        const ulong weights = tile_of(base + who * GROUP_BYTES), pairs = tile_of(base + W_BYTES);
+        MULTIPLY_STAGE(sums, rows, weights, pairs, step);
+        WGMMA_WAIT("1");
+        if (step && tells) mb_arrive(r->empty + 8 * previous);
+        previous = stage->at;
+        next_turn(stage, STAGES);
     }
-
-DEFINE_MULTIPLY_STEPS(TOKENS)
-#if TOKENS > 32
-DEFINE_MULTIPLY_STEPS(32)
-DEFINE_MULTIPLY_STEPS(64)
-DEFINE_MULTIPLY_STEPS(96)
-DEFINE_MULTIPLY_STEPS(128)
-DEFINE_MULTIPLY_STEPS(144)
-DEFINE_MULTIPLY_STEPS(160)
-#endif
+    WGMMA_WAIT("0");
+}
 
 // The same for a group that has no columns.
 inline void pass_steps(const struct ring *r, struct turn *stage, uint steps) {
@@ -287,22 +262,8 @@ inline void multiply_tile(const struct ring *r, const struct job *j, struct turn
                           float *sums) {
     if (who >= groups_of(j, column))
         pass_steps(r, stage, j->steps);
-#if TOKENS > 32
-    else if (rows <= 32)
-        multiply_steps_32(r, stage, j->steps, who, sums);
-    else if (rows <= 64)
-        multiply_steps_64(r, stage, j->steps, who, sums);
-    else if (rows <= 96)
-        multiply_steps_96(r, stage, j->steps, who, sums);
-    else if (rows <= 128)
-        multiply_steps_128(r, stage, j->steps, who, sums);
-    else if (rows <= 144)
-        multiply_steps_144(r, stage, j->steps, who, sums);
-    else if (rows <= 160)
-        multiply_steps_160(r, stage, j->steps, who, sums);
-#endif
     else
-        CAT(multiply_steps_, TOKENS)(r, stage, j->steps, who, sums);
+        multiply_steps(r, stage, j->steps, who, rows, sums);
     HOLD(ALL_SUMS, sums);
 }
 

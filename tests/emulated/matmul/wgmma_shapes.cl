@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: MIT
 // cl/matmul/wgmma_shapes.cl for CPUs: tests/emulated/hopper.c has the functions.
-#define WGMMA(n, d, a, b, keep) wgmma(n, d, a, b, keep)
 #define WGMMA_FENCE()
 #define WGMMA_COMMIT() wgmma_commit()
 #define WGMMA_WAIT(n) wgmma_wait(n[0] - 48)
