@@ -16,16 +16,24 @@
 #error "ACT: 0 none, 1 silu, 2 gelu (erf), 3 gelu (tanh), 4 relu, 5 relu^2, 6 sigmoid, 7 situ, as enum clmoe_act"
 #endif
 
-// exp and division of the activation; where y has 16 bits a kernel may take less exact ones
+// exp(rate * v), division and limits of the activation; where y has 16 bits a kernel may take less exact ones
 #ifndef ACT_EXP
-#define ACT_EXP(x) exp(x)
+#define ACT_EXP(rate, v) exp((rate) * (v))
 #define ACT_DIVIDE(a, b) ((a) / (b))
+#endif
+#ifndef AT_MOST
+#define AT_MOST(v, limit) ((v) > (limit) ? (limit) : (v))
+#define AT_LEAST(v, limit) ((v) < (limit) ? (limit) : (v))
+#endif
+
+#ifndef GAMMA_VALUE
+#define GAMMA_VALUE float // gamma: one for a whole VALUE, or as many
 #endif
 
 static inline VALUE activation(VALUE g, float alpha, float gate_tanh) {
 #pragma OPENCL FP_CONTRACT OFF
 #if ACT == 1
-    return ACT_DIVIDE(g, 1.0f + ACT_EXP(-alpha * g));
+    return ACT_DIVIDE(g, 1.0f + ACT_EXP(-alpha, g));
 #elif ACT == 2
     return g * (1.0f + erf(g * 0.70710678118654752f)) * 0.5f;
 #elif ACT == 3
@@ -42,19 +50,19 @@ static inline VALUE activation(VALUE g, float alpha, float gate_tanh) {
 #endif
 }
 
-static inline VALUE finish(VALUE gate, VALUE up, VALUE bias, VALUE bias_up, float gamma_in, float expert_scale,
-                           float gamma_out, ACT_PARAMS) {
+static inline VALUE finish(VALUE gate, VALUE up, VALUE bias, VALUE bias_up, GAMMA_VALUE gamma_in, float expert_scale,
+                           GAMMA_VALUE gamma_out, ACT_PARAMS) {
 #pragma OPENCL FP_CONTRACT OFF
     VALUE g = gate * gamma_in + bias;
     const VALUE most = (VALUE)(gate_max);
-    if (gate_max > 0.0f) g = g > most ? most : g;
+    if (gate_max > 0.0f) g = AT_MOST(g, most);
     VALUE h = activation(g, alpha, gate_tanh);
     const VALUE top = (VALUE)(act_max);
-    if (act_max > 0.0f) h = h > top ? top : h;
+    if (act_max > 0.0f) h = AT_MOST(h, top);
     if (GLU) {
         VALUE u = up * gamma_in + bias_up;
         const VALUE high = (VALUE)(up_max), low = -high;
-        if (up_max > 0.0f) u = u > high ? high : u < low ? low : u;
+        if (up_max > 0.0f) u = AT_LEAST(AT_MOST(u, high), low);
 #if ACT == 7
         if (up_tanh > 0.0f) u = up_tanh * tanh(u / up_tanh);
 #endif
@@ -67,8 +75,8 @@ static inline VALUE finish(VALUE gate, VALUE up, VALUE bias, VALUE bias_up, floa
 #define PAIR_SCALE(e) (flags & HAS_EXPERT_SCALE ? expert_scale[expert_scale_skip + (e)] : 1.0f)
 #define PAIR_GAMMA(p, token)                                                                                           \
     (flags & (GAMMA_INPUT | GAMMA_OUTPUT) ? gamma[gamma_skip + pair_element(p, token, k, gamma_stride)] : 1.0f)
-#define GAMMA_IN(g) (flags & GAMMA_INPUT ? (g) : 1.0f)
-#define GAMMA_OUT(g) (flags & GAMMA_OUTPUT ? (g) : 1.0f)
+#define GAMMA_IN(g) (flags & GAMMA_INPUT ? (g) : (GAMMA_VALUE)(1.0f))
+#define GAMMA_OUT(g) (flags & GAMMA_OUTPUT ? (g) : (GAMMA_VALUE)(1.0f))
 
 // The biases of column n for expert e. Where there are none these are -0, which compilers know to change no sum.
 #define BIAS_AT(e, n)                                                                                                  \

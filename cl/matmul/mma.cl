@@ -24,26 +24,8 @@
 #define BITS_f32 32
 #define BITS_f16 16
 #define BITS_bf16 16
-#if CAT(BITS_, Y_T) == 16 // fewer than these are exact to
-#define ACT_EXP(x) quick_exp(x)
-#define ACT_DIVIDE(a, b) ((a)*quick_inverse(b))
-#if EMULATED
-#define quick_exp(x) native_exp(x)
-#define quick_inverse(x) native_recip(x)
-#else
-#define QUICK(name, instruction)                                                                                       \
-    static inline float name##_1(float x) {                                                                            \
-        float r;                                                                                                       \
-        asm(instruction ".approx.ftz.f32 %0, %1;" : "=f"(r) : "f"(x));                                                 \
-        return r;                                                                                                      \
-    }                                                                                                                  \
-    static inline float4 name(float4 x) {                                                                              \
-        return (float4)(name##_1(x.s0), name##_1(x.s1), name##_1(x.s2), name##_1(x.s3));                               \
-    }
-QUICK(quick_exp2, "ex2")
-QUICK(quick_inverse, "rcp")
-#define quick_exp(x) quick_exp2((x) * 1.44269504088896f)
-#endif
+#if CAT(BITS_, Y_T) == 16 && !EMULATED
+#include "matmul/activation_nv.cl"
 #endif
 #include "matmul/epilogue.cl"
 

@@ -20,9 +20,9 @@
 #define MATMUL_FLAGS_ARG any_flags
 #include "matmul/pair.cl"
 
-#define VALUE float
-#define ACT_EXP(x) native_exp(x)
-#define ACT_DIVIDE(a, b) native_divide(a, b)
+#define VALUE float8
+#define GAMMA_VALUE float8
+#include "matmul/activation_nv.cl"
 #include "matmul/epilogue.cl"
 
 #ifndef CONTIGUOUS

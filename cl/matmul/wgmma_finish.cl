@@ -22,14 +22,10 @@ for (int staged = 0; staged < TOKENS; staged += STAGED_PAIRS) {
             // Four matrices: of either eight both halves of a block; with GLU both blocks, or twice the only one.
 #pragma unroll
             for (int m = 0; m < (GLU ? 1 : BLOCKS); m++) {
-                uint packed[4];
-#pragma unroll
-                for (int q = 0; q < 4; q++) {
-                    const int block = GLU ? q & (BLOCKS - 1) : m, second = GLU ? 0 : q & 1;
-                    const int o = block * BLOCK_SUMS + 4 * ((staged + t) / 8 + q / 2) + 2 * second;
-                    packed[q] = pack_two(ELEMENT(o, block, second, weight[q / 2][0]),
-                                         ELEMENT(o + 1, block, second, weight[q / 2][1]));
-                }
+                const float8 v = FINISH(EIGHT(GATE_OF), EIGHT(UP_OF), EIGHT(GATE_BIAS_OF), EIGHT(UP_BIAS_OF),
+                                        EIGHT(GAMMA_OF));
+                const uint packed[4] = {pack_two(v.s0, v.s1), pack_two(v.s2, v.s3), pack_two(v.s4, v.s5),
+                                        pack_two(v.s6, v.s7)};
                 const uint row = t + (lane >> 4) * 8 + (lane & 7u), odd = lane >> 3 & 1u;
                 const uint right = odd & (BLOCKS - 1);
                 const uint chunk = GLU ? right * (BLOCK_N / 8) + warp : m * (BLOCK_N / 8) + warp * 2 + odd;

@@ -20,8 +20,7 @@
 #include "matmul/pair.cl"
 
 #define VALUE float
-#define ACT_EXP(x) native_exp(x)
-#define ACT_DIVIDE(a, b) native_divide(a, b)
+#include "matmul/activation_nv.cl"
 #include "matmul/epilogue.cl"
 
 #ifndef CONTIGUOUS

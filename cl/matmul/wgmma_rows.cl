@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // From sums to rows of y by way of a stage that is no longer needed, half of it a group of four warps: for kernels whose
-// groups have GROUP_N columns of y. wgmma_finish.cl, which stands in the kernel, uses it.
+// groups have GROUP_N columns of y, and whose VALUE and GAMMA_VALUE are float8. wgmma_finish.cl, which stands in the kernel,
+// uses it.
 #ifndef GROUP_N
 #error "GROUP_N: columns of y of a multiplying group"
 #endif
@@ -44,15 +45,22 @@ inline void store_rows(const local uchar *from, const local struct slot *slot, i
 #define BIAS_OF(n) BIAS_AT(e, min((long)(n), columns - 1))
 #define BIAS_UP_OF(n) BIAS_UP_AT(e, min((long)(n), columns - 1))
 
-// The element of y of sum o + i of a block, of one of its columns, for a pair of this gamma.
+// What value i of eight of y is made of. They go through epilogue.cl together: none waits for the one before it.
 #if GLU
-#define ELEMENT(o, block, second, weight)                                                                              \
-    FINISH(one_of(up_first, sums[(o) + 2], sums[o]), one_of(up_first, sums[o], sums[(o) + 2]), bias_n[block],          \
-           bias_n8[block], weight)
+#define BLOCK_OF(i) ((i) / 2 & (BLOCKS - 1))
+#define SUM_OF(i) (BLOCK_OF(i) * BLOCK_SUMS + 4 * ((staged + t) / 8 + (i) / 4) + (i) % 2)
+#define GATE_OF(i) one_of(up_first, sums[SUM_OF(i) + 2], sums[SUM_OF(i)])
+#define UP_OF(i) one_of(up_first, sums[SUM_OF(i)], sums[SUM_OF(i) + 2])
+#define GATE_BIAS_OF(i) bias_n[BLOCK_OF(i)]
+#define UP_BIAS_OF(i) bias_n8[BLOCK_OF(i)]
 #else
-#define ELEMENT(o, block, second, weight)                                                                              \
-    FINISH(sums[o], 0.0f, (second) ? bias_n8[block] : bias_n[block], 0.0f, weight)
+#define GATE_OF(i) sums[m * BLOCK_SUMS + 4 * ((staged + t) / 8 + (i) / 4) + (i) % 4]
+#define UP_OF(i) 0.0f
+#define GATE_BIAS_OF(i) ((i) & 2 ? bias_n8[m] : bias_n[m])
+#define UP_BIAS_OF(i) 0.0f
 #endif
+#define GAMMA_OF(i) weight[(i) / 4][(i) % 2]
+#define EIGHT(of) (float8)(of(0), of(1), of(2), of(3), of(4), of(5), of(6), of(7))
 
 // By value: a choice between elements of `sums` would put these into memory.
 inline float one_of(bool first, float a, float b) { return first ? a : b; }
