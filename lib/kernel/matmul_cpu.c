@@ -36,7 +36,8 @@ void matmul_cpu_prepare(const struct device *dev, const void *problem, struct re
     add_kernel(dev, problem, recipe, "matmul_cpu_8x32", matmul_cpu_tunables, "matmul/cpu.cl", "matmul_cpu");
 }
 
-/* Where ids are not sorted each pair is a slot, and where fewer pairs than slots are sorted, each position. */
+/* Where ids are not sorted each pair is a slot, and where fewer pairs than slots are sorted, each
+ * position. */
 static uint64_t cpu_slots(const struct run *run, const struct matmul_part *part, int64_t width) {
     const struct matmul_problem *const p = run->problem;
     const uint64_t pairs = matmul_pairs_times_columns(run, width);

@@ -21,8 +21,8 @@ static bool in_runs(const struct matmul_problem *p) {
     return !dtype_is_float(p->w_dtype) && !matmul_in_words(p->w_order) && p->w_order != CLMOE_W_PACKED;
 }
 
-/* 64 sums in registers and 16 steps on their way want 150 registers: a work-group for itself on a unit of NVIDIA's
- * beats two that spill. A work-item of gate and up columns has two quads of them. */
+/* 64 sums in registers and 16 steps on their way want 150 registers: a work-group for itself on a unit of
+ * NVIDIA's beats two that spill. A work-item of gate and up columns has two quads of them. */
 static struct tile usual(const struct matmul_problem *p, int edge) {
     const int more = gated(p) ? 2 : 1;
     if (edge == 128) return (struct tile){128, 128, 16, 8, 8, 2, 1};

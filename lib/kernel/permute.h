@@ -26,9 +26,9 @@ void permute_define_sort(struct kernel_spec *spec, int32_t experts, int64_t held
 uint64_t permute_sort_bytes(int32_t experts, int64_t held, int64_t local);
 
 /* For a kernel before that sorts up to PERMUTE_GROUP_PAIRS pairs, and counts more of them along the way
- * (cl/route/packed.cl): the kernel that then places these, in plans for so many, and the table that both share in
- * the plan's counters. Devices with PTX only. Where the pairs are counted and cannot be placed, the next call would
- * find the counts: permute_counted_forget. */
+ * (cl/route/packed.cl): the kernel that then places these, in plans for so many, and the table that both
+ * share in the plan's counters. Devices with PTX only. Where the pairs are counted and cannot be placed, the
+ * next call would find the counts: permute_counted_forget. */
 bool permute_counted_fits(const struct device *dev, const struct permute_problem *p);
 void permute_counted_prepare(const struct device *dev, const struct permute_problem *p,
                              struct recipe *recipe);
