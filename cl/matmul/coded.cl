@@ -42,16 +42,9 @@ static inline uint multiply_two(uint a, uint b) {
 #define MAGNITUDES 0x01c001c0u
 #define SIGNS 0x80008000u
 
-// Of bytes 0 and 2, the lower codes or the upper ones, not scaled.
-static inline uint lower_codes(uint bytes) { return (bytes << 6 & MAGNITUDES) | (bytes << 12 & SIGNS); }
-static inline uint upper_codes(uint bytes) { return (bytes << 2 & MAGNITUDES) | (bytes << 8 & SIGNS); }
-
-// Of the lowest 4 bits of either half; of the 4 bits above them. The product has the code at both places.
+// Not scaled: of the lowest 4 bits of either half; of the 4 bits above them. The product has the code at both places.
 static inline uint low_codes(uint bits) { return (bits & 0x000f000fu) * 0x1040u & (MAGNITUDES | SIGNS); }
 static inline uint high_codes(uint bits) { return (bits & 0x00f000f0u) * 0x0104u & (MAGNITUDES | SIGNS); }
-
-// Of the upper halves of bytes 1 and 3.
-static inline uint top_codes(uint bytes) { return (bytes >> 6 & MAGNITUDES) | (bytes & SIGNS); }
 
 // A pair of the factor for scale e, and of what is left of large ones.
 #define LARGE_SCALE 128u

@@ -26,39 +26,46 @@
 #error "TK: steps of K of a stage, 64 or 128"
 #endif
 #ifndef PERIOD
-#error "PERIOD: rows of w after which one begins at the same byte of 16 again, 1 to 16, or with GLU to 8; 1 for TOKENS 256"
+#error "PERIOD: rows of w after which one begins at the same byte of 16 again, 1 to 16 or with GLU 8; TOKENS 256: 1"
 #endif
 #define PACK_TWO "cvt.rn.bf16x2.f32"
 
 #define TN (GLU ? 64 : 128) // columns of y, and those of one group
 #define GROUP_N (TN / 2)
+#ifndef PTX
 #define PTX 1
+#endif
 #include "matmul/coded.cl"
 #define WGMMA_T "bf16.bf16"
 #include "matmul/wgmma_held.cl"
 #include "matmul/wgmma_memory.cl"
-#define ONE_BY_ONE 1
+#include "matmul/wgmma_coded_memory.cl"
 #include "matmul/wgmma_tiles.cl"
 
 #define FEW (TOKENS < 256)
 
 // Of a row of w: bytes of a block of 32 elements; those of a stage, also where they may begin anywhere. Rows lie PITCH
 // apart, so that reading those of eight rows meets few banks twice. Many pairs: none where rows in global memory are a
-// multiple of 16 bytes apart, or 10 more (gpt-oss).
+// multiple of 16 bytes apart, or 10 more (gpt-oss). Few: none in f4_e2m1, in mxfp4 two.
 #define BLOCK_BYTES (SCALED ? 16 : 17)
 #define STEP_BYTES (TK / 32 * BLOCK_BYTES)
 #define WINDOW (SCALED ? STEP_BYTES : (STEP_BYTES + 15 + 15) / 16 * 16)
-#define PITCH (SCALED ? WINDOW + 16 : FEW ? WINDOW : WINDOW + 80)
+#define PITCH (FEW ? WINDOW : SCALED ? WINDOW + 16 : WINDOW + 80)
 #define W_ROWS 128
 #define PAIRS_STEP (TOKENS < 64 ? TOKENS : 64) // a group stages so many
 #define X_BYTES (TOKENS * 2 * TK)
-#define SCALES_AT (X_BYTES + W_ROWS * PITCH)
-#define SCALES_PITCH 8
-#define STAGE_BYTES (SCALES_AT + (SCALED ? W_ROWS * SCALES_PITCH : 0))
+#define STAGE_BYTES (X_BYTES + W_ROWS * PITCH)
 #define STAGED (PAIRS_STEP * GROUP_N * 2)
 
 #define FETCHING_WARPS 3
 #define MULTIPLYING_WARPS 8
+#if FEW // of a work-item
+#define FETCHING_REGISTERS "64"
+#define MULTIPLYING_REGISTERS "88"
+#else
+#define FETCHING_REGISTERS "72"
+#define MULTIPLYING_REGISTERS "216"
+#endif
 
 // Addresses in local memory: of the stages and of their barriers, of the barriers of slots.
 struct ring {
@@ -67,7 +74,7 @@ struct ring {
 
 inline void init_barriers(const struct ring *r) {
     for (int i = 0; i < STAGES; i++) {
-        mb_init(r->full + 8 * i, FEW ? FETCHING_WARPS + 1 + (SCALED ? FETCHING_WARPS * 32 : 0) : FETCHING_WARPS * 32);
+        mb_init(r->full + 8 * i, FEW ? FETCHING_WARPS + 1 : FETCHING_WARPS * 32);
         mb_init(r->empty + 8 * i, MULTIPLYING_WARPS);
     }
     for (int i = 0; i < SLOTS; i++) {
@@ -84,42 +91,46 @@ inline void init_barriers(const struct ring *r) {
 // Describes rows of 128 bytes in local memory, swizzled.
 inline ulong tile_of(uint at) { return (ulong)((at & 0x3ffffu) >> 4) | 1ul << 16 | 64ul << 32 | 1ul << 62; }
 
-// The two rows of w that a work-item has codes of: where they and their scales lie in a stage, and how many bytes
-// behind a multiple of 16, or their scales behind one of 4, they begin in global memory.
+// The two rows of w that a work-item has codes of: where they lie in a stage, how many bytes behind a multiple of 16
+// they begin in global memory, and there their scales.
 struct held {
-    uint row[2], scales[2], before[2];
-    int blocks; // of the last stage
+    uint row[2], before[2];
+    const global uchar *scales[2];
+    uint blocks; // of a row
 };
 
 inline struct held held_of(const struct weights *w, int expert, long n0) {
     const uint lid = get_local_id(0) - 128, warp = lid / 32 & 3u, i = lid / 4 & 7u;
     struct held h;
-    h.blocks = (int)((w->scale_bytes - 1) % (TK / 32)) + 1;
+    h.blocks = w->blocks;
 #pragma unroll
     for (uint second = 0; second < 2; second++) {
-        const uint side = GLU ? second : 0, column = lid / 128 * GROUP_N + held_column(i, GLU ? warp : 2 * warp + second);
+        const uint side = GLU ? second : 0;
+        const uint column = lid / 128 * GROUP_N + (GLU ? warp : 2 * warp + second) * 8 + i;
 #if FEW
         h.row[second] = X_BYTES + ((side * PERIOD + column % PERIOD) * (SIDE_ROWS / PERIOD) + column / PERIOD) * PITCH;
 #else
         h.row[second] = X_BYTES + (lid / 128 * 32 + warp * 8 + i + W_ROWS / 2 * second) * PITCH;
 #endif
-        h.scales[second] = SCALES_AT + (side * SIDE_ROWS + column) * SCALES_PITCH;
-        h.before[second] = SCALED ? (uint)(ulong)scales_at(w, column, side, expert, n0) & 3u
-                                  : (uint)(ulong)row_at(w, column, side, expert, n0) & 15u;
+        h.before[second] = (uint)(ulong)row_at(w, column, side, expert, n0) & 15u;
+        h.scales[second] = scales_at(w, column, side, expert, n0);
     }
     return h;
 }
 
-inline uint scale_at(const local uchar *memory, uint stage, const struct held *h, int second, uint step, uint block) {
-    return memory[stage + h->scales[second] + ((h->before[second] + step * (TK / 32)) & 3u) + block];
+// Of f4_e2m1: of a block, or of none.
+inline uint scale_at(const struct held *h, int second, uint block) {
+    return block < h->blocks ? h->scales[second][block] : 0;
 }
 
-inline bool any_of_warp(bool is) {
-    uint any;
-    asm volatile("{ .reg .pred p, q; setp.ne.u32 p, %1, 0; vote.sync.any.pred q, p, 0xffffffff; selp.u32 %0, 1, 0, q; }"
-                 : "=r"(any)
-                 : "r"((uint)is));
-    return any;
+// What is left to multiply registers of both rows with where scales are large, which they hardly ever are.
+inline void scale_held(const uint *e, uint *held) {
+    uint rest[2] = {e[0], e[1]};
+    COMPUTED_HERE(rest[0], rest[1]);
+    rest[0] = scale_rest(rest[0]), rest[1] = scale_rest(rest[1]);
+#pragma unroll
+    for (int n = 0; n < 8; n++)
+        held[n] = multiply_two(held[n], rest[n & 1]);
 }
 
 #if FEW
@@ -146,13 +157,6 @@ inline void fetch_tiles(const struct ring *r, const struct job *j, const struct 
         place_window(&own, w, lid, expert, column);
         struct rows own_rows;
         place_rows(&own_rows, slot, rows, x, x_row_chunks, lid);
-        const global uchar *scales[2];
-#if SCALED
-        for (int i = 0; i < 2; i++) {
-            const uint row = min(lid + i * FETCHING_WARPS * 32, W_ROWS - 1u);
-            scales[i] = scales_at(w, row % SIDE_ROWS, row / SIDE_ROWS, expert, column);
-        }
-#endif
 #if FEW
         read_rows(&own_rows, lid, 0, depth);
 #endif
@@ -160,14 +164,14 @@ inline void fetch_tiles(const struct ring *r, const struct job *j, const struct 
             mb_wait(r->empty + 8 * stage.at, stage.phase ^ 1);
             const uint base = r->base + stage.at * STAGE_BYTES;
             fetch_weights(base, r->full + 8 * stage.at, &own, lid, step, w->row_bytes);
-            if (SCALED) fetch_scales(base, scales, lid, step, w->scale_bytes);
             fetch_rows(base, &own_rows, lid, step, depth);
-            if (!FEW || SCALED) mb_arrive_copied(r->full + 8 * stage.at);
 #if FEW
             ASYNC_FENCE();
             WARP_BARRIER();
             if ((lid & 31u) == 0) mb_arrive(r->full + 8 * stage.at);
             if (step + 1 < j->steps) read_rows(&own_rows, lid, step + 1, depth);
+#else
+            mb_arrive_copied(r->full + 8 * stage.at);
 #endif
             next_turn(&stage, STAGES);
         }
@@ -181,12 +185,6 @@ inline void fetch_tiles(const struct ring *r, const struct job *j, const struct 
 
 #include "matmul/wgmma_y.cl"
 #include "matmul/wgmma_staged.cl"
-
-// Two pairs' elements of column `column`.
-inline void stage_two(local uchar *staging, uint t, uint column, uint packed) {
-    *(local ushort *)(staging + staged_at(t, column / 8) + column % 8 * 2) = (ushort)packed;
-    *(local ushort *)(staging + staged_at(t + 1, column / 8) + column % 8 * 2) = (ushort)(packed >> 16);
-}
 
 // Rows of w begin at whole blocks: what lies between two of them, in bytes.
 #define TO_BYTES(stride) ((stride) / BLOCK(W_T) * UNITS(W_T))
@@ -209,6 +207,7 @@ kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) void matmul_wgmma
     local uint map_words[2 * 32] __attribute__((aligned(128)));
     local ulong barriers[2 * STAGES + 2 * SLOTS];
     local struct slot slots[SLOTS];
+    WHEN_SHOWN
     const uint lid = get_local_id(0), lane = lid & 31u;
     const global int *const starts = offsets + offsets_skip;
     struct ring r = {(uint)(size_t)memory, (uint)(size_t)barriers, 0, 0, 0};
@@ -223,9 +222,7 @@ kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) void matmul_wgmma
     if (FEW && lid < 64) map_words[lid] = 0;
     barrier(CLK_LOCAL_MEM_FENCE);
     if (lid < 128) {
-#if TOKENS == 256
-        CHANGE_REGISTERS("dec", "72");
-#endif
+        CHANGE_REGISTERS("dec", FETCHING_REGISTERS);
         if (lid < 32)
             plan_tiles(&j, slots, r.told, r.heard, counters);
         else
@@ -233,9 +230,8 @@ kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) void matmul_wgmma
                         (uint)(size_t)map_words, maps + maps_skip + get_group_id(0) * 256);
         return;
     }
-#if TOKENS == 256 // more sums than a work-item has registers for if all have as many
-    CHANGE_REGISTERS("inc", "216");
-#endif
+    // More than a work-item has registers for if all have as many.
+    CHANGE_REGISTERS("inc", MULTIPLYING_REGISTERS);
 
     const uint who = lid / 128 - 1, warp = lid / 32 & 3u;
     local uchar *const staging = memory + STAGES * STAGE_BYTES + who * STAGED;
@@ -251,7 +247,7 @@ kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) void matmul_wgmma
         const struct held held = held_of(&weights, slot->expert, slot->column);
         multiply_tile(&r, &stage, j.steps, memory, &held, rows, sums);
         const long n0 = slot->column + who * GROUP_N;
-        const uint c = held_column(lane / 4, GLU ? warp : 2 * warp), c8 = GLU ? c : held_column(lane / 4, 2 * warp + 1);
+        const uint c = (GLU ? warp : 2 * warp) * 8 + lane / 4, c8 = GLU ? c : c + 8;
         const long n = min(n0 + c, columns - 1), n8 = min(n0 + c8, columns - 1);
         const float bias_n = BIAS_AT(e, n), bias_n8 = GLU ? BIAS_UP_AT(e, n) : BIAS_AT(e, n8);
 #pragma unroll
@@ -275,15 +271,9 @@ kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) void matmul_wgmma
                                              FINISH(sums[o + 1], 0.0f, bias_q, 0.0f, weight1));
 #endif
                     }
-#if PERIOD == 1
                     const uint t = t8 + (GLU ? lane : (lane >> 4) * 8 + (lane & 7u));
                     const uint chunk = GLU ? warp : warp * 2 + (lane >> 3 & 1u);
                     store_matrices((uint)(size_t)staging + staged_at(t, chunk), packed);
-#else
-#pragma unroll
-                    for (int q = 0; q < 4; q++)
-                        stage_two(staging, t8 + 8 * (GLU ? q : q / 2) + 2 * (lane & 3u), !GLU && q & 1 ? c8 : c, packed[q]);
-#endif
                 }
                 GROUP_BARRIER(1 + who);
                 store_rows(staging, slot, staged, (global ushort *)y + y_skip, y_stride, aligned, n0, columns);

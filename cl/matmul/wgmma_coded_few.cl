@@ -7,7 +7,9 @@
 //   word j of block q holds 8 codes; code i and code i + 4 go to register i of 4, which is columns 2q and 2q + 1 of
 //   chunk 4j + i of 8 columns of the stage's rows of x
 //
-// Such a code is element 8j + i of the block in f4_e2m1; in mxfp4 4j + i / 2, or with odd i 16 more.
+// In f4_e2m1 these are elements 8j + i and 8j + i + 4 of the block. In mxfp4, of whose words the two bytes between are
+// exchanged when they are shifted to where a register has them, they are neighbours, so that x is copied by words:
+// elements 4j + 2 * (i / 2) and the next, or with odd i those 16 further.
 #if TK != 128
 #error "TK: 128, a block for each of four work-items"
 #endif
@@ -17,8 +19,8 @@
 
 // ---- weights to local memory ----
 
-// Tensor copies begin at multiples of 16 bytes. Every PERIOD-th row begins at the same byte of 16, so those are one box:
-// bytes of PERIOD rows | rows / PERIOD | experts. With GLU gate and up have a map each.
+// Tensor copies begin at multiples of 16 bytes. Every PERIOD-th row begins at the same byte of 16, so those are one
+// box: bytes of PERIOD rows | rows / PERIOD | experts. With GLU gate and up have a map each.
 #define BOX_ROWS (SIDE_ROWS / PERIOD)
 #define BOX_BYTES (BOX_ROWS * PITCH)
 
@@ -71,29 +73,29 @@ inline void fetch_weights(uint stage, uint full, const struct window *own, uint 
 
 // ---- x to local memory ----
 
+// Chunks of 8 columns, of all rows one behind the other. So an element's place is a sum of what its row, block and
+// chunk say, and what a warp writes at a time, two columns of four blocks in 8 rows, lies together.
+#define CHUNK_BYTES (TOKENS * 16)
 #define PIECES (TOKENS / 8 * 2) // 8 rows, and half of each block
 #define PIECES_EACH ((PIECES + FETCHING_WARPS - 1) / FETCHING_WARPS)
 
-// What a work-item reads of x for a stage: of one block and several rows, 16 elements.
+// What a work-item fetches of x: of one block 16 elements of some rows.
 struct rows {
     const global uint4 *x;
     uint from[PIECES_EACH]; // in chunks
-    uint first;            // piece
-    int n;                 // of pieces, which are every FETCHING_WARPS-th
-    uint4 low[PIECES_EACH], high[PIECES_EACH];
+    int n;                  // of pieces, which are every FETCHING_WARPS-th
+    uint4 first[PIECES_EACH], second[PIECES_EACH]; // of the next stage
 };
 
 inline void place_rows(struct rows *own, const local struct slot *slot, int rows, const global uchar *x,
                        uint x_row_chunks, uint lid) {
     const uint warp = lid / 32, lane = lid & 31u;
     own->x = (const global uint4 *)x;
-    own->first = warp;
     own->n = ((rows + 7) / 8 * 2 - (int)warp + FETCHING_WARPS - 1) / FETCHING_WARPS;
 #pragma unroll
     for (int i = 0; i < PIECES_EACH; i++) {
         const uint piece = warp + i * FETCHING_WARPS, t = piece / 2 * 8 + lane / 4;
-        own->from[i] = (uint)slot->x_row[min((int)t, rows - 1)] * x_row_chunks + (lane & 3u) * 4 +
-                       (piece & 1u) * (SCALED ? 2 : 1);
+        own->from[i] = (uint)slot->x_row[min((int)t, rows - 1)] * x_row_chunks + (lane & 3u) * 4 + (piece & 1u) * 2;
     }
 }
 
@@ -102,43 +104,37 @@ inline void read_rows(struct rows *own, uint lid, uint step, uint depth) {
     const bool there = step * TK + (lid & 3u) * 32 < depth;
 #pragma unroll
     for (int i = 0; i < PIECES_EACH; i++) {
-        own->low[i] = own->high[i] = (uint4)(0);
+        own->first[i] = own->second[i] = (uint4)(0);
         if (there && i < own->n) {
             const global uint4 *const from = own->x + (ulong)own->from[i] + step * (TK / 8);
-            own->low[i] = from[0];
-            own->high[i] = from[SCALED ? 1 : 2];
+            own->first[i] = from[0];
+            own->second[i] = from[1];
         }
     }
 }
 
-// A word's four pairs of elements; to[i]: chunk i of the four.
-inline void store_word(uint at, uint a, uint b, uint c, uint d) {
-    const uint word[4] = {a, b, c, d};
+// 8 elements of a block. f4_e2m1: the columns of a word's codes, by pairs four apart, to the word's four chunks. mxfp4:
+// neighbours to every second chunk; those between are for the block's other half.
+inline void store_eight(uint at, uint4 x) {
+#if SCALED
+    const uint two[4] = {permute_bytes(x.s0, x.s2, 0x5410), permute_bytes(x.s0, x.s2, 0x7632),
+                         permute_bytes(x.s1, x.s3, 0x5410), permute_bytes(x.s1, x.s3, 0x7632)};
+#else
+    const uint two[4] = {x.s0, x.s1, x.s2, x.s3};
+#endif
 #pragma unroll
     for (uint i = 0; i < 4; i++)
-        store_local(at ^ i * 16, word[i]);
+        store_local(at + i * (SCALED ? 1 : 2) * CHUNK_BYTES, two[i]);
 }
 
 inline void fetch_rows(uint stage, const struct rows *own, uint lid, uint step, uint depth) {
-    const uint lane = lid & 31u, warp = lid / 32;
 #pragma unroll
     for (int i = 0; i < PIECES_EACH; i++) {
         if (i < own->n) {
-            const uint piece = warp + i * FETCHING_WARPS, t = piece / 2 * 8 + lane / 4;
-            // Words j = 2 * (piece % 2) and the next: chunks 4j + 0 .. 7, of which the upper ones of 16 are a part further.
-            const uint at = stage + (piece & 1u) * TOKENS * 128 + t * 128 + (lane & 3u) * 4, turn = (t & 7u) * 16;
-            const uint4 a = own->low[i], b = own->high[i];
-#if SCALED
-            store_word(at + turn, permute_bytes(a.s0, a.s2, 0x5410), permute_bytes(a.s0, a.s2, 0x7632),
-                       permute_bytes(a.s1, a.s3, 0x5410), permute_bytes(a.s1, a.s3, 0x7632));
-            store_word(at + (turn ^ 64), permute_bytes(b.s0, b.s2, 0x5410), permute_bytes(b.s0, b.s2, 0x7632),
-                       permute_bytes(b.s1, b.s3, 0x5410), permute_bytes(b.s1, b.s3, 0x7632));
-#else
-            store_word(at + turn, permute_bytes(a.s0, a.s1, 0x5410), permute_bytes(b.s0, b.s1, 0x5410),
-                       permute_bytes(a.s0, a.s1, 0x7632), permute_bytes(b.s0, b.s1, 0x7632));
-            store_word(at + (turn ^ 64), permute_bytes(a.s2, a.s3, 0x5410), permute_bytes(b.s2, b.s3, 0x5410),
-                       permute_bytes(a.s2, a.s3, 0x7632), permute_bytes(b.s2, b.s3, 0x7632));
-#endif
+            const uint piece = lid / 32 + i * FETCHING_WARPS;
+            const uint at = stage + (piece & 1u) * (SCALED ? 8 : 1) * CHUNK_BYTES + piece / 2 * 128 + (lid & 31u) * 4;
+            store_eight(at, own->first[i]);
+            store_eight(at + (SCALED ? 4 : 8) * CHUNK_BYTES, own->second[i]);
         }
     }
 }
@@ -150,25 +146,32 @@ struct raw {
     uint codes[2][4], e[2];
 };
 
-inline void load_stage(struct raw *raw, const local uchar *memory, uint stage, const struct held *h, uint step,
-                       int blocks) {
+inline void load_stage(struct raw *raw, const local uchar *memory, uint stage, const struct held *h, uint step) {
     const uint q = get_local_id(0) & 3u;
 #pragma unroll
     for (int i = 0; i < 2; i++) {
 #if SCALED
         const uint4 w = *(const local uint4 *)(memory + stage + h->row[i] + q * 16);
         raw->codes[i][0] = w.s0, raw->codes[i][1] = w.s1, raw->codes[i][2] = w.s2, raw->codes[i][3] = w.s3;
-        const uint e = scale_at(memory, stage, h, i, step, q);
 #else
         const uint begin = ((h->before[i] + step * STEP_BYTES) & 15u) + q * BLOCK_BYTES, scale = begin & 3u;
         const local uint *const at = (const local uint *)(memory + stage + h->row[i] + (begin - scale));
         const uint words[5] = {at[0], at[1], at[2], at[3], at[4]};
 #pragma unroll
         for (int j = 0; j < 4; j++)
-            raw->codes[i][j] = permute_bytes(words[j], words[j + 1], 0x4321 + scale * 0x1111);
-        const uint e = words[0] >> 8 * scale & 255u;
+            raw->codes[i][j] = permute_bytes(words[j], words[j + 1], 0x4231 + scale * 0x1111);
+        // Behind a row's last block lies something else, which meets zeros.
+        raw->e[i] = step * (TK / 32) + q < h->blocks ? permute_bytes(words[0], 0, 0x4440 | scale) : 0;
 #endif
-        raw->e[i] = (int)q < blocks ? e : 0; // behind a row's last block lies something else, which meets zeros
+    }
+}
+
+// Scales that lie apart are on their way while a stage is multiplied. Step ~0 only asks for the first.
+inline void take_scales(struct raw *raw, uint *ahead, const struct held *h, uint step) {
+#pragma unroll
+    for (int i = 0; i < 2; i++) {
+        if (step != ~0u) raw->e[i] = ahead[i];
+        ahead[i] = scale_at(h, i, (step + 1) * (TK / 32) + (get_local_id(0) & 3u));
     }
 }
 
@@ -184,44 +187,49 @@ inline void hold_word(const struct raw *raw, int word, const uint *factor, uint 
     }
 }
 
-inline void scale_word(const uint *rest, uint *held) {
-#pragma unroll
-    for (int n = 0; n < 8; n++)
-        held[n] = multiply_two(held[n], rest[n & 1]);
+// Describes two chunks of x in local memory.
+inline ulong chunks_of(uint at) {
+    return (ulong)((at & 0x3ffffu) >> 4) | (ulong)(CHUNK_BYTES >> 4) << 16 | (ulong)(128 >> 4) << 32;
 }
 
-// All steps of a tile of which n pairs are multiplied. While products run, codes of the next word are decoded.
+// All steps of a tile of which n pairs are multiplied. While products run, codes of the next word are decoded, or those
+// of the next stage read.
 #define DEFINE_MULTIPLY_STEPS(n)                                                                                       \
     inline void CAT(multiply_steps_, n)(const struct ring *r, struct turn *stage, uint steps,                          \
                                         const local uchar *memory, const struct held *h, float *sums) {                \
         const bool tells = (get_local_id(0) & 31u) == 0;                                                               \
         struct raw raw;                                                                                                \
-        uint held[2][8], previous = 0;                                                                                 \
+        uint held[2][8], ahead[2], previous = 0;                                                                       \
+        if (SCALED) take_scales(&raw, ahead, h, ~0u);                                                                  \
+        mb_wait(r->full + 8 * stage->at, stage->phase);                                                                \
+        load_stage(&raw, memory, stage->at * STAGE_BYTES, h, 0);                                                       \
         for (uint step = 0; step < steps; step++) {                                                                    \
-            mb_wait(r->full + 8 * stage->at, stage->phase);                                                            \
-            const uint base = stage->at * STAGE_BYTES;                                                                 \
-            const ulong pairs = tile_of(r->base + base);                                                               \
-            load_stage(&raw, memory, base, h, step, step + 1 < steps ? 4 : h->blocks);                                 \
+            const uint own = stage->at;                                                                                \
+            const ulong pairs = chunks_of(r->base + own * STAGE_BYTES);                                                \
+            if (SCALED) take_scales(&raw, ahead, h, step);                                                             \
             const uint factor[2] = {scale_factor(raw.e[0]), scale_factor(raw.e[1])};                                   \
+            const uint e[2] = {raw.e[0], raw.e[1]};                                                                    \
             const bool large = any_of_warp(max(raw.e[0], raw.e[1]) > LARGE_SCALE);                                     \
             _Pragma("unroll") for (int word = 0; word < 4; word++) {                                                   \
                 hold_word(&raw, word, factor, held[word & 1]);                                                         \
-                if (large) {                                                                                           \
-                    const uint rest[2] = {scale_rest(raw.e[0]), scale_rest(raw.e[1])};                                 \
-                    scale_word(rest, held[word & 1]);                                                                  \
-                }                                                                                                      \
+                if (large) scale_held(e, held[word & 1]);                                                              \
                 WGMMA_FENCE();                                                                                         \
                 _Pragma("unroll") for (int i = 0; i < 2; i++) {                                                        \
                     const int k16 = 2 * word + i;                                                                      \
-                    HELD_WGMMA_##n(sums, held[word & 1] + 4 * i, pairs + k16 / 4 * (TOKENS * 128 >> 4) + k16 % 4 * 2,  \
-                                   step + k16);                                                                        \
+                    HELD_WGMMA_##n(sums, held[word & 1] + 4 * i, pairs + k16 * (2 * CHUNK_BYTES >> 4), k16 ? 1 : step);\
                 }                                                                                                      \
                 WGMMA_COMMIT();                                                                                        \
+                if (word == 3) {                                                                                       \
+                    next_turn(stage, STAGES);                                                                          \
+                    if (step + 1 < steps) {                                                                            \
+                        mb_wait(r->full + 8 * stage->at, stage->phase);                                                \
+                        load_stage(&raw, memory, stage->at * STAGE_BYTES, h, step + 1);                                \
+                    }                                                                                                  \
+                }                                                                                                      \
                 WGMMA_WAIT("1");                                                                                       \
                 if (word == 0 && step && tells) mb_arrive(r->empty + 8 * previous);                                    \
             }                                                                                                          \
-            previous = stage->at;                                                                                      \
-            next_turn(stage, STAGES);                                                                                  \
+            previous = own;                                                                                            \
         }                                                                                                              \
         WGMMA_WAIT("0");                                                                                               \
         if (tells) mb_arrive(r->empty + 8 * previous);                                                                 \

@@ -6,25 +6,13 @@
 // are in neighbouring bytes, twice two of them, and in f4_e2m1 in one byte of each word.
 // ---- to local memory ----
 
-inline void copy_16_if(bool there, uint to, const global uchar *from) {
-    asm volatile("{ .reg .pred p; setp.ne.u32 p, %2, 0; @p cp.async.cg.shared.global.L2::128B [%0], [%1], 16; }"
-                 :
-                 : "r"(to), "l"(from), "r"((uint)there)
-                 : "memory");
-}
-
-inline void copy_some_of_16_if(bool there, uint to, const global uchar *from, int bytes) {
-    asm volatile("{ .reg .pred p; setp.ne.u32 p, %3, 0; @p cp.async.cg.shared.global.L2::128B [%0], [%1], 16, %2; }"
-                 :
-                 : "r"(to), "l"(from), "r"(bytes), "r"((uint)there)
-                 : "memory");
-}
-
 #define HALF_ROWS (W_ROWS / 2)
 #define HALF_FETCHERS (FETCHING_WARPS * 32 / 2)
 #define W_LANES (WINDOW > 32 ? 4 : 2) // of a row
 #define W_EACH (HALF_FETCHERS / W_LANES)
 #define W_COPIES ((HALF_ROWS + W_EACH - 1) / W_EACH)
+
+inline int at_most(int bytes, int most) { return min(most, max(0, bytes)); }
 
 struct window {
     const global uchar *w; // of the expert, at a multiple of 16 bytes
@@ -135,7 +123,7 @@ inline void load_block(struct raw *raw, const local uchar *memory, uint stage, c
         const uint4 words = *(const local uint4 *)(row + block * 16);
         raw->codes[i][0] = words.s0, raw->codes[i][1] = words.s1, raw->codes[i][2] = words.s2,
         raw->codes[i][3] = words.s3;
-        raw->e[i] = scale_at(memory, stage, h, i, step, block);
+        raw->e[i] = scale_at(h, i, step * (TK / 32) + block);
 #else
         const local uchar *const at = row + ((h->before[i] + step * STEP_BYTES) & 15u) + block * BLOCK_BYTES;
         const local uchar *const own = at + 2 * (lane & 3u);
@@ -152,14 +140,14 @@ inline void hold_block(const struct raw *raw, uint *held) {
     for (int i = 0; i < 2; i++) {
         const uint *const codes = raw->codes[i];
 #if SCALED
-        const uint select = (get_local_id(0) & 3u) * 0x1111u + 0x0040u;
+        const uint select = (get_local_id(0) & 3u) * 0x1111u + 0x0004u;
 #pragma unroll
         for (int c = 0; c < 4; c++)
-            held[2 * c + i] = top_codes(permute_bytes(codes[c], codes[c] << 4, select));
+            held[2 * c + i] = high_codes(permute_bytes(codes[c], codes[c] << 4, select));
 #else
         const uint first = codes[0] | codes[1] << 16, second = codes[2] | codes[3] << 16;
-        held[i] = lower_codes(first), held[2 + i] = lower_codes(second);
-        held[4 + i] = upper_codes(first), held[6 + i] = upper_codes(second);
+        held[i] = low_codes(first), held[2 + i] = low_codes(second);
+        held[4 + i] = high_codes(first), held[6 + i] = high_codes(second);
 #endif
     }
 #pragma unroll
@@ -167,22 +155,14 @@ inline void hold_block(const struct raw *raw, uint *held) {
         held[n] = multiply_two(held[n], factor[n & 1]);
 }
 
-// What is left to multiply with where scales are large, which they hardly ever are.
-inline void scale_block(const struct raw *raw, uint *held) {
-    const uint rest[2] = {scale_rest(raw->e[0]), scale_rest(raw->e[1])};
-#pragma unroll
-    for (int n = 0; n < 8; n++)
-        held[n] = multiply_two(held[n], rest[n & 1]);
-}
-
-#define TIMES (TK / 32) // a stage: more blocks at a time take more registers than there are
-
-inline void hold_and_scale(const struct raw *raw, uint *held) {
+inline void hold_scaled(const struct raw *raw, uint *held) {
     hold_block(raw, held);
-    if (any_of_warp(max(raw->e[0], raw->e[1]) > LARGE_SCALE)) scale_block(raw, held);
+    if (any_of_warp(max(raw->e[0], raw->e[1]) > LARGE_SCALE)) scale_held(raw->e, held);
 }
 
-// All steps of a tile of which n pairs are multiplied. While products run, codes of the next blocks are read and
+#define BLOCKS (TK / 32) // of a stage
+
+// All steps of a tile of which n pairs are multiplied. While products run, codes of the next block are read and
 // decoded.
 #define DEFINE_MULTIPLY_STEPS(n)                                                                                       \
     inline void CAT(multiply_steps_, n)(const struct ring *r, struct turn *stage, uint steps,                          \
@@ -196,17 +176,17 @@ inline void hold_and_scale(const struct raw *raw, uint *held) {
             const uint base = stage->at * STAGE_BYTES, own = stage->at;                                                \
             const ulong pairs = tile_of(r->base + base);                                                               \
             ASYNC_FENCE();                                                                                             \
-            _Pragma("unroll") for (int time = 0; time < TIMES; time++) {                                               \
-                hold_and_scale(&raw, held[time & 1]);                                                                  \
+            _Pragma("unroll") for (int block = 0; block < BLOCKS; block++) {                                           \
+                hold_scaled(&raw, held[block & 1]);                                                                    \
                 WGMMA_FENCE();                                                                                         \
                 _Pragma("unroll") for (int i = 0; i < 2; i++) {                                                        \
-                    const int k16 = 2 * time + i;                                                                      \
-                    HELD_WGMMA_##n(sums, held[time & 1] + 4 * i, pairs + k16 / 4 * (TOKENS * 128 >> 4) + k16 % 4 * 2,  \
-                                   step + k16);                                                                        \
+                    const int k16 = 2 * block + i;                                                                     \
+                    HELD_WGMMA_##n(sums, held[block & 1] + 4 * i, pairs + k16 / 4 * (TOKENS * 128 >> 4) + k16 % 4 * 2, \
+                                   k16 ? 1 : step);                                                                    \
                 }                                                                                                      \
                 WGMMA_COMMIT();                                                                                        \
-                if (time + 1 < TIMES) {                                                                                \
-                    load_block(&raw, memory, base, h, step, time + 1);                                                 \
+                if (block + 1 < BLOCKS) {                                                                              \
+                    load_block(&raw, memory, base, h, step, block + 1);                                                \
                 } else {                                                                                               \
                     next_turn(stage, STAGES);                                                                          \
                     if (step + 1 < steps) {                                                                            \
@@ -215,7 +195,7 @@ inline void hold_and_scale(const struct raw *raw, uint *held) {
                     }                                                                                                  \
                 }                                                                                                      \
                 WGMMA_WAIT("1");                                                                                       \
-                if (time == 0 && step && tells) mb_arrive(r->empty + 8 * previous);                                    \
+                if (block == 0 && step && tells) mb_arrive(r->empty + 8 * previous);                                   \
             }                                                                                                          \
             previous = own;                                                                                            \
         }                                                                                                              \

@@ -59,11 +59,6 @@ inline uint from_lane(uint v, uint lane) {
     return v;
 }
 
-inline uint from_first_lane(uint v) {
-    asm volatile("shfl.sync.idx.b32 %0, %0, 0, 31, 0xffffffff;" : "+r"(v));
-    return v;
-}
-
 // v of this work-item and of those before it in its warp.
 inline uint sum_of_lanes_to(uint v) {
 #pragma unroll
@@ -105,5 +100,3 @@ inline void store_two(global uint4 *to, uint4 v, bool is, global uint4 *to1, uin
                  : "r"((int)is), "r"((int)is1), "l"(to), "r"(v.x), "r"(v.y), "r"(v.z), "r"(v.w), "l"(to1), "r"(v1.x),
                    "r"(v1.y), "r"(v1.z), "r"(v1.w));
 }
-
-inline void store_local(uint at, uint v) { asm volatile("st.shared.b32 [%0], %1;" : : "r"(at), "r"(v) : "memory"); }

@@ -13,10 +13,6 @@
 #error "TN: columns of y of a tile"
 #endif
 
-#ifndef ONE_BY_ONE
-#define ONE_BY_ONE 0 // 1: tiles are full but for an expert's last, experts are looked through by each work-item
-#endif
-
 #define SLOTS 3
 #define BAND (2048 / TOKENS)
 
@@ -54,40 +50,6 @@ inline void clear_skipped(const struct job *j, long begin, global ELEM(Y_T) *y, 
     }
 }
 
-#if ONE_BY_ONE
-struct walk {
-    int expert;   // of the part
-    uint base;    // tiles of those before
-    uint next;    // tile
-    int row, end; // positions
-    int column;
-};
-
-// Finds tile `next`, which only grows. Experts without pairs have no tiles.
-inline bool seek(struct walk *w, const struct job *j) {
-    const uint across = (uint)((j->columns + TN - 1) / TN);
-    for (; w->expert < j->count; w->expert++) {
-        const int begin = j->flags & DENSE ? 0 : j->starts[j->first + w->expert];
-        const int end = j->flags & DENSE ? (int)j->pairs : j->starts[j->first + w->expert + 1];
-        const uint along = (uint)(end - begin + TOKENS - 1) / TOKENS, in_expert = w->next - w->base;
-        if (in_expert < along * across) {
-            const uint band = in_expert / (BAND * across), in_band = in_expert - band * BAND * across;
-            const uint width = min((uint)BAND, along - band * BAND), n = in_band / width;
-            w->row = begin + (int)(band * BAND + in_band - n * width) * TOKENS;
-            w->end = end;
-            w->column = (int)n * TN;
-            return true;
-        }
-        w->base += along * across;
-    }
-    return false;
-}
-
-#define WALK_ROWS(w) min(TOKENS, (w).end - (w).row)
-#define CLAIMED(v) from_first_lane(v)
-#define WALK_FROM(tile) \
-    { 0, 0, tile, 0, 0, 0 }
-#else
 struct walk {
     int from;              // expert, of WARP that are looked through at a time
     uint base;             // tiles of those before
@@ -127,12 +89,6 @@ inline bool seek(struct walk *w, const struct job *j) {
     return false;
 }
 
-#define WALK_ROWS(w) ((w).end - (w).row)
-#define CLAIMED(v) from_lane(v, 0)
-#define WALK_FROM(tile) \
-    { 0, 0, tile, 0, 0, 0, 0 }
-#endif
-
 // The pair at a position, with its rows. Positions and pairs are counted by int.
 inline void plan_pair(const struct job *j, local struct slot *slot, int at) {
     const int position = slot->first + at, flags = j->flags;
@@ -146,13 +102,13 @@ inline void plan_pair(const struct job *j, local struct slot *slot, int at) {
 // All tiles of this work-group, by a warp. counters: the next tile, less the work-groups; work-groups that are through.
 inline void plan_tiles(const struct job *j, local struct slot *slots, uint told, uint heard, global uint *counters) {
     const uint lane = get_local_id(0) & 31u, groups = (uint)get_num_groups(0);
-    struct walk walk = WALK_FROM((uint)get_group_id(0));
+    struct walk walk = {0, 0, (uint)get_group_id(0), 0, 0, 0, 0};
     struct turn turn = {0, 0};
     for (bool more = true; more;) {
         local struct slot *const slot = &slots[turn.at];
         mb_wait(heard + 8 * turn.at, turn.phase ^ 1);
         more = seek(&walk, j);
-        const int rows = more ? WALK_ROWS(walk) : 0;
+        const int rows = more ? walk.end - walk.row : 0;
         if (lane == 0) {
             slot->rows = rows;
             slot->expert = walk.expert;
@@ -166,7 +122,7 @@ inline void plan_tiles(const struct job *j, local struct slot *slots, uint told,
         uint claimed = 0;
         if (lane == 0) mb_arrive(told + 8 * turn.at);
         if (lane == 0 && more) claimed = atomic_inc(counters);
-        walk.next = groups + CLAIMED(claimed);
+        walk.next = groups + from_lane(claimed, 0);
         next_turn(&turn, SLOTS);
     }
     // The last work-group leaves the counters as it found them.

@@ -1,0 +1,35 @@
+// SPDX-License-Identifier: MIT
+// As wgmma_memory.cl, what wgmma_coded.cl has of its own.
+
+// Copies of 16 bytes; of fewer, and zeros for the rest. Where this is not said, it costs nothing.
+inline void copy_16_if(bool there, uint to, const global uchar *from) {
+    asm volatile("{ .reg .pred p; setp.ne.u32 p, %2, 0; @p cp.async.cg.shared.global.L2::128B [%0], [%1], 16; }"
+                 :
+                 : "r"(to), "l"(from), "r"((uint)there)
+                 : "memory");
+}
+
+inline void copy_some_of_16_if(bool there, uint to, const global uchar *from, int bytes) {
+    asm volatile("{ .reg .pred p; setp.ne.u32 p, %3, 0; @p cp.async.cg.shared.global.L2::128B [%0], [%1], 16, %2; }"
+                 :
+                 : "r"(to), "l"(from), "r"(bytes), "r"((uint)there)
+                 : "memory");
+}
+
+// Of 4 bytes as many, and zeros for the rest.
+inline void copy_some_of_4(uint to, const global uint *from, int bytes) {
+    asm volatile("cp.async.ca.shared.global [%0], [%1], 4, %2;" : : "r"(to), "l"(from), "r"(bytes) : "memory");
+}
+
+inline void store_local(uint at, uint v) { asm volatile("st.shared.b32 [%0], %1;" : : "r"(at), "r"(v) : "memory"); }
+
+// What is computed of a and b behind it is not computed before it, where it may not be needed.
+#define COMPUTED_HERE(a, b) asm volatile("" : "+r"(a), "+r"(b))
+
+inline bool any_of_warp(bool is) {
+    uint any;
+    asm volatile("{ .reg .pred p, q; setp.ne.u32 p, %1, 0; vote.sync.any.pred q, p, 0xffffffff; selp.u32 %0, 1, 0, q; }"
+                 : "=r"(any)
+                 : "r"((uint)is));
+    return any;
+}
