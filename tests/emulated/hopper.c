@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT
- * Runs the kernel of cl/matmul/wgmma.cl, or of wgmma_fp8.cl, on a CPU: a work-group is ITEMS threads, one after
+ * Runs the kernel of cl/matmul/wgmma.cl, of wgmma_fp8.cl or of wgmma_coded.cl on a CPU: a work-group is ITEMS threads, one after
  * another. What the chip does beside the program (barriers that copies arrive on, copies by tensor maps, products) is
  * in this file, as the PTX manual has it; products read and write as late as they may, when they are waited for. A
  * kernel that waits for what never comes is ended by its time limit. hopper.py compiles it with the kernel and says
@@ -25,9 +25,12 @@ typedef uint16_t bf16;
 #error "ITEMS: of a work-group, 384 or 512"
 #endif
 #ifndef FP8
-#error "FP8: 1 for cl/matmul/wgmma_fp8.cl, 0 for cl/matmul/wgmma.cl"
+#error "FP8: 1 for cl/matmul/wgmma_fp8.cl, else 0"
 #endif
-enum { GROUP = 128, WARP = 32, W_BYTES = FP8 ? 1 : 2, BLOCK = 128 };
+#ifndef CODED
+#error "CODED: 17 for cl/matmul/wgmma_coded.cl with blocks of mxfp4, 16 with their scales apart, else 0"
+#endif
+enum { GROUP = 128, WARP = 32, BLOCK = 128, CODES = 32 };
 
 static __thread uint lid;
 static uint group, groups;
@@ -58,6 +61,9 @@ int _Z3maxii(int a, int b) {
 }
 uint _Z3minjj(uint a, uint b) {
     return a < b ? a : b;
+}
+uint _Z3maxjj(uint a, uint b) {
+    return a > b ? a : b;
 }
 long _Z3minll(long a, long b) {
     return a < b ? a : b;
@@ -119,6 +125,15 @@ uint sum_of_lanes_to(uint v) {
         v += lanes[i];
     warp_barrier();
     return v;
+}
+
+_Bool any_of_warp(_Bool is) {
+    const uint *const lanes = say(is);
+    is = 0;
+    for (uint i = 0; i < WARP; i++)
+        is |= lanes[i];
+    warp_barrier();
+    return is;
 }
 
 uint first_lane_with(_Bool is) {
@@ -195,6 +210,14 @@ static void require_readable(const uchar *from, size_t bytes) {
     fail("a copy from outside of w, x and scales");
 }
 
+static uint ring; /* the lowest place of what is copied or stored: where the ring begins */
+
+static void reach(uint to) {
+    pthread_mutex_lock(&lock);
+    if (ring == 0 || to < ring) ring = to;
+    pthread_mutex_unlock(&lock);
+}
+
 /* Copies of 16 bytes are done when they arrive, no sooner. */
 static __thread struct copy {
     uint to, size, bytes; /* behind those: zeros */
@@ -204,13 +227,33 @@ static __thread int n_copies;
 
 static void copy_later(uint to, const void *from, uint size, uint bytes) {
     if (to % size || (uintptr_t)from % size) fail("a copy that is not aligned");
+    if (bytes > size) fail("a copy of more than its size");
     if (bytes) require_readable(from, bytes);
     if (n_copies == 256) fail("too many copies");
+    reach(to);
     copies[n_copies++] = (struct copy){to, size, bytes, from};
 }
 
 void copy_16_below(uint to, const uchar *from, uint bytes, int row, int rows) {
     if (row < rows) copy_later(to, from, 16, bytes);
+}
+
+void copy_16_if(_Bool there, uint to, const uchar *from) {
+    if (there) copy_later(to, from, 16, 16);
+}
+
+void copy_some_of_16_if(_Bool there, uint to, const uchar *from, int bytes) {
+    if (there) copy_later(to, from, 16, (uint)bytes);
+}
+
+void copy_some_of_4(uint to, const uint *from, int bytes) {
+    copy_later(to, from, sizeof *from, (uint)bytes);
+}
+
+void store_local(uint at, uint v) {
+    if (at % sizeof v) fail("a store that is not aligned");
+    reach(at);
+    *(uint *)(uintptr_t)at = v;
 }
 
 void copy_scale(uint to, const float *from) {
@@ -259,7 +302,8 @@ void store_matrices(uint at, const uint *v) {
 /* ---- tensor maps ---- */
 
 struct map {
-    uint rank, element, box[5];  /* element: bytes */
+    uint rank, element, box[5]; /* element: bytes */
+    _Bool swizzled;
     uint64_t size[5], stride[5]; /* of dimension d + 1 */
     const uchar *first;
 };
@@ -281,12 +325,12 @@ void map_stride(uint at, uint index, uint64_t bytes) {
     map_at(at)->stride[index] = bytes;
 }
 
-void fill_map(uint at, const void *first, uint rank, long depth, uint steps) {
+void begin_map(uint at, const void *first, uint rank, uint element, _Bool is_swizzled) {
     if ((uintptr_t)first % 16) fail("a map of what is not aligned");
     map_at(at)->first = first;
     map_at(at)->rank = rank;
-    map_at(at)->element = sizeof(bf16);
-    map_dimension(at, 0, (uint64_t)depth, steps);
+    map_at(at)->element = element;
+    map_at(at)->swizzled = is_swizzled;
 }
 
 void map_of_bytes(uint at) {
@@ -305,13 +349,12 @@ static void *swizzled(size_t byte) {
     return (void *)(byte ^ (byte >> 7 & 7) << 4);
 }
 
-static uint ring; /* the lowest place of a box: where the ring begins */
-
 static void copy_box(uint to, const uchar *place, uint full, const uint *at) {
     const struct map *const m = &published[place == places[1]];
     if (place != places[0] && place != places[1]) fail("a map that is not there");
-    if (to % 1024) fail("a box that is not aligned");
-    if (ring == 0 || to < ring) ring = to;
+    if (to % (m->swizzled ? 1024 : 128) || at[0] * m->element % 16 || m->box[0] * m->element % 16)
+        fail("a box that is not aligned");
+    reach(to);
     uint elements = 1;
     for (uint d = 0; d < m->rank; d++)
         elements *= m->box[d];
@@ -324,7 +367,8 @@ static void copy_box(uint to, const uchar *place, uint full, const uint *at) {
             inside &= c < m->size[d];
             offset += c * (d ? m->stride[d - 1] : m->element);
         }
-        void *const element = swizzled(to + e * m->element);
+        const size_t byte = to + e * m->element;
+        void *const element = m->swizzled ? swizzled(byte) : (void *)byte;
         if (inside) require_readable(m->first + offset, m->element);
         if (inside)
             memcpy(element, m->first + offset, m->element);
@@ -373,11 +417,15 @@ void wgmma_commit(void) {
     turn++;
 }
 
+/* Of a tile in rows of 128 bytes, swizzled, or in chunks of 8 rows of 16 bytes. */
 static float element(uint64_t tile, uint row, uint k) {
-    if (tile >> 16 != (1ul | 64ul << 16 | 1ul << 46)) fail("a description of another kind of tile");
     size_t at = (ring & ~0x3ffffu) | (tile & 0x3fff) << 4; /* 18 bits of the address */
     if (at < ring) at += 0x40000;
-    return ref_bf16_to_f32(*(bf16 *)swizzled(at + row * 128 + k * sizeof(bf16)));
+    if (tile >> 16 == (1ul | 64ul << 16 | 1ul << 46))
+        return ref_bf16_to_f32(*(bf16 *)swizzled(at + row * 128 + k * sizeof(bf16)));
+    if (tile >> 46) fail("a description of another kind of tile");
+    at += k / 8 * (tile >> 16 & 0x3fff) * 16 + row / 8 * (tile >> 32 & 0x3fff) * 16;
+    return ref_bf16_to_f32(*(bf16 *)(at + row % 8 * 16 + k % 8 * sizeof(bf16)));
 }
 
 /* a of the work-items that have a part of it: registers of the product that all of them compute now. */
@@ -421,7 +469,7 @@ void wgmma_wait(int left) {
 struct call {
     bf16 *x;
     uchar *gate, *up;
-    float *scales;
+    void *scales;
     bf16 *y;
     float *bias, *gamma;
     int *ids, *offsets, *order;
@@ -437,8 +485,9 @@ static struct problem {
     int glu, contiguous;
     uchar *weights, *gate, *up;
     bf16 *x, *y;
-    long column;   /* elements from one gate row to the next, and from one up row */
-    float *scales; /* of blocks of BLOCK x BLOCK; those of up behind those of gate if they are apart */
+    long column; /* elements from one gate row to the next, and from one up row */
+    void *
+        scales; /* of blocks of BLOCK x BLOCK or 1 x CODES; those of up behind those of gate if they are apart */
     long blocks[2], up_scales, up_first,
         step; /* rows and columns of scales; up row n is up_first + n * step */
     int *ids, *offsets, *order, *place;
@@ -447,7 +496,7 @@ static struct problem {
 } p;
 
 static void *run_item(void *argument) {
-    static uchar maps[256];
+    static uchar maps[8 * 256];
     const long w[4] = {0, p.rows * p.depth, p.column, 1}, bias[4] = {0, 2 * p.columns, 2, 0};
     struct call call = {p.x,
                         p.gate,
@@ -522,27 +571,43 @@ static bf16 *random_rows(long n) {
     return rows;
 }
 
+/* A scale is 2^(e - 127): few are so large that a product in bf16 does not have it. */
+static uchar random_exponent(void) {
+    return (uchar)(drawn(500) ? 122 + drawn(8) : 129 + drawn(3));
+}
+
+/* Of so many weights. */
+static long bytes_of(long n) {
+    return CODED ? n / CODES * CODED : FP8 ? n : n * 2;
+}
+
 static uchar *random_weights(long n) {
-    if (!FP8) return (uchar *)random_rows(n);
-    uchar *const codes = room((size_t)n);
-    for (long i = 0; i < n; i++) {
+    if (!FP8 && !CODED) return (uchar *)random_rows(n);
+    uchar *const codes = room((size_t)bytes_of(n));
+    for (long i = 0; i < bytes_of(n); i++) {
         codes[i] = (uchar)drawn(256);
-        if (isnan(e4m3(codes[i]))) codes[i] = 0;
+        if (FP8 && isnan(e4m3(codes[i]))) codes[i] = 0;
+        if (CODED == 17 && i % 17 == 0) codes[i] = random_exponent();
     }
     return codes;
 }
 
 static void make_scales(void) {
-    p.blocks[0] = (p.rows + BLOCK - 1) / BLOCK;
-    p.blocks[1] = (p.depth + BLOCK - 1) / BLOCK;
+    const long rows = CODED ? 1 : BLOCK, columns = CODED ? CODES : BLOCK;
+    p.blocks[0] = (p.rows + rows - 1) / rows;
+    p.blocks[1] = (p.depth + columns - 1) / columns;
     const long n = p.experts * p.blocks[0] * p.blocks[1];
     p.up_scales = p.glu == 3 ? n : 0;
     p.step = p.glu == 2 ? 2 : 1;
     p.up_first = p.glu == 1 ? p.columns : p.glu == 2;
-    p.scales = room((size_t)(2 * n) * sizeof *p.scales);
+    const size_t bytes = (size_t)(2 * n) * (CODED ? 1 : sizeof(float));
+    p.scales = room(bytes);
     for (long i = 0; i < 2 * n; i++)
-        p.scales[i] = drawn(8) ? (float)(1 + drawn(1000)) / 50000.0f : 0.0f;
-    readable[2] = (struct range){(uchar *)p.scales, (uchar *)(p.scales + 2 * n)};
+        if (CODED)
+            ((uchar *)p.scales)[i] = random_exponent();
+        else
+            ((float *)p.scales)[i] = drawn(8) ? (float)(1 + drawn(1000)) / 50000.0f : 0.0f;
+    readable[2] = (struct range){p.scales, (uchar *)p.scales + bytes};
 }
 
 static void route(void) {
@@ -565,12 +630,12 @@ static void make_data(void) {
     const long elements = p.experts * p.rows * p.depth, x_rows = p.contiguous ? p.pairs : p.tokens;
     const long all_weights = p.glu == 3 ? 2 * elements : elements;
     p.weights = random_weights(all_weights);
-    p.gate = p.weights + (p.glu == 3 ? elements : 0) * W_BYTES;
-    p.up = p.weights + (p.glu == 1 ? p.columns * p.depth : p.glu == 2 ? p.depth : 0) * W_BYTES;
+    p.gate = p.weights + bytes_of(p.glu == 3 ? elements : 0);
+    p.up = p.weights + bytes_of(p.glu == 1 ? p.columns * p.depth : p.glu == 2 ? p.depth : 0);
     make_scales();
     p.x = random_rows(x_rows * p.depth);
     p.y = room((size_t)(p.pairs * p.columns) * sizeof *p.y);
-    readable[0] = (struct range){p.weights, p.weights + all_weights * W_BYTES};
+    readable[0] = (struct range){p.weights, p.weights + bytes_of(all_weights)};
     readable[1] = (struct range){(uchar *)p.x, (uchar *)(p.x + x_rows * p.depth)};
     p.ids = room((size_t)p.pairs * sizeof *p.ids);
     p.order = room((size_t)p.pairs * sizeof *p.order);
@@ -583,13 +648,26 @@ static void make_data(void) {
     route();
 }
 
+static double e2m1(uint code) {
+    static const double magnitudes[] = {0, 0.5, 1, 1.5, 2, 3, 4, 6};
+    return code & 8 ? -magnitudes[code & 7] : magnitudes[code & 7];
+}
+
 /* Element k of the gate or up row of column n. */
 static double weight(long e, int up, long n, long k) {
-    const uchar *const at = (up ? p.up : p.gate) + (e * p.rows * p.depth + n * p.column + k) * W_BYTES;
-    const long row = (up ? p.up_first : 0) + n * p.step;
+    const long first = e * p.rows * p.depth + n * p.column, row = (up ? p.up_first : 0) + n * p.step;
+    const uchar *const at = (up ? p.up : p.gate) + bytes_of(CODED ? first + k / CODES * CODES : first + k);
+    if (CODED) {
+        const uchar *const scales = (uchar *)p.scales + (up ? p.up_scales : 0);
+        const long j = k % CODES;
+        const uint code = CODED == 17 ? at[1 + j % 16] >> j / 16 * 4 : at[j / 2] >> j % 2 * 4;
+        return ldexp(e2m1(code & 15),
+                     (CODED == 17 ? at[0] : scales[(e * p.blocks[0] + row) * p.blocks[1] + k / CODES]) - 127);
+    }
     if (!FP8) return ref_bf16_to_f32(*(const bf16 *)at);
     return (double)e4m3(*at) *
-           p.scales[(up ? p.up_scales : 0) + (e * p.blocks[0] + row / BLOCK) * p.blocks[1] + k / BLOCK];
+           ((float *)
+                p.scales)[(up ? p.up_scales : 0) + (e * p.blocks[0] + row / BLOCK) * p.blocks[1] + k / BLOCK];
 }
 
 /* One sum in double, with its bias; what its rounding may come to is added to `magnitude`. */

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
-"""Runs two Hopper kernels of matmul on this CPU, against sums in double precision.
+"""Runs the Hopper kernels of matmul on this CPU, against sums in double precision.
 
 No other machine of the tests has its instructions. hopper.c emulates them; files of the same names in tests/emulated
 stand for those of cl/ that hold the kernels' PTX."""
@@ -15,23 +15,46 @@ from common import ROOT, finish, skip  # noqa: E402
 
 TILES = ((32, 10), (176, 4))  # TOKENS, STAGES: as lib/kernel/matmul_wgmma.c has them
 FP8_TILES = ((32, 5), (128, 3))  # matmul_wgmma_fp8.c
+FEW_CODED, MANY_CODED = (32, 5), (256, 4)  # matmul_wgmma_coded.c
 # K, N, experts, tokens, topk, groups: fewer steps than the ring has stages, and more; one tile and more; columns for one
 # multiplying group alone; a tile of each width; tiles of which a second work-group has some
 SHAPES = ((136, 264, 2, 60, 2, 1), (72, 136, 3, 50, 3, 2), (328, 72, 2, 330, 2, 2), (520, 256, 1, 70, 1, 2),
           (64, 520, 5, 40, 4, 3), (72, 136, 1, 105, 1, 1), (72, 136, 1, 135, 1, 1), (72, 136, 1, 160, 1, 1),
           (72, 136, 1, 195, 1, 1), (64, 72, 70, 10, 2, 2))
+CODED_SHAPES = ((64, 136, 2, 20, 2, 1), (320, 72, 3, 50, 2, 2), (704, 256, 1, 40, 1, 1))
+MANY_CODED_SHAPES = ((64, 136, 1, 250, 1, 1), (352, 136, 2, 170, 1, 2))
+CODED = {"blocks": 17, "codes": 16}  # bytes of 32
+VARIANTS = (*(("bf16", tile, glu, contiguous, SHAPES) for tile in TILES for glu in (0, 1) for contiguous in (0, 1)),
+            *(("fp8", tile, glu, 1 - glu, SHAPES[:5]) for tile in FP8_TILES for glu in (0, 1)),
+            *((kind, FEW_CODED, glu, 0, CODED_SHAPES) for kind, glu in (("blocks", 0), ("blocks", 1), ("codes", 1))),
+            *((kind, MANY_CODED, 0, 0, MANY_CODED_SHAPES) for kind in ("blocks", "codes")))
 X_TOKEN, X_SORTED, SORTED, HAS_BIAS, GAMMA_OUTPUT, K_FASTEST = 1, 2, 8, 16, 64, 256  # cl/matmul/pair.cl
 LIMIT_S = 150  # a kernel that waits for ever
 
 
-def compile_kernel(clang, folder, fp8, tile, glu, contiguous):
-    """The program for one variant of the kernel."""
+
+def values_of(kind, tile, glu, contiguous):
+    """What defines one variant of a kernel, and the work-items of its work-groups: as matmul_wgmma*.c have them."""
     flags = (X_SORTED if contiguous else X_TOKEN) | SORTED | HAS_BIAS | GAMMA_OUTPUT | K_FASTEST
-    items = 384 if contiguous or fp8 else 512  # as matmul_wgmma.c has them, too
-    values = dict(TOKENS=tile[0], STAGES=tile[1], GLU=glu, ACT=glu, CONTIGUOUS=contiguous, IS_BF16=1,
-                  PLAN_FLAGS=flags, LIMITED=0, LOCAL_SIZE=items, X_T="bf16", W_T="f8_e4m3" if fp8 else "bf16",
-                  Y_T="bf16", BIAS_T="f32", S_T="f32", SCALED=int(fp8), KERNEL="matmul_wgmma" + "_fp8" * fp8,
-                  KERNEL_FILE=f'"matmul/wgmma{"_fp8" * fp8}.cl"')
+    items = 512 if kind == "bf16" and not contiguous else 384
+    name = "matmul_wgmma" + {"bf16": "", "fp8": "_fp8"}.get(kind, "_coded")
+    values = dict(TOKENS=tile[0], STAGES=tile[1], GLU=glu, ACT=glu, PLAN_FLAGS=flags, LIMITED=0, LOCAL_SIZE=items,
+                  X_T="bf16", Y_T="bf16", BIAS_T="f32", S_T="f32", SCALED=int(kind in ("fp8", "codes")), KERNEL=name,
+                  W_T={"fp8": "f8_e4m3", "blocks": "mxfp4", "codes": "f4_e2m1"}.get(kind, "bf16"),
+                  KERNEL_FILE=f'"{name.replace("_", "/", 1)}.cl"')
+    if kind in CODED:
+        few = tile[0] < 256
+        period = 4 if glu else 8  # of rows of an odd number of two blocks, interleaved with GLU
+        values.update(TK=128 if few else 64, PERIOD=period if few and kind == "blocks" else 1, PTX=0)
+        values.update(S_T="e8m0" if kind == "codes" else "f32")
+    else:
+        values.update(CONTIGUOUS=contiguous, IS_BF16=1)
+    return values, items
+
+
+def compile_kernel(clang, folder, kind, tile, glu, contiguous):
+    """The program for one variant of a kernel."""
+    values, items = values_of(kind, tile, glu, contiguous)
     text, program = os.path.join(folder, "kernel.ll"), os.path.join(folder, "hopper")
     subprocess.run([clang, "-x", "cl", "-cl-std=CL1.2", "-w", "-O2", "-Xclang", "-finclude-default-header",
                     "-Dinline=static inline", "-I", os.path.join(ROOT, "tests/emulated"), "-I", os.path.join(ROOT, "cl"),
@@ -43,7 +66,8 @@ def compile_kernel(clang, folder, fp8, tile, glu, contiguous):
     with open(text, "w", encoding="utf-8") as kernel:
         kernel.write(callable_from_c)
     # Not position independent: addresses of local memory are uint.
-    subprocess.run([clang, "-w", "-O2", "-no-pie", "-fno-pie", f"-DITEMS={items}", f"-DFP8={int(fp8)}",
+    subprocess.run([clang, "-w", "-O2", "-no-pie", "-fno-pie", f"-DITEMS={items}", f"-DFP8={int(kind == 'fp8')}",
+                    f"-DCODED={CODED.get(kind, 0)}",
                     "-I", os.path.join(ROOT, "include"),
                     "-I", os.path.join(ROOT, "tests"), "-o", program, os.path.join(ROOT, "tests/emulated/hopper.c"),
                     os.path.join(ROOT, "tests/ref/convert.c"), text, "-lm", "-lpthread"], check=True)
@@ -56,20 +80,19 @@ def main():
         skip("clang is not installed (Debian package clang)")
     runs, complaints = 0, []
     with tempfile.TemporaryDirectory() as folder:
-        for fp8, tile in [(False, t) for t in TILES] + [(True, t) for t in FP8_TILES]:
-            for glu, contiguous in ((0, 1), (1, 0)) if fp8 else ((0, 0), (0, 1), (1, 0), (1, 1)):
-                program = compile_kernel(clang, folder, fp8, tile, glu, contiguous)
-                for i, (depth, *shape, groups) in enumerate(SHAPES[:5] if fp8 else SHAPES):
-                    depth = (depth + 8) // 16 * 16 if fp8 else depth  # rows of w begin at multiples of 16 bytes
-                    layout = 1 + (i + contiguous) % 3 if glu else 0
-                    call = [program, str(depth), *map(str, shape), str(layout), str(contiguous), str(groups)]
-                    try:
-                        code = subprocess.run(call, check=False, timeout=LIMIT_S).returncode
-                    except subprocess.TimeoutExpired:
-                        code = "time out"
-                    runs += 1
-                    if code:
-                        complaints.append(f"{'fp8 ' * fp8}tile {tile} {' '.join(call[1:])}: {code}")
+        for kind, tile, glu, contiguous, shapes in VARIANTS:
+            program = compile_kernel(clang, folder, kind, tile, glu, contiguous)
+            for i, (depth, *shape, groups) in enumerate(shapes):
+                depth = (depth + 8) // 16 * 16 if kind == "fp8" else depth  # rows of w begin at multiples of 16 bytes
+                layout = 2 if kind in CODED else 1 + (i + contiguous) % 3
+                call = [program, str(depth), *map(str, shape), str(layout * glu), str(contiguous), str(groups)]
+                try:
+                    code = subprocess.run(call, check=False, timeout=LIMIT_S).returncode
+                except subprocess.TimeoutExpired:
+                    code = "time out"
+                runs += 1
+                if code:
+                    complaints.append(f"{kind} tile {tile} {' '.join(call[1:])}: {code}")
     return finish(runs, complaints)
 
 

@@ -1,0 +1,9 @@
+// SPDX-License-Identifier: MIT
+// cl/matmul/wgmma_coded_memory.cl for CPUs: tests/emulated/hopper.c has the functions.
+#define COMPUTED_HERE(a, b)
+
+void copy_16_if(bool there, uint to, const global uchar *from);
+void copy_some_of_16_if(bool there, uint to, const global uchar *from, int bytes);
+void copy_some_of_4(uint to, const global uint *from, int bytes);
+void store_local(uint at, uint v);
+bool any_of_warp(bool is);
