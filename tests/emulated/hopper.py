@@ -21,6 +21,7 @@ FEW_CODED, MANY_CODED = (32, 5), (256, 4)  # matmul_wgmma_coded.c
 SHAPES = ((136, 264, 2, 60, 2, 1), (72, 136, 3, 50, 3, 2), (328, 72, 2, 330, 2, 2), (520, 256, 1, 70, 1, 2),
           (64, 520, 5, 40, 4, 3), (72, 136, 1, 105, 1, 1), (72, 136, 1, 135, 1, 1), (72, 136, 1, 160, 1, 1),
           (72, 136, 1, 195, 1, 1), (64, 72, 70, 10, 2, 2))
+# Those of blocks have an odd number of two blocks in a row: rows begin at the same byte of 16 every eighth time.
 CODED_SHAPES = ((64, 136, 2, 20, 2, 1), (320, 72, 3, 50, 2, 2), (704, 256, 1, 40, 1, 1))
 MANY_CODED_SHAPES = ((64, 136, 1, 250, 1, 1), (352, 136, 2, 170, 1, 2))
 CODED = {"blocks": 17, "codes": 16}  # bytes of 32
@@ -30,7 +31,6 @@ VARIANTS = (*(("bf16", tile, glu, contiguous, SHAPES) for tile in TILES for glu 
             *((kind, MANY_CODED, 0, 0, MANY_CODED_SHAPES) for kind in ("blocks", "codes")))
 X_TOKEN, X_SORTED, SORTED, HAS_BIAS, GAMMA_OUTPUT, K_FASTEST = 1, 2, 8, 16, 64, 256  # cl/matmul/pair.cl
 LIMIT_S = 150  # a kernel that waits for ever
-
 
 
 def values_of(kind, tile, glu, contiguous):
