@@ -244,9 +244,10 @@ static inline float16 load16_f4_e2m1(const global uchar *p, ulong i) {
     return doubled_e2m1_16(convert_uint16(codes)) * 0.5f;
 }
 
-static inline float load_e8m0(const global uchar *p, ulong i) {
-    return as_float(p[i] == 255 ? 0x7fc00000u : p[i] == 0 ? 0x400000u : (uint)p[i] << 23);
+static inline float float_of_e8m0(uint e) {
+    return as_float(e == 255 ? 0x7fc00000u : e == 0 ? 0x400000u : e << 23);
 }
+static inline float load_e8m0(const global uchar *p, ulong i) { return float_of_e8m0(p[i]); }
 
 // ---- 8 codes of 4 bits in a word: in order (gptq), or first those with an even place, then those with an odd one ----
 

@@ -31,12 +31,8 @@
 #ifndef STEPS
 #error "STEPS: rounds whose loads are on their way together, 1 or more"
 #endif
-#ifndef SUMS
-#error "SUMS: 1 if it may be asked for sums, else 0"
-#endif
-#ifndef SUM_T
-#error "SUM_T: f32, f16 or bf16, what y has where it is asked for sums"
-#endif
+#include "matmul/few_sums.cl"
+
 #define TEAMS (LOCAL_SIZE / WAYS)
 #define ROWS (PER_ITEM * (GLU ? 2 : 1)) // rows of w of a team: those of gates, then those of ups
 #define FINISHED (TEAMS * PER_ITEM)     // finished numbers of a work-group, at most LOCAL_SIZE
@@ -178,43 +174,6 @@ typedef RAW8(X_T) run_of_x;
 static inline bool wide_rows(const global void *first, ulong strides, uint bytes) {
     return (((ulong)first | strides) & (bytes - 1)) == 0;
 }
-
-// Bits of `sum_flags`; the same list is in lib/kernel/matmul_few.c.
-#define SUM 1
-#define SUM_RESIDUAL 2
-#define SUM_SHARED 4
-#define SUM_SHARED_F32 8 // else it has the type of y
-
-#if SUMS
-#define SUM_ARGS                                                                                                       \
-    , const global ELEM(SUM_T) *residual, const global ELEM(SUM_T) *shared, long4 at_sum, float4 sum_scales,           \
-        int slot_bits, int sum_flags
-#define SUM_NUMBERS                                                                                                    \
-    const ulong residual_skip = (ulong)at_sum.x, shared_skip = (ulong)at_sum.z;                                        \
-    const long residual_stride = at_sum.y, shared_stride = at_sum.w;                                                   \
-    const float sum_scale = sum_scales.x, shared_scale = sum_scales.y;
-#define LOAD_RESIDUAL(t, n)                                                                                            \
-    (sum_flags & SUM_RESIDUAL ? LOAD(SUM_T, residual, residual_skip + (t) * residual_stride + (n)) : 0.0f)
-#define SHARED_AT(t, n) (shared_skip + (t) * shared_stride + (n))
-#define LOAD_SHARED(t, n)                                                                                              \
-    (!(sum_flags & SUM_SHARED)     ? 0.0f                                                                              \
-     : sum_flags & SUM_SHARED_F32 ? ((const global float *)shared)[SHARED_AT(t, n)]                                    \
-                                   : LOAD(SUM_T, shared, SHARED_AT(t, n)))
-#else
-#define SUM_ARGS
-#define SUM_NUMBERS
-#define slot_bits 0
-#define sum_flags 0
-#endif
-
-// The pair of slot `slot`, of those whose turn it is: its number, token, expert, and what is to be done; nothing behind
-// the last slot of a token.
-#define FIND_PAIR(p, token, e, task, slot)                                                                             \
-    const bool p##_is = turn + (slot) < turns_end;                                                                     \
-    const long p = p##_is ? pair_at(sum_flags & SUM ? i * k + turn + (slot) : i, order + order_skip, flags) : 0;       \
-    const long token = (uint)p / (uint)k;                                                                              \
-    const int e = p##_is ? EXPERT_OF(p, token) : -1;                                                                   \
-    const int task = pair_task(e, experts, first, count);
 
 // The sums of a team: the parts of row r, which its ways have put into parts[r * WAYS] and on, come together in the first
 // of them. Every work-item makes the call: there are barriers in it.

@@ -18,19 +18,14 @@
 //   load_last(own, at, way)          LAST_APART: the last share of a row
 //   four_codes(own, f)               the codes of a four in the lowest bits of four bytes, CODE_MASK; CODE_ZERO means 0
 //   share_scales(own, scale, min)    what the codes of each part are multiplied by; what is taken from them (HAS_MIN)
+#include "matmul/few_words.cl"
+
 #ifndef BY_WORDS
-#error "BY_WORDS: the number below that W_T has, 0 for types that have none"
+#error "BY_WORDS: the number of few_words.cl that W_T has, 0 for types that have none"
 #endif
 #ifndef TENSOR
 #error "TENSOR: 1 where mma.sync may multiply, which takes x in 16 bits, else 0"
 #endif
-#define WORDS_Q8_0 1
-#define WORDS_Q4_0 2
-#define WORDS_Q5_0 3
-#define WORDS_MXFP4 4
-#define WORDS_Q4_K 5
-#define WORDS_Q5_K 6
-#define WORDS_Q6_K 7
 
 #if BY_WORDS
 #define IS_SUPER (BY_WORDS >= WORDS_Q4_K)

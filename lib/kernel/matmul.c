@@ -3,6 +3,7 @@
 
 #include "matmul_cpu.h"
 #include "matmul_few.h"
+#include "matmul_few_mma.h"
 #include "matmul_matrix.h"
 #include "matmul_mma.h"
 #include "matmul_parts.h"
@@ -254,6 +255,8 @@ static const struct kernel_row rows[] = {
      .tunables = matmul_cpu_tunables},
     {"matmul_cpu_dot_4x4", matmul_cpu_dot_fits, matmul_cpu_dot_prepare, matmul_cpu_dot_run,
      .needs = CLMOE_FEATURE_CPU, .tunables = matmul_cpu_dot_tunables},
+    {"matmul_few_mma", matmul_few_mma_fits, matmul_few_mma_prepare, matmul_few_mma_run,
+     .needs = CLMOE_FEATURE_NV_MMA, .tunables = matmul_few_mma_tunables},
     {"matmul_few", matmul_few_fits, matmul_few_prepare, matmul_few_run, .tunables = matmul_few_tunables},
     {"matmul_few_columns", matmul_few_columns_fits, matmul_few_columns_prepare, matmul_few_columns_run,
      .tunables = matmul_few_columns_tunables},
@@ -287,8 +290,8 @@ static const struct kernel_row rows[] = {
 bool matmul_sums(const struct kernel_row *row, const struct matmul_call *call,
                  const struct combine_problem *sum) {
     /* A part of the weights has some of a token's rows; experts from host memory come in several calls. */
-    return row->run == matmul_few_run && call->n_w == 1 && call->numbers == call->w[0].shape[0] &&
-           !sum->identity;
+    const bool few = row->run == matmul_few_run || row->run == matmul_few_mma_run;
+    return few && call->n_w == 1 && call->numbers == call->w[0].shape[0] && !sum->identity;
 }
 
 const struct kernel_table matmul_table = {"matmul", rows, sizeof rows / sizeof *rows};

@@ -14,7 +14,7 @@ enum { FEW_LOCAL, FEW_PER_ITEM, FEW_WAYS, FEW_STEPS };
 /* With more pairs than PAIRS_PER_EXPERT for each expert, tiles that read weights once for all of them win. */
 enum { PAIRS_PER_EXPERT = 4 };
 
-static bool pays(const struct device *dev, const struct matmul_problem *p, struct reason *why) {
+bool matmul_few_pays(const struct device *dev, const struct matmul_problem *p, struct reason *why) {
     const int64_t pairs = p->max_tokens * p->topk, most = (int64_t)PAIRS_PER_EXPERT * p->experts;
     if (!p->sorted && !p->dense) return true;
     if (pairs > most)
@@ -82,15 +82,11 @@ const struct tunable matmul_few_tunables[] = {
 /* Work-items of matmul_few that a unit holds at once. */
 enum { UNIT_ITEMS = 512, UNIT_ITEMS_BLOCKS = 384 };
 
-/* Bits of `sum_flags`; the same list is in cl/matmul/few.cl. */
+/* Bits of `sum_flags`; the same list is in cl/matmul/few_sums.cl. */
 enum { SUM = 1, SUM_RESIDUAL = 2, SUM_SHARED = 4, SUM_SHARED_F32 = 8 };
 
-/* Formats whose blocks are loaded by words, as numbers of cl/matmul/few_blocks.cl; 0: by runs of 16 steps. A
- * super-block takes 16 work-items of a team. */
-enum { WAYS_OF_WORDS = 16 };
-static int by_words(const struct matmul_problem *p, const int params[ROW_PARAMS]) {
-    if (params[FEW_WAYS] < WAYS_OF_WORDS) return 0;
-    switch (p->w_dtype) {
+int matmul_few_words(enum clmoe_dtype dtype) {
+    switch (dtype) {
     case CLMOE_Q8_0: return 1;
     case CLMOE_Q4_0: return 2;
     case CLMOE_Q5_0: return 3;
@@ -98,8 +94,17 @@ static int by_words(const struct matmul_problem *p, const int params[ROW_PARAMS]
     case CLMOE_Q4_K: return 5;
     case CLMOE_Q5_K: return 6;
     case CLMOE_Q6_K: return 7;
+    case CLMOE_I8: return 8;
+    case CLMOE_F8_E4M3: return 9;
+    case CLMOE_F4_E2M1: return 10;
     default: return 0;
     }
+}
+
+/* Formats whose blocks are loaded by words; 0: by runs of 16 steps. A super-block takes 16 work-items of a team. */
+enum { WAYS_OF_WORDS = 16 };
+static int by_words(const struct matmul_problem *p, const int params[ROW_PARAMS]) {
+    return params[FEW_WAYS] < WAYS_OF_WORDS || !dtype_is_block(p->w_dtype) ? 0 : matmul_few_words(p->w_dtype);
 }
 
 /* Bytes of a row that a team takes in a round from blocks by words. */
@@ -175,7 +180,7 @@ bool matmul_few_fits(const struct device *dev, const void *problem, struct reaso
     int params[ROW_PARAMS] = {0};
     if (p->w_order != CLMOE_W_ENK) return refuse(why, "w_order = %d: K is not fastest", (int)p->w_order);
     few_params(dev, p, params);
-    return pays(dev, p, why) && has_room(dev, p, params, why);
+    return matmul_few_pays(dev, p, why) && has_room(dev, p, params, why);
 }
 
 void matmul_few_prepare(const struct device *dev, const void *problem, struct recipe *recipe) {
@@ -192,11 +197,15 @@ void matmul_few_prepare(const struct device *dev, const void *problem, struct re
     spec_define(spec, "STEPS", "%d", params[FEW_STEPS]);
     spec_define(spec, "BY_WORDS", "%d", words);
     spec_define(spec, "TENSOR", "%d", on_tensor_cores(dev, p, params));
+    matmul_few_define_sums(p, spec);
+}
+
+void matmul_few_define_sums(const struct matmul_problem *p, struct kernel_spec *spec) {
     spec_define(spec, "SUMS", "%d", p->may_sum);
     spec_define(spec, "SUM_T", "%s", dtype_info(p->sum_dtype)->name);
 }
 
-/* SUM_ARGS of cl/matmul/few.cl, in its order. */
+/* SUM_ARGS of cl/matmul/few_sums.cl, in its order. */
 static void bind_sum(struct bind *b, const struct matmul_call *c, int slot_bits) {
     static const struct combine_problem no_sum = {0};
     static const struct combine_call no_call = {0};
@@ -215,29 +224,39 @@ static void bind_sum(struct bind *b, const struct matmul_call *c, int slot_bits)
     bind_i32(b, flags);
 }
 
+struct bind matmul_few_bind(const struct run *run, const struct matmul_part *part, int slot_bits) {
+    const struct matmul_problem *const p = run->problem;
+    struct bind b = matmul_bind_part(run, 0, part);
+    if (p->may_sum) bind_sum(&b, run->call, slot_bits);
+    return b;
+}
+
 static enum clmoe_status run_part(const struct run *run, const struct matmul_part *part) {
     const struct matmul_problem *const p = run->problem;
     const struct matmul_call *const c = run->call;
-    const int *const params = run->params;
-    const int teams = params[FEW_LOCAL] / params[FEW_WAYS];
+    const int teams = run->params[FEW_LOCAL] / run->params[FEW_WAYS];
     int slot_bits = 0;
     while (c->sum && 1 << slot_bits < teams && 1 << slot_bits < p->topk)
         slot_bits++;
     const int64_t rows = c->sum ? c->tokens : c->tokens * p->topk;
-    const int64_t columns = finished(params) >> slot_bits;
-    struct bind b = matmul_bind_part(run, 0, part);
-    if (p->may_sum) bind_sum(&b, c, slot_bits);
+    const int64_t groups = ceil_div(p->out, finished(run->params) >> slot_bits);
+    struct bind b = matmul_few_bind(run, part, slot_bits);
     TRY(bind_end(&b, run->launch->log));
-    return launch_kernel(run->launch, run->kernels[0], (uint64_t)rows * (uint64_t)ceil_div(p->out, columns),
-                         run->local[0]);
+    return launch_kernel(run->launch, run->kernels[0], (uint64_t)(rows * groups), run->local[0]);
 }
 
-enum clmoe_status matmul_few_run(const struct run *run) {
+enum clmoe_status matmul_few_each_part(const struct run *run,
+                                       enum clmoe_status (*part_run)(const struct run *,
+                                                                     const struct matmul_part *)) {
     struct matmul_call call = *(const struct matmul_call *)run->call;
     struct run summing = *run;
     if (call.sum) call.y = call.sum_call->y;
     summing.call = &call;
-    return matmul_each_part(&summing, run_part);
+    return matmul_each_part(&summing, part_run);
+}
+
+enum clmoe_status matmul_few_run(const struct run *run) {
+    return matmul_few_each_part(run, run_part);
 }
 
 /* ---- matmul_few_columns ---- */
@@ -262,7 +281,7 @@ bool matmul_few_columns_fits(const struct device *dev, const void *problem, stru
     int params[ROW_PARAMS] = {0};
     if (p->w_order == CLMOE_W_ENK) return refuse(why, "w_order = %d: K is fastest", (int)p->w_order);
     columns_params(dev, p, params);
-    return pays(dev, p, why) && has_room(dev, p, params, why);
+    return matmul_few_pays(dev, p, why) && has_room(dev, p, params, why);
 }
 
 void matmul_few_columns_prepare(const struct device *dev, const void *problem, struct recipe *recipe) {
