@@ -84,7 +84,11 @@ clmoe_context *tester_context(enum forced_caps caps) {
     case CAPS_GROUP_64: params.caps.max_work_group = 64; break;
     case CAPS_LOCAL_16K: params.caps.local_mem = 16384; break;
     case CAPS_PLAIN: params.caps.features_off = plain_off; break;
-    case CAPS_EMULATED_SMALL: params.caps.local_mem = 32768; /* fall through */
+    case CAPS_EMULATED_SMALL:
+        params.caps.local_mem = 32768;
+        params.caps.emulate = CLMOE_FEATURES_MATRIX;
+        break;
+    case CAPS_EMULATED_GPU: params.caps.features_off = CLMOE_FEATURE_CPU; /* fall through */
     case CAPS_EMULATED: params.caps.emulate = CLMOE_FEATURES_MATRIX; break;
     case CAPS_ONE_UNIT: params.caps.compute_units = 1; break;
     default: break;
@@ -97,8 +101,8 @@ clmoe_context *tester_context(enum forced_caps caps) {
 }
 
 const char *caps_name(enum forced_caps caps) {
-    static const char *const names[CAPS_END] = {"own",      "group64",     "local16k", "plain",
-                                                "emulated", "emulated32k", "one_unit"};
+    static const char *const names[CAPS_END] = {"own",      "group64",     "local16k",     "plain",
+                                                "emulated", "emulated32k", "emulated_gpu", "one_unit"};
     return names[caps];
 }
 

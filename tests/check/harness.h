@@ -47,6 +47,7 @@ enum forced_caps {
     CAPS_EMULATED = CAPS_COUNT, /* as the device is, and matrix instructions that it lacks are emulated: for
                                    the tests of the rows that need them */
     CAPS_EMULATED_SMALL,        /* the same with 32 KiB of local memory */
+    CAPS_EMULATED_GPU,          /* the same without the rows for CPUs, which layers would take */
     CAPS_ONE_UNIT,              /* one compute unit: kernels for so much work that it fills a device */
     CAPS_END
 };

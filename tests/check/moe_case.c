@@ -2,6 +2,7 @@
 #include "moe_case.h"
 
 #include "ref/convert.h"
+#include "ref/quant.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -20,10 +21,23 @@ static float *floats(struct moe_sample *s, struct rng *rng, enum clmoe_dtype dty
     return v;
 }
 
+/* n numbers as blocks, for the caller to free; those that blocks have go to `as`. */
+static unsigned char *packed(enum clmoe_dtype dtype, const float *values, int64_t n, float *as) {
+    unsigned char *const bytes = malloc((size_t)(n / ref_block_length(dtype) * ref_block_bytes(dtype)) + 1);
+    if (!bytes) abort();
+    ref_pack(dtype, values, n, bytes);
+    ref_unpack(dtype, bytes, n, as);
+    return bytes;
+}
+
 /* Weights of matrices with `columns` columns: sums of about the size of x. */
 static float *weights(struct moe_sample *s, struct rng *rng, enum clmoe_dtype dtype, int64_t rows,
                       int64_t columns) {
-    return floats(s, rng, dtype, rows * columns, 1.5 / sqrt((double)columns));
+    const bool coded = ref_is_coded(dtype);
+    const int64_t n = rows * columns;
+    float *const v = floats(s, rng, coded ? CLMOE_F32 : dtype, n, 1.5 / sqrt((double)columns));
+    if (coded) free(packed(dtype, v, n, v));
+    return v;
 }
 
 static void make_experts(struct moe_sample *s, struct rng *rng) {
@@ -163,6 +177,15 @@ static struct clmoe_tensor put(struct moe_sample *s, struct guarded g) {
 static struct clmoe_tensor put_matrices(struct moe_sample *s, struct rng *rng, enum clmoe_dtype dtype,
                                         int64_t e, int64_t rows, int64_t columns, const float *values) {
     if (!values) return (struct clmoe_tensor){0};
+    if (ref_is_coded(dtype)) {
+        const int64_t n = e * rows * columns, shape[3] = {e, rows, columns};
+        float *const same = keep(s, calloc((size_t)n, sizeof *same));
+        unsigned char *const bytes = packed(dtype, values, n, same);
+        const struct clmoe_tensor blocks = put(s, guarded_bytes(rng, dtype, 3, shape, bytes));
+        ck_assert_int_eq(memcmp(same, values, (size_t)n * sizeof *same), 0);
+        free(bytes);
+        return blocks;
+    }
     struct clmoe_tensor t = put(s, guarded_floats(rng, dtype, e * rows, columns, values));
     t.ndim = 3;
     t.shape[0] = e, t.shape[1] = rows, t.shape[2] = columns;

@@ -21,6 +21,15 @@ static const struct setting {
     {"rows of another type", 3, 4, CLMOE_BF16, CLMOE_F32, CAPS_PLAIN, {.residual = 1, .shared = 1}},
     {"rounded rows", 2, 3, CLMOE_F16, CLMOE_BF16, CAPS_PLAIN, {.gamma_on_input = 1}},
     {"shared experts come first", 2, 5, CLMOE_F32, CLMOE_F32, CAPS_PLAIN, {.shared_experts = {.inter = 9}}},
+    {"by matrices, a slot for each wave", 1, 4, CLMOE_BF16, CLMOE_BF16, CAPS_EMULATED_GPU, {.residual = 1}},
+    {"by matrices, slots in turns",
+     3,
+     7,
+     CLMOE_BF16,
+     CLMOE_BF16,
+     CAPS_EMULATED_GPU,
+     {.shared = 1, .bias2 = 1}},
+    {"by matrices, one slot", 2, 1, CLMOE_F16, CLMOE_F16, CAPS_EMULATED_GPU, {.out_scale = 3}},
     {"in a latent space", 3, 2, CLMOE_F32, CLMOE_F32, CAPS_PLAIN, {.latent = 21, .residual = 1}},
     {"zero experts: by way of combine",
      2,
@@ -45,7 +54,8 @@ static void split(const struct clmoe_tensor *whole, struct clmoe_tensor parts[2]
     parts[0] = parts[1] = *whole;
     parts[0].shape[0] = first;
     parts[1].shape[0] -= first;
-    parts[1].offset += (uint64_t)clmoe_dtype_bytes(whole->dtype, first * whole->stride[0]);
+    const int64_t stride = whole->stride[0] ? whole->stride[0] : whole->shape[1] * whole->shape[2];
+    parts[1].offset += (uint64_t)clmoe_dtype_bytes(whole->dtype, first * stride);
 }
 
 START_TEST(sums_of_slots) {
@@ -60,6 +70,9 @@ START_TEST(sums_of_slots) {
     p.x_dtype = p.w_dtype = p.dense_dtype = p.adapters.dtype = is->x;
     p.mid_dtype = is->mid;
     p.source = CLMOE_MOE_IDS;
+    /* Codes are what the row on matrices is for, and rows of them are whole blocks. */
+    if (is->caps == CAPS_EMULATED_GPU)
+        p.w_dtype = CLMOE_MXFP4, p.hidden = 64, p.inter = _i / N_SETTINGS ? 320 : 32;
     p.glu = CLMOE_GLU_GATE_UP;
     p.act.kind = CLMOE_ACT_SILU;
     if (p.max_tokens > is->tokens) p.max_tokens = is->tokens;
