@@ -278,8 +278,7 @@ static inline void fetch_ahead(struct ahead *ahead, const struct matrix *m, cons
 }
 
 // The sums over `segments` of the tile's rows and x, which is made ready for the first tile, and where it is too long
-// for all of them. Every work-item of the work-group makes the call, with the same
-// number.
+// for all of them. Every work-item of the work-group makes the call, with the same number of segments.
 static inline void add_rounds(float *sums, int *stage, struct ahead *ahead, const struct rows *rows,
                               const struct matrix *m, const struct wave *own, const global ELEM(X_T) *x, int segments,
                               long tiles_end, bool first, uint (*xs)[4], uint zero) {

@@ -213,10 +213,11 @@ void pairs_free(struct pairs *p) {
 
 bool pairs_are_few(const struct bench *b, const struct settings *s) {
     const int64_t pairs = s->tokens * s->shape.topk;
-    const bool half = s->dtype == CLMOE_BF16 || s->dtype == CLMOE_F16;
+    const bool wide = s->dtype == CLMOE_BF16 || s->dtype == CLMOE_F16 ||
+                      (s->dtype == CLMOE_F8_E4M3 && s->x_dtype != CLMOE_F32);
     const bool coded = s->x_dtype == CLMOE_BF16 && (s->dtype == CLMOE_MXFP4 || s->dtype == CLMOE_F4_E2M1);
     struct clmoe_device_info info;
     clmoe_context_device_info(b->s->ctx, &info);
-    if ((half || coded) && info.features & CLMOE_FEATURE_NV_WGMMA) return s->tokens <= (half ? 2 : 4);
+    if ((wide || coded) && info.features & CLMOE_FEATURE_NV_WGMMA) return s->tokens <= (wide ? 2 : 4);
     return pairs <= s->shape.experts || pairs <= 8;
 }
