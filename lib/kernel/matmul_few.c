@@ -101,7 +101,8 @@ int matmul_few_words(enum clmoe_dtype dtype) {
     }
 }
 
-/* Formats whose blocks are loaded by words; 0: by runs of 16 steps. A super-block takes 16 work-items of a team. */
+/* Formats whose blocks are loaded by words; 0: by runs of 16 steps. A super-block takes 16 work-items of a
+ * team. */
 enum { WAYS_OF_WORDS = 16 };
 static int by_words(const struct matmul_problem *p, const int params[ROW_PARAMS]) {
     return params[FEW_WAYS] < WAYS_OF_WORDS || !dtype_is_block(p->w_dtype) ? 0 : matmul_few_words(p->w_dtype);
@@ -189,7 +190,8 @@ void matmul_few_prepare(const struct device *dev, const void *problem, struct re
     recipe->tuned = few_params(dev, p, params);
     struct kernel_spec *const spec =
         matmul_add_kernel(p, recipe, "matmul/few.cl", "matmul_few", params[FEW_LOCAL]);
-    /* Around the loop over slots the compiler would keep so much in registers that a unit had half of them. */
+    /* Around the loop over slots the compiler would keep so much in registers that a unit had half of
+     * them. */
     const int words = by_words(p, params), items = words ? UNIT_ITEMS_BLOCKS : UNIT_ITEMS;
     if (p->may_sum) spec->resident = params[FEW_LOCAL] < items ? items / params[FEW_LOCAL] : 1;
     spec_define(spec, "PER_ITEM", "%d", params[FEW_PER_ITEM]);

@@ -27,7 +27,8 @@ bool matmul_few_pays(const struct device *dev, const struct matmul_problem *p, s
 /* SUMS and SUM_T of cl/matmul/few_sums.cl. */
 void matmul_few_define_sums(const struct matmul_problem *p, struct kernel_spec *spec);
 
-/* Calls `part_run` for each part of the weights, of a call whose y is where the sums go if it asks for them. */
+/* Calls `part_run` for each part of the weights, of a call whose y is where the sums go if it asks for
+ * them. */
 enum clmoe_status matmul_few_each_part(const struct run *run,
                                        enum clmoe_status (*part_run)(const struct run *,
                                                                      const struct matmul_part *));

@@ -18,8 +18,8 @@ const struct tunable matmul_few_mma_tunables[] = {
 enum { FEATURE = CLMOE_FEATURE_NV_MMA, WAVE = 32, SEGMENT = 256, ROWS = 16, LEAST_STEPS = 32 };
 enum { OFFERED = 48 << 10, MOST_LOCAL = 99 << 10 }; /* what drivers list, what every chip from sm_80 on has */
 
-/* Formats as numbers of cl/matmul/few_words.cl; 0: none of them. What comes before the first one matmul_few has on
- * tensor cores, too, and is no slower. */
+/* Formats as numbers of cl/matmul/few_words.cl; 0: none of them. What comes before the first one
+ * matmul_few has on tensor cores, too, and is no slower. */
 static int by_words(const struct matmul_problem *p) {
     enum { FIRST = 4 };
     const int words = matmul_few_words(p->w_dtype);
@@ -50,8 +50,8 @@ static int slot_bits_of(const struct matmul_problem *p, const int params[ROW_PAR
     return bits;
 }
 
-/* Rounds of x in local memory: all, so that it is made ready once, or what there is room for. Powers of two, from 4 on,
- * so that programs are few. */
+/* Rounds of x in local memory: all, so that it is made ready once, or what there is room for. Powers of
+ * two, from 4 on, so that programs are few. */
 static int panel_rounds(const struct matmul_problem *p, const int params[ROW_PARAMS]) {
     enum { LEAST_ROUNDS = 4, MOST_SEGMENTS = 64 };
     const int64_t waves = params[FEW_LOCAL] / WAVE, most = MOST_SEGMENTS / waves;
@@ -84,7 +84,8 @@ static int64_t groups_of_unit(const struct matmul_problem *p, const int params[R
     return least(by_local, UNIT_ITEMS / params[FEW_LOCAL]);
 }
 
-/* Four waves to a tile of rows, of which each has as many segments in its ring as there is room for, up to three. */
+/* Four waves to a tile of rows, of which each has as many segments in its ring as there is room for, up to
+ * three. */
 static bool few_params(const struct device *dev, const struct matmul_problem *p, int params[ROW_PARAMS]) {
     const struct dtype_info *const info = dtype_info(p->w_dtype);
     params[FEW_LOCAL] = 128;
@@ -137,7 +138,8 @@ void matmul_few_mma_prepare(const struct device *dev, const void *problem, struc
     matmul_few_define_sums(p, spec);
 }
 
-/* Work-groups that run at once have as many tiles each as there are; all slots of one tile where these come in turns. */
+/* Work-groups that run at once have as many tiles each as there are; all slots of one tile where these
+ * come in turns. */
 static enum clmoe_status run_part(const struct run *run, const struct matmul_part *part) {
     const struct matmul_problem *const p = run->problem;
     const struct matmul_call *const c = run->call;

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT
- * The row of matmul's table for few rows of x and coded weights on NVIDIA's tensor cores: cl/matmul/few_mma.cl. */
+ * The row of matmul's table for few rows of x and coded weights on NVIDIA's tensor cores:
+ * cl/matmul/few_mma.cl. */
 #ifndef CLMOE_KERNEL_MATMUL_FEW_MMA_H
 #define CLMOE_KERNEL_MATMUL_FEW_MMA_H
 

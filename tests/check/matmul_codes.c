@@ -106,8 +106,8 @@ enum { N_VARIANTS = sizeof variants / sizeof *variants, N_CASES = 160, N_SMALL =
 
 #define PICK(rng, array) (array)[rng_below(rng, sizeof(array) / sizeof *(array))]
 
-/* Pairs of an expert around those of a tile and of what is multiplied of it; steps around those of a stage, up
- * to more than are on their way at a time; columns around those of a tile. */
+/* Pairs of an expert around those of a tile and of what is multiplied of it; steps around those of a
+ * stage, up to more than are on their way at a time; columns around those of a tile. */
 static struct clmoe_matmul_params pick_params(struct rng *rng, int i, int64_t *tokens) {
     static const int64_t pairs[] = {1,  2,  7,  8,  12,  15,  16,  17,  20,  21,
                                     32, 33, 64, 65, 129, 160, 161, 193, 257, 330};
@@ -169,8 +169,8 @@ START_TEST(against_reference) {
 }
 END_TEST
 
-/* A scale for each row, all of them, on every code: sums have one term that is not 0, or, where weights are infinite,
- * NaN. */
+/* A scale for each row, all of them, on every code: sums have one term that is not 0, or, where weights
+ * are infinite, NaN. */
 START_TEST(each_scale_is_exact) {
     static const struct clmoe_matmul_params params = {
         .max_tokens = CODES,

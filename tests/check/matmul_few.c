@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
- * matmul's row for few rows of coded weights on tensor cores, emulated where there are none: every format, around
- * where segments and panels of K, tiles and rounds of waves end. */
+ * matmul's row for few rows of coded weights on tensor cores, emulated where there are none: every format,
+ * around where segments and panels of K, tiles and rounds of waves end. */
 #include "matmul_case.h"
 #include "ref/quant.h"
 
@@ -118,7 +118,8 @@ START_TEST(shapes) {
 }
 END_TEST
 
-/* Every scale but the last ones, whose weights are infinite, with every code; sums have one term that is not 0. */
+/* Every scale but the last ones, whose weights are infinite, with every code; sums have one term that is
+ * not 0. */
 START_TEST(each_scale_is_exact) {
     enum { SCALES = 252, CODES = 16, BLOCK = 32, BLOCK_BYTES = 17, TOKENS = 4 };
     struct clmoe_matmul_params params = plain;

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT
- * Runs the kernel of cl/matmul/wgmma.cl, of wgmma_fp8.cl or of wgmma_coded.cl on a CPU: a work-group is ITEMS threads, one after
- * another. What the chip does beside the program (barriers that copies arrive on, copies by tensor maps, products) is
- * in this file, as the PTX manual has it; products read and write as late as they may, when they are waited for. A
- * kernel that waits for what never comes is ended by its time limit. hopper.py compiles it with the kernel and says
- * which shapes to run.
+ * Runs the kernel of cl/matmul/wgmma.cl, of wgmma_fp8.cl or of wgmma_coded.cl on a CPU: a work-group is
+ * ITEMS threads, one after another. What the chip does beside the program (barriers that copies arrive on,
+ * copies by tensor maps, products) is in this file, as the PTX manual has it; products read and write as
+ * late as they may, when they are waited for. A kernel that waits for what never comes is ended by its
+ * time limit. hopper.py compiles it with the kernel and says which shapes to run.
  *
  * hopper K N E tokens topk glu contiguous groups
  *   glu: 0 none, 1 gate rows then up rows, 2 interleaved, 3 in two places, up before gate */
@@ -486,10 +486,10 @@ static struct problem {
     uchar *weights, *gate, *up;
     bf16 *x, *y;
     long column; /* elements from one gate row to the next, and from one up row */
-    void *
-        scales; /* of blocks of BLOCK x BLOCK or 1 x CODES; those of up behind those of gate if they are apart */
-    long blocks[2], up_scales, up_first,
-        step; /* rows and columns of scales; up row n is up_first + n * step */
+    /* Scales of blocks of BLOCK x BLOCK or 1 x CODES, those of up behind those of gate if they are apart: rows
+     * and columns of them, where those of up begin; up row n is up_first + n * step. */
+    void *scales;
+    long blocks[2], up_scales, up_first, step;
     int *ids, *offsets, *order, *place;
     float *gamma, *bias;
     uint counters[2];
