@@ -14,33 +14,13 @@
 // second of up columns, as in matrix.cl; which elements a lane holds is MMA_16 of matrix_layout.cl. Sums go to y by way of
 // local memory, as many rows of a wave at a time as find room, and from there in runs of 4 columns. Rows past the end
 // compute the last one again, columns past it zeros; they are not stored.
-#include "matmul/pair.cl"
+#include "matmul/mma_base.cl"
 
-#ifndef EMULATED
-#error "EMULATED: 1 to do without the instructions, else 0"
-#endif
-
-#define VALUE float4
-#define BITS_f32 32
-#define BITS_f16 16
-#define BITS_bf16 16
-#if CAT(BITS_, Y_T) == 16 && !EMULATED
-#include "matmul/activation_nv.cl"
-#endif
-#include "matmul/epilogue.cl"
-
-#include "matmul/matrix_layout.cl"
-#if !defined(LAYOUT) || LAYOUT != MMA_16
-#error "LAYOUT: MMA_16"
-#endif
 #if !defined(WAVES_M) || !defined(WAVES_N)
 #error "WAVES_M, WAVES_N: waves of a work-group along rows and columns; their product is LOCAL_SIZE / 32"
 #endif
 #if !defined(FRAGMENTS_M) || !defined(FRAGMENTS_N)
 #error "FRAGMENTS_M, FRAGMENTS_N: fragments of a wave; the latter a multiple of 2, with GLU of 4"
-#endif
-#ifndef LIMITED
-#error "LIMITED: 1 where the activation's gate_max, up_max or act_max are given, else 0"
 #endif
 #ifndef TK
 #error "TK: steps of K in a stage, 32 or 64"
@@ -51,7 +31,6 @@
 #define CHUNKS (TK / 8)
 #define SWIZZLE(r) (TK == 64 ? (r)&7u : (r) / 2 & 3u)
 #define STAGE ((TM + (1 + GLU) * TN) * CHUNKS)
-#define BAND 16u
 
 // Of x a work-item copies chunk lid % CHUNKS of rows lid / CHUNKS, lid / CHUNKS + ROWS, ..
 #define ROWS (LOCAL_SIZE / CHUNKS)
@@ -77,20 +56,9 @@
 #else
 #error "the sums of a row of fragments do not fit into the ring"
 #endif
-#include "matmul/matrix_mma.cl"
-#include "matmul/matrix_emulated.cl"
 #include "matmul/mma_memory.cl"
 #include "matmul/mma_weights.cl"
-#include "matmul/slot.cl"
-
-// The slot of the work-group, and its first column of y. Divisions of 64 bits take long, and groups are fewer.
-static inline long own_slot(long columns, long *n0) {
-    const uint across = (uint)((columns + TN - 1) / TN), slots = (uint)get_num_groups(0) / across;
-    const uint group = (uint)get_group_id(0), band = group / (BAND * across) * BAND, width = min(BAND, slots - band);
-    const uint in_band = group - band * across, column_group = in_band / width;
-    *n0 = (long)column_group * TN;
-    return band + in_band - column_group * width;
-}
+#include "matmul/mma_tile.cl"
 
 // Where a lane reads of a wave's first fragment of x: row lane % 16, chunk lane / 16
 static inline uint a_place(uint wave_m, uint lane) {
@@ -180,44 +148,9 @@ static inline void stage_sums(local float *to, const d_fragment sums[FRAGMENTS_N
     }
 }
 
-// 4 neighbours in a row of y
-#define STORE_WHOLE CAT(store_whole_, Y_T)
-static inline void store_whole_f32(global float *to, float4 v) {
-    *(global float4 *)to = v;
-}
-static inline void store_whole_f16(global ushort *to, float4 v) {
-    *(global uint2 *)to = (uint2)(PAIR_OF_f16(v.s0, v.s1), PAIR_OF_f16(v.s2, v.s3));
-}
-static inline void store_whole_bf16(global ushort *to, float4 v) {
-    *(global uint2 *)to = (uint2)(PAIR_OF_bf16(v.s0, v.s1), PAIR_OF_bf16(v.s2, v.s3));
-}
-
-// The first `inside` of them; `whole` if that is all and they are aligned
-static inline void store_run(global ELEM(Y_T) *to, float4 v, bool whole, int inside) {
-    if (whole) {
-        STORE_WHOLE(to, v);
-    } else if (inside > 0) {
-        STORE(Y_T, to, 0, v.s0);
-        if (inside > 1) STORE(Y_T, to, 1, v.s1);
-        if (inside > 2) STORE(Y_T, to, 2, v.s2);
-        if (inside > 3) STORE(Y_T, to, 3, v.s3);
-    }
-}
-
 // Turns in which a wave stores what is staged, and how many read their sums at a time
 #define TURNS (STAGED * RUNS / 2)
 #define AHEAD (TURNS < 4 ? TURNS : 4)
-
-// What macros of epilogue.cl give for columns n .. n + 3; past the end that of the last one
-#define OF_COLUMN(at, of, n) at(of, min(n, columns - 1))
-#define OF_4(at, of)                                                                                                   \
-    (float4)(OF_COLUMN(at, of, n), OF_COLUMN(at, of, n + 1), OF_COLUMN(at, of, n + 2), OF_COLUMN(at, of, n + 3))
-
-#if LIMITED
-#define KNOWN_ACT_ARGS ACT_ARGS
-#else
-#define KNOWN_ACT_ARGS alpha, 0.0f, 0.0f, up_add, 0.0f, gate_tanh, up_tanh
-#endif
 
 kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) void matmul_mma(MATMUL_ARGS) {
     MATMUL_NUMBERS

@@ -13,7 +13,6 @@
 //   READ_ACROSS   the same of the transposed matrices: the elements l / 4 of rows 2 * (l % 4) and the next
 //   zero_behind_barrier   of the work-group: 0, but the compiler does not know, so that what is made of it stays behind
 //   WAVE_BARRIER  for a wave; every work-item of the work-group comes by
-//   PAIR_OF_f16, PAIR_OF_bf16   two floats, rounded, the first in the lower half
 //
 // Every work-item of the work-group makes every call, since there may be barriers in them.
 #ifndef COPIES
@@ -88,8 +87,6 @@ static inline uint zero_behind_barrier(void) {
 #define WAVE_BARRIER() barrier(CLK_LOCAL_MEM_FENCE)
 #define KEEP_PLACE(kept, place)
 #define OPAQUE(d)
-#define PAIR_OF_f16(low, high) ((uint)round_f16(low) | (uint)round_f16(high) << 16)
-#define PAIR_OF_bf16(low, high) ((uint)round_bf16(low) | (uint)round_bf16(high) << 16)
 
 #else
 
@@ -138,15 +135,5 @@ static inline uint zero_behind_barrier(void) {
 
 #define WAVE_BARRIER() asm volatile("bar.warp.sync 0xffffffff;" : : : "memory")
 
-#define PAIR_OF(type)                                                                                                  \
-    static inline uint CAT(pair_of_, type)(float low, float high) {                                                    \
-        uint r;                                                                                                        \
-        asm("cvt.rn." #type "x2.f32 %0, %1, %2;" : "=r"(r) : "f"(high), "f"(low));                                     \
-        return r;                                                                                                      \
-    }
-PAIR_OF(f16)
-PAIR_OF(bf16)
-#define PAIR_OF_f16 pair_of_f16
-#define PAIR_OF_bf16 pair_of_bf16
 #define OPAQUE(d) asm volatile("" : "+r"(d)) // or the compiler keeps a pointer for each copy, and adds to all of them
 #endif
