@@ -21,6 +21,9 @@
 #include "matmul/sum.cl"
 #include "matmul/piece.cl"
 #include "matmul/few_blocks.cl"
+#if BY_WORDS
+#include "matmul/few_products.cl"
+#endif
 
 #ifndef PER_ITEM
 #error "PER_ITEM: columns of a team, 1 or more"
