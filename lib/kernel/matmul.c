@@ -6,6 +6,7 @@
 #include "matmul_few_mma.h"
 #include "matmul_matrix.h"
 #include "matmul_mma.h"
+#include "matmul_mma_blocks.h"
 #include "matmul_parts.h"
 #include "matmul_rows.h"
 #include "matmul_tile.h"
@@ -278,6 +279,8 @@ static const struct kernel_row rows[] = {
     {"matmul_mma_async", matmul_mma_async_fits, matmul_mma_async_prepare, matmul_mma_async_run,
      .needs = CLMOE_FEATURE_NV_MMA, .tunables = matmul_mma_async_tunables},
     {"matmul_mma", matmul_mma_fits, matmul_mma_prepare, matmul_mma_run, .needs = CLMOE_FEATURE_NV_MMA},
+    {"matmul_mma_blocks", matmul_mma_blocks_fits, matmul_mma_blocks_prepare, matmul_mma_blocks_run,
+     .needs = CLMOE_FEATURE_NV_MMA},
     {"matmul_tile_128x128", matmul_tile_128_fits, matmul_tile_128_prepare, matmul_tile_128_run,
      .tunables = matmul_tile_tunables},
     {"matmul_tile_64x64", matmul_tile_64_fits, matmul_tile_64_prepare, matmul_tile_64_run,

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "matmul_few.h"
 
+#include "matmul_mma_blocks.h"
 #include "matmul_rows.h"
 #include "matmul_wgmma.h"
 #include "matmul_wgmma_coded.h"
@@ -29,6 +30,9 @@ bool matmul_few_pays(const struct device *dev, const struct matmul_problem *p, s
     if (p->max_tokens > MATMUL_FP8_FEW_TOKENS && matmul_wgmma_fp8_here(dev, p))
         return refuse(why, "%lld tokens > %d, and there is matmul_wgmma_fp8", (long long)p->max_tokens,
                       MATMUL_FP8_FEW_TOKENS);
+    if (pairs > matmul_blocks_few_pairs(p->experts) && matmul_mma_blocks_here(dev, p))
+        return refuse(why, "%lld pairs > %lld of %d experts, and there is matmul_mma_blocks",
+                      (long long)pairs, (long long)matmul_blocks_few_pairs(p->experts), (int)p->experts);
     return true;
 }
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "layer_stages.h"
 
+#include "kernel/matmul_mma_blocks.h"
 #include "kernel/matmul_wgmma.h"
 #include "kernel/matmul_wgmma_coded.h"
 #include "kernel/matmul_wgmma_fp8.h"
@@ -236,7 +237,10 @@ static enum clmoe_status add_path(clmoe_plan *layer, int64_t tokens, enum clmoe_
 /* Packed weights are for kernels that take sorted rows, and a caller who names kernels wants those for every
  * size of a call. */
 static int64_t few_tokens(const struct device *dev, const struct layer_params *p) {
-    const int64_t pairs = (int64_t)p->experts * FEW_PAIRS_PER_EXPERT;
+    const bool blocks = dev->features & CLMOE_FEATURE_NV_MMA && p->w_order == CLMOE_W_ENK && !p->limits &&
+                        layer_expert_dtype(p) != CLMOE_F32 && dtype_is_block(p->w1_dtype);
+    const int64_t pairs =
+        blocks ? matmul_blocks_few_pairs(p->experts) : (int64_t)p->experts * FEW_PAIRS_PER_EXPERT;
     const bool hopper = dev->features & CLMOE_FEATURE_NV_WGMMA && p->w_order == CLMOE_W_ENK;
     const bool wgmma = hopper && (p->w1_dtype == CLMOE_BF16 || p->w1_dtype == CLMOE_F16);
     const bool coded = hopper && layer_expert_dtype(p) == CLMOE_BF16 &&

@@ -188,7 +188,8 @@ def programs(recipes, target, device, only_matrix):
         values = defines(options)
         if only_matrix and "LAYOUT" not in values:
             continue
-        kind = (file, entry) + tuple(values.get(n) for n in ("LAYOUT", "FRAGMENTS_M", "X_T", "GLU", "ENK") if "LAYOUT" in values)
+        names = ("LAYOUT", "FRAGMENTS_M", "FRAGMENTS_N", "X_T", "W_T", "GLU", "ENK") if "LAYOUT" in values else ()
+        kind = (file, entry) + tuple(map(values.get, names))
         kinds.setdefault(kind, []).append(options)
     for (file, entry, *_), sets in sorted(kinds.items()):
         # Not the same for each target
