@@ -38,11 +38,8 @@ static int64_t expert_room(int32_t experts) {
 }
 
 void permute_define_sort(struct kernel_spec *spec, int32_t experts, int64_t held) {
-    int log2 = 0;
-    while ((int64_t)1 << log2 < expert_room(experts) + 2)
-        log2++;
     spec_define(spec, "BUCKETS", "%d", (int)expert_room(experts) + 1);
-    spec_define(spec, "BUCKETS_LOG2", "%d", log2);
+    spec_define(spec, "BUCKETS_LOG2", "%d", ceil_log2(expert_room(experts) + 2));
     spec_define(spec, "HELD", "%d", (int)held);
 }
 

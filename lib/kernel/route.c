@@ -80,9 +80,6 @@ static bool packed_sorts(const struct device *dev, const struct route_problem *p
 static void packed_prepare(const struct device *dev, const void *problem, struct recipe *recipe) {
     const struct route_problem *const p = problem;
     const int64_t lanes = packed_lanes(p), per = packed_per(p);
-    int id_bits = 0;
-    while ((int64_t)1 << id_bits < per * lanes)
-        id_bits++;
     struct kernel_spec *const spec = recipe_add(recipe, "route/packed.cl", "route_packed", PACKED_LOCAL);
     define_problem(spec, p);
     const bool plain = !p->bias && p->group == ROUTE_GROUP_NONE; /* else 3 would spill */
@@ -92,7 +89,7 @@ static void packed_prepare(const struct device *dev, const void *problem, struct
     spec_define(spec, "LANES", "%d", (int)lanes);
     spec_define(spec, "PER", "%d", (int)per);
     spec_define(spec, "KMAX_LOG2", "%d", p->topk <= 8 ? 3 : 4);
-    spec_define(spec, "ID_BITS", "%d", id_bits);
+    spec_define(spec, "ID_BITS", "%d", ceil_log2(per * lanes));
     spec_define(spec, "WHOLE", "%d", p->experts == per * lanes);
     if (p->group != ROUTE_GROUP_NONE) spec_define(spec, "GROUP_SIZE", "%d", (int)(p->experts / p->n_group));
     spec_define(spec, "SORTS", "%d", packed_sorts(dev, p));

@@ -129,6 +129,14 @@ static inline int64_t ceil_pow2(int64_t n) {
     return p;
 }
 
+/* Smallest i with 2^i >= n. */
+static inline int ceil_log2(int64_t n) {
+    int i = 0;
+    while ((int64_t)1 << i < n)
+        i++;
+    return i;
+}
+
 /* Largest power of two <= n, for n >= 1. */
 static inline int64_t floor_pow2(int64_t n) {
     int64_t p = 1;

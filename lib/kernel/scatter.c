@@ -126,13 +126,6 @@ struct tiles {
     int32_t flags;
 };
 
-static int log2_of(int64_t power) {
-    int log = 0;
-    while ((int64_t)1 << log < power)
-        log++;
-    return log;
-}
-
 static bool aligned(const struct operand *o, int64_t bytes) {
     return (int64_t)o->offset * bytes % 16 == 0 && o->stride[0] * bytes % 16 == 0 &&
            o->stride[2] * bytes % 16 == 0;
@@ -149,7 +142,7 @@ static struct tiles tiles_of(const struct run *run, const struct layout *l, int6
     rows = least(rows, ceil_pow2(l->a_count));
     while (rows > 1 && k * rows > 1 << 30)
         rows /= 2;
-    struct tiles t = {.log_rows = log2_of(rows), .flags = flags_of(p, l)};
+    struct tiles t = {.log_rows = ceil_log2(rows), .flags = flags_of(p, l)};
     const bool shifts = rows == 1 && !aligned(&c->y, bytes);
     if (rows == 1) t.flags &= ~FLAG_ROWS_FIRST;
     if (shifts) t.flags |= FLAG_MAY_SHIFT;

@@ -46,8 +46,7 @@ static struct packed_shape packed_shape(const struct device *dev, const struct t
     s.per = p->n <= 16 && p->k <= 8 ? 8 : p->n > 128 && p->k <= 8 ? 32 : 16;
     s.lanes = ceil_pow2(ceil_div(p->n, s.per));
     s.kmax_log2 = p->k <= 8 ? 3 : 4;
-    while ((int64_t)1 << s.id_bits < s.per * s.lanes)
-        s.id_bits++;
+    s.id_bits = ceil_log2(s.per * s.lanes);
     return s;
 }
 
