@@ -88,7 +88,7 @@ static void packed_prepare(const struct device *dev, const void *problem, struct
     spec_define(spec, "SUM", "%d", needs_sum(p));
     spec_define(spec, "LANES", "%d", (int)lanes);
     spec_define(spec, "PER", "%d", (int)per);
-    spec_define(spec, "KMAX_LOG2", "%d", p->topk <= 8 ? 3 : 4);
+    spec_define(spec, "KMAX_LOG2", "%d", ceil_log2(p->topk));
     spec_define(spec, "ID_BITS", "%d", ceil_log2(per * lanes));
     spec_define(spec, "WHOLE", "%d", p->experts == per * lanes);
     if (p->group != ROUTE_GROUP_NONE) spec_define(spec, "GROUP_SIZE", "%d", (int)(p->experts / p->n_group));
