@@ -231,7 +231,7 @@ inline void fetch_rows(const struct ring *r, const struct job *j, const local st
 inline ulong tile_of(uint at) { return (ulong)((at & 0x3ffffu) >> 4) | 1ul << 16 | 64ul << 32 | 1ul << 62; }
 
 // All steps of a tile of `rows` pairs. The last stage remains to be given back.
-inline void multiply_steps(const struct ring *r, struct turn *stage, uint steps, uint who, int rows, float *sums) {
+inline void multiply_steps(const struct ring *r, struct turn *stage, uint steps, uint who, int rows SUMS_PARAMETER) {
     const bool tells = (get_local_id(0) & 31u) == 0;
     uint previous = 0;
     for (uint step = 0; step < steps; step++) {
@@ -239,8 +239,8 @@ inline void multiply_steps(const struct ring *r, struct turn *stage, uint steps,
         if (!CONTIGUOUS) ASYNC_FENCE();
         const uint base = r->base + stage->at * STAGE_BYTES;
         const ulong weights = tile_of(base + who * GROUP_BYTES), pairs = tile_of(base + W_BYTES);
-        MULTIPLY_STAGE(sums, rows, weights, pairs, step);
-        WGMMA_WAIT("1");
+        MULTIPLY_STAGE(rows, weights, pairs, step);
+        WAIT_FOR_STAGES_BEFORE();
         if (step && tells) mb_arrive(r->empty + 8 * previous);
         previous = stage->at;
         next_turn(stage, STAGES);
@@ -258,13 +258,12 @@ inline void pass_steps(const struct ring *r, struct turn *stage, uint steps) {
     }
 }
 
-inline void multiply_tile(const struct ring *r, const struct job *j, struct turn *stage, uint who, uint column, int rows,
-                          float *sums) {
+inline void multiply_tile(const struct ring *r, const struct job *j, struct turn *stage, uint who, uint column,
+                          int rows SUMS_PARAMETER) {
     if (who >= groups_of(j, column))
         pass_steps(r, stage, j->steps);
     else
-        multiply_steps(r, stage, j->steps, who, rows, sums);
-    HOLD(ALL_SUMS, sums);
+        multiply_steps(r, stage, j->steps, who, rows SUMS_ARGUMENT);
 }
 
 // ---- sums to y ----
@@ -279,6 +278,7 @@ kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) void matmul_wgmma
     local uchar memory[SLOTS_AT + SLOTS * sizeof(struct slot) + 8 * BARRIERS] __attribute__((aligned(1024)));
     local struct slot *const slots = (local struct slot *)(memory + SLOTS_AT);
     WHEN_SHOWN
+    SUMS // declares those of a work-item
     const uint lid = get_local_id(0), lane = lid & 31u;
     const global int *const starts = offsets + offsets_skip;
     const struct ring r = ring_at((uint)(size_t)memory, (uint)(size_t)(slots + SLOTS));
@@ -313,14 +313,13 @@ kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) void matmul_wgmma
     SET_REGISTERS("inc", MULTIPLIER_REGISTERS);
     const uint who = lid / 128 - 1, warp = lid / 32 & 3u;
     struct turn stage = {0, 0}, turn = {0, 0};
-    float sums[ALL_SUMS];
     for (;; next_turn(&turn, SLOTS)) {
         const local struct slot *const slot = &slots[turn.at];
         mb_wait(r.told + 8 * turn.at, turn.phase);
         const int rows = slot->rows, e = first + slot->expert;
         if (rows == 0) break;
         const float scale = PAIR_SCALE(e);
-        multiply_tile(&r, &j, &stage, who, (uint)slot->column, rows, sums);
+        multiply_tile(&r, &j, &stage, who, (uint)slot->column, rows SUMS_ARGUMENT);
         const uint last = (stage.at ? stage.at : STAGES) - 1;
         const uint staging = last * STAGE_BYTES + who * STAGED;
         const int to_stage = who < groups_of(&j, (uint)slot->column) ? rows : 0;

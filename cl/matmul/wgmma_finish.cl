@@ -15,6 +15,8 @@ for (int staged = 0; staged < TOKENS; staged += STAGED_PAIRS) {
         if (staged) GROUP_BARRIER(1 + who); // what was staged before has been read
 #pragma unroll
         for (int t = 0; t < STAGED_PAIRS && staged + t < TOKENS; t += 16) {
+            float sums[8 * BLOCKS];
+            TAKE_SUMS(sums, (staged + t) / 16);
             float weight[2][2]; // of pairs t and t + 1 of each eight
 #pragma unroll
             for (int i = 0; i < 4; i++)

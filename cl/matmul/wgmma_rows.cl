@@ -48,13 +48,13 @@ inline void store_rows(const local uchar *from, const local struct slot *slot, i
 // What value i of eight of y is made of. They go through epilogue.cl together: none waits for the one before it.
 #if GLU
 #define BLOCK_OF(i) ((i) / 2 & (BLOCKS - 1))
-#define SUM_OF(i) (BLOCK_OF(i) * BLOCK_SUMS + 4 * ((staged + t) / 8 + (i) / 4) + (i) % 2)
+#define SUM_OF(i) (8 * BLOCK_OF(i) + 4 * ((i) / 4) + (i) % 2)
 #define GATE_OF(i) one_of(up_first, sums[SUM_OF(i) + 2], sums[SUM_OF(i)])
 #define UP_OF(i) one_of(up_first, sums[SUM_OF(i)], sums[SUM_OF(i) + 2])
 #define GATE_BIAS_OF(i) bias_n[BLOCK_OF(i)]
 #define UP_BIAS_OF(i) bias_n8[BLOCK_OF(i)]
 #else
-#define GATE_OF(i) sums[m * BLOCK_SUMS + 4 * ((staged + t) / 8 + (i) / 4) + (i) % 4]
+#define GATE_OF(i) sums[8 * m + (i)]
 #define UP_OF(i) 0.0f
 #define GATE_BIAS_OF(i) ((i) & 2 ? bias_n8[m] : bias_n[m])
 #define UP_BIAS_OF(i) 0.0f

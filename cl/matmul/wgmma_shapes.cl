@@ -16,10 +16,8 @@
 #define SUMS_8(d, i) SUMS_4(d, i), SUMS_4(d, (i) + 4)
 #define SUMS_48(d, i) SUMS_32(d, i), SUMS_16(d, (i) + 32)
 #define SUMS_80(d, i) SUMS_64(d, i), SUMS_16(d, (i) + 64)
-#define SUMS_88(d, i) SUMS_80(d, i), SUMS_8(d, (i) + 80)
 #define SUMS_96(d, i) SUMS_64(d, i), SUMS_32(d, (i) + 64)
 #define SUMS_128(d, i) SUMS_64(d, i), SUMS_64(d, (i) + 64)
-#define SUMS_176(d, i) SUMS_88(d, i), SUMS_88(d, (i) + 88)
 
 // Before the first product of a step; behind the last one; until all but the last n steps are through.
 #define WGMMA_FENCE() asm volatile("//@@ wgmma.fence.sync.aligned;" : : : "memory")
