@@ -32,6 +32,7 @@
 
 #define TN (GLU ? 64 : 128) // columns of y, and those of one group
 #define GROUP_N (TN / 2)
+#define STAGED_N GROUP_N
 #ifndef PTX
 #define PTX 1
 #endif

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// What sm_90a has for codes of fp8 and their scales: exact conversions, by way of f16, that know NaN (sm_89 has them,
-// too), and copies of one scale to local memory. tests/emulated has this file for CPUs.
+// What sm_90 has for codes of fp8: exact conversions, by way of f16, that know NaN (sm_89 has them, too).
+// tests/emulated has this file for CPUs.
 #ifndef IS_BF16
 #error "IS_BF16: 1 where codes become bf16, 0 where they become f16"
 #endif
@@ -17,8 +17,4 @@ inline uint widen(ushort codes) {
     asm("cvt.rn.f16x2.e4m3x2 %0, %1;" : "=r"(r) : "h"(codes));
 #endif
     return r;
-}
-
-inline void copy_scale(uint to, const global float *from) {
-    asm volatile("cp.async.ca.shared.global [%0], [%1], 4;" : : "r"(to), "l"(from) : "memory");
 }

@@ -4,26 +4,37 @@
 /* What the driver says such a chip has: less is a limit that the caller set. */
 enum { OFFERED = 48 << 10 };
 
+/* Work-items that gather rows of x. */
+enum { GATHERING = 128 };
+
 /* Bytes of the tensor maps of a work-group: of w and of x. */
 enum { MAPS = 256 };
 
-bool hopper_fits(const struct device *dev, const struct matmul_problem *p, struct reason *why) {
+bool hopper_fits(const struct device *dev, const struct matmul_problem *p, int local, struct reason *why) {
     if (!p->sorted && !p->dense) return refuse(why, "needs sorted routing");
     if (p->w_order != CLMOE_W_ENK) return refuse(why, "needs weights in the order ENK");
     if (p->add || p->limit != CLMOE_LIMIT_NONE) return refuse(why, "has no addends and no limits");
     if (dev->caps.local_mem < OFFERED)
         return refuse(why, "%llu bytes of local memory < %d", (unsigned long long)dev->caps.local_mem,
                       OFFERED);
-    return dev->caps.max_work_group >= HOPPER_LOCAL ||
-           refuse(why, "work-groups of %zu < %d", dev->caps.max_work_group, HOPPER_LOCAL);
+    return dev->caps.max_work_group >= (size_t)local ||
+           refuse(why, "work-groups of %zu < %d", dev->caps.max_work_group, local);
 }
 
 bool hopper_contiguous(const struct matmul_problem *p) {
     return p->x_rows == CLMOE_ROWS_SORTED || (p->dense && p->topk == 1);
 }
 
+int hopper_local(const struct matmul_problem *p) {
+    return HOPPER_LOCAL + (hopper_contiguous(p) ? 0 : GATHERING);
+}
+
 int hopper_height(const struct matmul_problem *p, const struct hopper_height *heights, int64_t pairs) {
-    return 3 * pairs > 2 * (int64_t)heights[HOPPER_FEW].pairs * p->experts ? HOPPER_MANY : HOPPER_FEW;
+    int i = 0;
+    while (i + 1 < HOPPER_HEIGHTS && heights[i + 1].pairs &&
+           3 * pairs > 2 * (int64_t)heights[i].pairs * p->experts)
+        i++;
+    return i;
 }
 
 int hopper_highest(const struct matmul_problem *p, const struct hopper_height *heights) {

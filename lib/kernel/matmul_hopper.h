@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT
- * What the rows of matmul on sm_90a share: they have kernels for tiles of two heights, of which each call
+ * What the rows of matmul on sm_90a share: they have kernels for tiles of some heights, of which each call
  * takes one, and behind these the one for operands that the kernels' copies cannot address. */
 #ifndef CLMOE_KERNEL_MATMUL_HOPPER_H
 #define CLMOE_KERNEL_MATMUL_HOPPER_H
@@ -9,19 +9,23 @@
 /* Work-items of a work-group: a group of four warps that fetches and two that multiply. */
 enum { HOPPER_LOCAL = 384, HOPPER_UNALIGNED_EDGE = 64 };
 
-/* A height: pairs and rows of w of a tile, stages of the ring, work-groups on a unit. */
+/* A height: pairs and rows of w of a tile, stages of the ring, work-groups on a unit. A row of the table has some, lower
+ * ones first; behind the last one pairs are 0. */
 struct hopper_height {
     int pairs, rows, stages, groups;
 };
 enum { HOPPER_FEW, HOPPER_MANY, HOPPER_HEIGHTS };
 
-/* What all ask of a problem and of the device. */
-bool hopper_fits(const struct device *dev, const struct matmul_problem *p, struct reason *why);
+/* What all ask of a problem and of the device, whose work-groups have `local` work-items. */
+bool hopper_fits(const struct device *dev, const struct matmul_problem *p, int local, struct reason *why);
 
 /* Whether the pair at position i has row i of x. */
 bool hopper_contiguous(const struct matmul_problem *p);
 
-/* The lower one if that holds one and a half times the pairs of an average expert. */
+/* Work-items of a work-group with four warps more that gather rows of x, where these are no neighbours. */
+int hopper_local(const struct matmul_problem *p);
+
+/* The lowest one that holds one and a half times the pairs of an average expert, or the last one. */
 int hopper_height(const struct matmul_problem *p, const struct hopper_height *heights, int64_t pairs);
 
 /* That of the largest call: a plan has no kernels for higher ones. */

@@ -5,12 +5,7 @@
 
 static const struct hopper_height heights[HOPPER_HEIGHTS] = {{32, 128, 10, 1}, {176, 256, 4, 1}};
 
-enum { GATHERING = 128, EIGHT = 8 };
-
-/* Where rows of x are no neighbours, four warps more gather them. */
-static int local_of(const struct matmul_problem *p) {
-    return HOPPER_LOCAL + (hopper_contiguous(p) ? 0 : GATHERING);
-}
+enum { EIGHT = 8 };
 
 bool matmul_wgmma_fits(const struct device *dev, const void *problem, struct reason *why) {
     const struct matmul_problem *const p = problem;
@@ -19,9 +14,7 @@ bool matmul_wgmma_fits(const struct device *dev, const void *problem, struct rea
         return refuse(why, "needs x, w and y all f16 or all bf16");
     if (p->in % EIGHT) return refuse(why, "%lld columns of x are no multiple of 8", (long long)p->in);
     if (p->out % EIGHT) return refuse(why, "%lld columns of y are no multiple of 8", (long long)p->out);
-    return hopper_fits(dev, p, why) &&
-           (dev->caps.max_work_group >= (size_t)local_of(p) ||
-            refuse(why, "work-groups of %zu < %d", dev->caps.max_work_group, local_of(p)));
+    return hopper_fits(dev, p, hopper_local(p), why);
 }
 
 bool matmul_wgmma_here(const struct device *dev, const void *problem) {
@@ -33,7 +26,7 @@ void matmul_wgmma_prepare(const struct device *dev, const void *problem, struct 
     const struct matmul_problem *const p = problem;
     for (int i = 0; i <= hopper_highest(p, heights); i++) {
         struct kernel_spec *const spec =
-            hopper_add_kernel(p, recipe, "matmul/wgmma.cl", "matmul_wgmma", &heights[i], local_of(p));
+            hopper_add_kernel(p, recipe, "matmul/wgmma.cl", "matmul_wgmma", &heights[i], hopper_local(p));
         spec_define(spec, "CONTIGUOUS", "%d", hopper_contiguous(p));
         spec_define(spec, "IS_BF16", "%d", p->w_dtype == CLMOE_BF16);
     }

@@ -20,7 +20,7 @@ bool matmul_wgmma_coded_fits(const struct device *dev, const void *problem, stru
     if (!has_codes(p)) return refuse(why, "needs MXFP4 weights");
     if (p->x_dtype != CLMOE_BF16 || p->y_dtype != CLMOE_BF16) return refuse(why, "needs x and y of bf16");
     if (p->in % CODES) return refuse(why, "%lld columns of x are no multiple of %d", (long long)p->in, CODES);
-    return hopper_fits(dev, p, why);
+    return hopper_fits(dev, p, HOPPER_LOCAL, why);
 }
 
 bool matmul_wgmma_coded_here(const struct device *dev, const void *problem) {

@@ -5,7 +5,7 @@
 
 static const struct hopper_height heights[HOPPER_HEIGHTS] = {{32, 256, 5, 1}, {128, 256, 3, 1}};
 
-/* Steps of K of a stage, over which a row of w has one scale. */
+/* Of K, over which a row of w has one scale. */
 enum { STEPS = 128 };
 
 enum { EIGHT = 8, SIXTEEN = 16 };
@@ -22,7 +22,7 @@ bool matmul_wgmma_fp8_fits(const struct device *dev, const void *problem, struct
     if (p->in % EIGHT) return refuse(why, "%lld columns of x are no multiple of 8", (long long)p->in);
     if (p->glu != CLMOE_GLU_NONE && p->out % EIGHT)
         return refuse(why, "%lld columns of y from gate and up are no multiple of 8", (long long)p->out);
-    return hopper_fits(dev, p, why);
+    return hopper_fits(dev, p, hopper_local(p), why);
 }
 
 bool matmul_wgmma_fp8_here(const struct device *dev, const void *problem) {
@@ -34,7 +34,7 @@ void matmul_wgmma_fp8_prepare(const struct device *dev, const void *problem, str
     const struct matmul_problem *const p = problem;
     for (int i = 0; i <= hopper_highest(p, heights); i++) {
         struct kernel_spec *const spec = hopper_add_kernel(p, recipe, "matmul/wgmma_fp8.cl",
-                                                           "matmul_wgmma_fp8", &heights[i], HOPPER_LOCAL);
+                                                           "matmul_wgmma_fp8", &heights[i], hopper_local(p));
         spec_define(spec, "CONTIGUOUS", "%d", hopper_contiguous(p));
         spec_define(spec, "IS_BF16", "%d", p->x_dtype == CLMOE_BF16);
     }

@@ -256,10 +256,6 @@ void store_local(uint at, uint v) {
     *(uint *)(uintptr_t)at = v;
 }
 
-void copy_scale(uint to, const float *from) {
-    copy_later(to, from, sizeof *from, sizeof *from);
-}
-
 void mb_arrive_copied(uint at) {
     for (int i = 0; i < n_copies; i++) {
         uchar *const to = (uchar *)(uintptr_t)copies[i].to;
@@ -302,8 +298,8 @@ void store_matrices(uint at, const uint *v) {
 /* ---- tensor maps ---- */
 
 struct map {
-    uint rank, element, box[5]; /* element: bytes */
-    _Bool swizzled;
+    uint rank, element, box[5];  /* element: bytes */
+    uint swizzle;                /* bytes of a row that is, or 0 */
     uint64_t size[5], stride[5]; /* of dimension d + 1 */
     const uchar *first;
 };
@@ -330,11 +326,15 @@ void begin_map(uint at, const void *first, uint rank, uint element, _Bool is_swi
     map_at(at)->first = first;
     map_at(at)->rank = rank;
     map_at(at)->element = element;
-    map_at(at)->swizzled = is_swizzled;
+    map_at(at)->swizzle = is_swizzled ? 128 : 0;
 }
 
 void map_of_bytes(uint at) {
     map_at(at)->element = 1;
+}
+
+void map_swizzle_64(uint at) {
+    map_at(at)->swizzle = 64;
 }
 
 void publish_map(uchar *map, uint from) {
@@ -344,15 +344,17 @@ void publish_map(uchar *map, uint from) {
     warp_barrier();
 }
 
-/* Rows of 128 bytes, of which chunk c is at c ^ row % 8: by the address, as it lies at multiples of 1024. */
-static void *swizzled(size_t byte) {
-    return (void *)(byte ^ (byte >> 7 & 7) << 4);
+/* Rows of 128 bytes, of which chunk c is at c ^ row % 8: by the address, as it lies at multiples of 1024. Of rows of 64
+ * bytes it is c ^ row / 2 % 4. */
+static void *swizzled(size_t byte, uint row) {
+    return (void *)(byte ^ (byte >> 7 & (row == 64 ? 3 : 7)) << 4);
 }
 
 static void copy_box(uint to, const uchar *place, uint full, const uint *at) {
     const struct map *const m = &published[place == places[1]];
     if (place != places[0] && place != places[1]) fail("a map that is not there");
-    if (to % (m->swizzled ? 1024 : 128) || at[0] * m->element % 16 || m->box[0] * m->element % 16)
+    if (to % (m->swizzle ? 1024 : 128) || (m->swizzle && m->box[0] * m->element != m->swizzle) ||
+        at[0] * m->element % 16 || m->box[0] * m->element % 16)
         fail("a box that is not aligned");
     reach(to);
     uint elements = 1;
@@ -368,7 +370,7 @@ static void copy_box(uint to, const uchar *place, uint full, const uint *at) {
             offset += c * (d ? m->stride[d - 1] : m->element);
         }
         const size_t byte = to + e * m->element;
-        void *const element = m->swizzled ? swizzled(byte) : (void *)byte;
+        void *const element = m->swizzle ? swizzled(byte, m->swizzle) : (void *)byte;
         if (inside) require_readable(m->first + offset, m->element);
         if (inside)
             memcpy(element, m->first + offset, m->element);
@@ -422,7 +424,7 @@ static float element(uint64_t tile, uint row, uint k) {
     size_t at = (ring & ~0x3ffffu) | (tile & 0x3fff) << 4; /* 18 bits of the address */
     if (at < ring) at += 0x40000;
     if (tile >> 16 == (1ul | 64ul << 16 | 1ul << 46))
-        return ref_bf16_to_f32(*(bf16 *)swizzled(at + row * 128 + k * sizeof(bf16)));
+        return ref_bf16_to_f32(*(bf16 *)swizzled(at + row * 128 + k * sizeof(bf16), 128));
     if (tile >> 46) fail("a description of another kind of tile");
     at += k / 8 * (tile >> 16 & 0x3fff) * 16 + row / 8 * (tile >> 32 & 0x3fff) * 16;
     return ref_bf16_to_f32(*(bf16 *)(at + row % 8 * 16 + k % 8 * sizeof(bf16)));
@@ -592,6 +594,17 @@ static uchar *random_weights(long n) {
     return codes;
 }
 
+/* Some that blocks do not have beside others, up to denormal ones. */
+static float random_scale(void) {
+    const float scale = (float)(1 + drawn(1000)) / 50000.0f;
+    switch (drawn(16)) {
+    case 0: return 0.0f;
+    case 1: return ldexpf(scale, -140);
+    case 2: return -ldexpf(scale, 8 - (int)drawn(40));
+    default: return scale;
+    }
+}
+
 static void make_scales(void) {
     const long rows = CODED ? 1 : BLOCK, columns = CODED ? CODES : BLOCK;
     p.blocks[0] = (p.rows + rows - 1) / rows;
@@ -606,7 +619,7 @@ static void make_scales(void) {
         if (CODED)
             ((uchar *)p.scales)[i] = random_exponent();
         else
-            ((float *)p.scales)[i] = drawn(8) ? (float)(1 + drawn(1000)) / 50000.0f : 0.0f;
+            ((float *)p.scales)[i] = random_scale();
     readable[2] = (struct range){p.scales, (uchar *)p.scales + bytes};
 }
 

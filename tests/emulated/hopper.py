@@ -36,7 +36,7 @@ LIMIT_S = 150  # a kernel that waits for ever
 def values_of(kind, tile, glu, contiguous):
     """What defines one variant of a kernel, and the work-items of its work-groups: as matmul_wgmma*.c have them."""
     flags = (X_SORTED if contiguous else X_TOKEN) | SORTED | HAS_BIAS | GAMMA_OUTPUT | K_FASTEST
-    items = 512 if kind == "bf16" and not contiguous else 384
+    items = 384 if kind in CODED or contiguous else 512
     name = "matmul_wgmma" + {"bf16": "", "fp8": "_fp8"}.get(kind, "_coded")
     values = dict(TOKENS=tile[0], STAGES=tile[1], GLU=glu, ACT=glu, PLAN_FLAGS=flags, LIMITED=0, LOCAL_SIZE=items,
                   X_T="bf16", Y_T="bf16", BIAS_T="f32", S_T="f32", SCALED=int(kind in ("fp8", "codes")), KERNEL=name,

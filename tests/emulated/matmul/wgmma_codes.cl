@@ -1,4 +1,3 @@
 // SPDX-License-Identifier: MIT
 // cl/matmul/wgmma_codes.cl for CPUs: tests/emulated/hopper.c has the functions.
 uint widen(ushort codes);
-void copy_scale(uint to, const global float *from);

@@ -1,0 +1,46 @@
+// SPDX-License-Identifier: MIT
+// In wgmma_fp8.cl's kernel: sums of a tile to y by way of its last stage, which is no longer needed. Names are the kernel's.
+const uint last = (stage.at ? stage.at : STAGES) - 1;
+local uchar *const staging = memory + last * STAGE_BYTES + who * STAGED;
+PAIR_BARRIER(3); // the last stage has been read
+#pragma unroll
+for (int block = 0; block < BLOCKS; block++) {
+    // Columns n and, without GLU, n + 8 of y are this work-item's.
+    const long n0 = slot->column + who * GROUP_N + block * BLOCK_N;
+    const long n = min(n0 + warp * (BLOCK_N / 4) + lane / 4, columns - 1);
+    const long n8 = GLU ? n : min(n + 8, columns - 1);
+    const float bias_n = BIAS_AT(e, n), bias_n8 = GLU ? BIAS_UP_AT(e, n) : BIAS_AT(e, n8);
+#pragma unroll
+    for (int staged = 0; staged < TOKENS; staged += PAIRS_STEP) {
+        if (staged < rows) {
+            GROUP_BARRIER(1 + who); // what was staged before is in y
+#pragma unroll
+            for (int t8 = 0; t8 < PAIRS_STEP && staged + t8 < TOKENS; t8 += GLU ? 32 : 16) {
+                uint packed[4];
+#pragma unroll
+                for (int q = 0; q < 4; q++) { // of pairs t and t + 1
+                    // Past the end: stored nowhere.
+                    const int eight = min(staged + t8 + 8 * (GLU ? q : q / 2), TOKENS - 8);
+                    const int o = block * BLOCK_SUMS + eight / 2 + (GLU ? 0 : 2 * (q & 1));
+                    const int t = eight + 2 * (int)(lane & 3u);
+                    const float weight = slot->gamma[t], weight1 = slot->gamma[t + 1];
+#if GLU
+                    const float a = sums[o], a1 = sums[o + 1], b = sums[o + 2], b1 = sums[o + 3];
+                    const float low = FINISH(up_first ? b : a, up_first ? a : b, bias_n, bias_n8, weight);
+                    const float high = FINISH(up_first ? b1 : a1, up_first ? a1 : b1, bias_n, bias_n8, weight1);
+                    packed[q] = pack_two(low, high);
+#else
+                    const float bias_q = q & 1 ? bias_n8 : bias_n;
+                    packed[q] = pack_two(FINISH(sums[o], 0.0f, bias_q, 0.0f, weight),
+                                         FINISH(sums[o + 1], 0.0f, bias_q, 0.0f, weight1));
+#endif
+                }
+                const uint t = t8 + (GLU ? lane : (lane >> 4) * 8 + (lane & 7u));
+                const uint chunk = GLU ? warp : warp * 2 + (lane >> 3 & 1u);
+                store_matrices((uint)(size_t)staging + staged_at(t, chunk), packed);
+            }
+            GROUP_BARRIER(1 + who);
+            store_rows(staging, slot, staged, (global ushort *)y + y_skip, y_stride, aligned, n0, columns);
+        }
+    }
+}
