@@ -245,7 +245,7 @@ static inline float16 load16_f4_e2m1(const global uchar *p, ulong i) {
 }
 
 static inline float float_of_e8m0(uint e) {
-    return as_float(e == 255 ? 0x7fc00000u : e == 0 ? 0x400000u : e << 23);
+    return as_float(e << 23 | (uint)((e + 1 & 254u) == 0) << 22); // 0 and NaN have a bit of the mantissa
 }
 static inline float load_e8m0(const global uchar *p, ulong i) { return float_of_e8m0(p[i]); }
 

@@ -18,14 +18,6 @@ const struct tunable matmul_few_mma_tunables[] = {
 enum { FEATURE = CLMOE_FEATURE_NV_MMA, WAVE = 32, SEGMENT = 256, ROWS = 16, LEAST_STEPS = 32 };
 enum { OFFERED = 48 << 10, MOST_LOCAL = 99 << 10 }; /* what drivers list, what every chip from sm_80 on has */
 
-/* Formats as numbers of cl/matmul/few_words.cl; 0: none of them. What comes before the first one
- * matmul_few has on tensor cores, too, and is no slower. */
-static int by_words(const struct matmul_problem *p) {
-    enum { FIRST = 4 };
-    const int words = matmul_few_words(p->w_dtype);
-    return words < FIRST ? 0 : words;
-}
-
 /* Steps of a segment that share a scale. */
 static int scale_steps(const struct matmul_problem *p) {
     int steps = 1;
@@ -50,23 +42,37 @@ static int slot_bits_of(const struct matmul_problem *p, const int params[ROW_PAR
     return bits;
 }
 
-/* Rounds of x in local memory: all, so that it is made ready once, or what there is room for. Powers of
- * two, from 4 on, so that programs are few. */
+/* Of work-groups that a unit of sm_90 has at once: registers are there for UNIT_ITEMS work-items. */
+enum { UNIT_ITEMS = 512, UNIT_LOCAL = 227 << 10, EACH_GROUP = 1 << 10 };
+
+/* With `rounds` of x: the ring of each wave, x and a number for each part of it, and sums of rows. */
+static uint64_t local_mem_with(const struct matmul_problem *p, const int params[ROW_PARAMS], int rounds) {
+    enum { COPY = 16, SECTOR = 32, MOST_PARTS = 4, SUMS = 3 };
+    const struct dtype_info *const info = dtype_info(p->w_dtype);
+    const int begin_at = dtype_is_block(p->w_dtype) && p->w_dtype != CLMOE_MXFP4 ? 2 : 1;
+    const int bytes = SEGMENT / info->block * info->bytes;
+    const int chunks = (bytes + SECTOR - begin_at + COPY - 1) / COPY | 1;
+    const int waves = params[FEW_LOCAL] / WAVE;
+    const int ring = waves * params[FEW_STAGES] * params[FEW_PAIRS] * ROWS * chunks * COPY + COPY;
+    const int panel = waves * rounds * (SEGMENT * 2 + 4 * MOST_PARTS * 4);
+    return (uint64_t)(ring + panel + (waves * ROWS * SUMS * params[FEW_PAIRS] + 1) * 4);
+}
+
+/* Rounds of x in local memory: all, so that it is made ready once, or as many as let a unit have as many
+ * work-groups as it has registers for. Powers of two, from 4 on, so that programs are few. */
 static int panel_rounds(const struct matmul_problem *p, const int params[ROW_PARAMS]) {
-    enum { LEAST_ROUNDS = 4, MOST_SEGMENTS = 64 };
-    const int64_t waves = params[FEW_LOCAL] / WAVE, most = MOST_SEGMENTS / waves;
-    const int64_t rounds = ceil_div(ceil_div(p->in, SEGMENT), waves >> slot_bits_of(p, params));
-    return (int)least(ceil_pow2(rounds < LEAST_ROUNDS ? LEAST_ROUNDS : rounds), most);
+    enum { LEAST_ROUNDS = 4, MOST_ROUNDS = 16 };
+    const int64_t ways = params[FEW_LOCAL] / WAVE >> slot_bits_of(p, params);
+    const int64_t all = ceil_pow2(ceil_div(ceil_div(p->in, SEGMENT), ways));
+    const int64_t room = least(UNIT_LOCAL / (UNIT_ITEMS / params[FEW_LOCAL]) - EACH_GROUP, MOST_LOCAL);
+    int rounds = (int)least(all, MOST_ROUNDS);
+    while (rounds > LEAST_ROUNDS && (int64_t)local_mem_with(p, params, rounds) > room)
+        rounds /= 2;
+    return rounds < LEAST_ROUNDS ? LEAST_ROUNDS : rounds;
 }
 
 static uint64_t local_mem(const struct matmul_problem *p, const int params[ROW_PARAMS]) {
-    enum { COPY = 16, MOST_PARTS = 8, SUMS = 4 };
-    const struct dtype_info *const info = dtype_info(p->w_dtype);
-    const int bytes = SEGMENT / info->block * info->bytes, chunks = (bytes + 2 * (COPY - 1)) / COPY | 1;
-    const int waves = params[FEW_LOCAL] / WAVE, segments = waves * panel_rounds(p, params);
-    const int ring = waves * params[FEW_STAGES] * params[FEW_PAIRS] * ROWS * chunks * COPY + COPY;
-    const int panel = segments * (SEGMENT * 2 + 4 * MOST_PARTS * 4);
-    return (uint64_t)(ring + panel + (params[FEW_LOCAL] * SUMS + waves * ROWS) * params[FEW_PAIRS] * 4);
+    return local_mem_with(p, params, panel_rounds(p, params));
 }
 
 /* The driver lists 48 KiB of every chip: a caller who allows these allows what the chip has. */
@@ -77,21 +83,16 @@ static bool shape_fits(const struct device *dev, const struct matmul_problem *p,
            dev->caps.local_mem >= listed;
 }
 
-/* Of a unit of sm_90, which has room for four times 128 work-items with the registers that these take. */
 static int64_t groups_of_unit(const struct matmul_problem *p, const int params[ROW_PARAMS]) {
-    enum { UNIT_ITEMS = 512, UNIT_LOCAL = 227 << 10 };
-    const int64_t by_local = (int64_t)(UNIT_LOCAL / (local_mem(p, params) + 1024));
-    return least(by_local, UNIT_ITEMS / params[FEW_LOCAL]);
+    return least((int64_t)(UNIT_LOCAL / (local_mem(p, params) + EACH_GROUP)), UNIT_ITEMS / params[FEW_LOCAL]);
 }
 
-/* Four waves to a tile of rows, of which each has as many segments in its ring as there is room for, up to
- * three. */
+/* Four waves to a tile of rows. A third stage of each takes room from L1: 1.06 times as long (H200, MXFP4). */
 static bool few_params(const struct device *dev, const struct matmul_problem *p, int params[ROW_PARAMS]) {
-    const struct dtype_info *const info = dtype_info(p->w_dtype);
     params[FEW_LOCAL] = 128;
     params[FEW_PAIRS] = 1;
-    params[FEW_STAGES] = info->bytes < info->block ? 3 : 2;
-    if (!shape_fits(dev, p, params)) params[FEW_LOCAL] = 64, params[FEW_STAGES] = 2;
+    params[FEW_STAGES] = 2;
+    if (!shape_fits(dev, p, params)) params[FEW_LOCAL] = 64;
     int tuned[ROW_PARAMS];
     memcpy(tuned, params, sizeof tuned);
     if (!tune_params(dev, "matmul_few_mma", matmul_class_of(p).text, matmul_few_mma_tunables, tuned) ||
@@ -105,7 +106,7 @@ bool matmul_few_mma_fits(const struct device *dev, const void *problem, struct r
     const struct matmul_problem *const p = problem;
     int params[ROW_PARAMS] = {0};
     if (p->w_order != CLMOE_W_ENK) return refuse(why, "w_order = %d: K is not fastest", (int)p->w_order);
-    if (!by_words(p)) return refuse(why, "needs coded weights");
+    if (!matmul_few_words(p->w_dtype)) return refuse(why, "needs coded weights");
     if (p->x_dtype != CLMOE_F16 && p->x_dtype != CLMOE_BF16) return refuse(why, "needs x of 16 bits");
     if (p->w_dtype == CLMOE_F8_E4M3 && !emulates(dev) && !(dev->features & CLMOE_FEATURE_NV_WGMMA))
         return refuse(why, "the device does not convert fp8");
@@ -133,7 +134,7 @@ void matmul_few_mma_prepare(const struct device *dev, const void *problem, struc
     spec->resident = (int)groups_of_unit(p, params);
     spec_define(spec, "PANEL_ROUNDS", "%d", panel_rounds(p, params));
     spec_define(spec, "PAIRS", "%d", params[FEW_PAIRS]);
-    spec_define(spec, "BY_WORDS", "%d", by_words(p));
+    spec_define(spec, "BY_WORDS", "%d", matmul_few_words(p->w_dtype));
     spec_define(spec, "SCALE_STEPS", "%d", dtype_is_scaled(p->w_dtype) ? scale_steps(p) : SEGMENT);
     matmul_few_define_sums(p, spec);
 }

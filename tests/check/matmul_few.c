@@ -17,6 +17,9 @@ static const struct {
     bool super; /* blocks of 256 */
 } variants[] = {
     {CLMOE_MXFP4, CLMOE_BF16, CLMOE_F32, false, {0}, false},
+    {CLMOE_Q8_0, CLMOE_BF16, CLMOE_F32, false, {0}, false},
+    {CLMOE_Q4_0, CLMOE_BF16, CLMOE_F32, true, {0}, false},
+    {CLMOE_Q5_0, CLMOE_F16, CLMOE_BF16, false, {0}, false},
     {CLMOE_Q4_K, CLMOE_F16, CLMOE_F32, true, {0}, true},
     {CLMOE_Q5_K, CLMOE_BF16, CLMOE_BF16, false, {0}, true},
     {CLMOE_Q6_K, CLMOE_BF16, CLMOE_BF16, false, {0}, true},
@@ -155,6 +158,27 @@ START_TEST(each_scale_is_exact) {
 }
 END_TEST
 
+/* What is multiplied is x times a power of two, which has to fit whatever x there is. */
+START_TEST(x_of_any_size) {
+    static const struct {
+        enum clmoe_dtype w;
+        struct clmoe_w_scale scale;
+    } of[] = {{CLMOE_MXFP4, {0}}, {CLMOE_Q8_0, {0}}, {CLMOE_F8_E4M3, {CLMOE_F32, 128, 128}}};
+    static const float sizes[] = {0x1p-100f, 0x1p-20f, 1.0f, 2.0f, 0x1p20f, 0x1p100f};
+    enum { SIZES = sizeof sizes / sizeof *sizes };
+    struct clmoe_matmul_params params = plain;
+    params.w_dtype = of[_i].w, params.w_scale = of[_i].scale;
+    params.max_tokens = SIZES, params.out = 9;
+    struct rng rng = rng_for((uint64_t)_i + 45000);
+    struct matmul_sample s = matmul_sample_make(&rng, &params, SIZES, ROUTING_RANDOM, 1);
+    for (int64_t i = 0; i < SIZES * params.in; i++)
+        s.x[i] *= sizes[i / params.in];
+    matmul_sample_solve(&s);
+    ran += matmul_run_row(&rng, &s, CAPS_EMULATED, row_of());
+    matmul_sample_free(&s);
+}
+END_TEST
+
 /* More steps than x has room for in local memory. */
 START_TEST(panels) {
     struct clmoe_matmul_params params = plain;
@@ -191,6 +215,7 @@ static void add_tests(TCase *cases) {
     tcase_add_loop_test(cases, against_reference, 0, tester()->small ? N_SMALL : N_CASES);
     if (!tester()->small) {
         tcase_add_loop_test(cases, shapes, 0, 3);
+        tcase_add_loop_test(cases, x_of_any_size, 0, 3);
         tcase_add_test(cases, panels);
         tcase_add_test(cases, each_scale_is_exact);
         tcase_add_test(cases, out_of_order_queue);
