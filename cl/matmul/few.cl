@@ -20,6 +20,7 @@
 #include "matmul/epilogue.cl"
 #include "matmul/sum.cl"
 #include "matmul/piece.cl"
+#define FROM global
 #include "matmul/few_blocks.cl"
 #if BY_WORDS
 #include "matmul/few_products.cl"
@@ -92,27 +93,13 @@ typedef RAW8(X_T) run_of_x;
 
 #define SCALE_OF(r, d) ((r) < PER_ITEM ? SCALE(w, scales[r], d) : SCALE(v, scales[r], d))
 
-#if TENSOR
-#include "matmul/few_ring.cl"
-#define ADD_ALL_ROUNDS                                                                                                 \
-    {                                                                                                                  \
-        const uint end = slots > 1 ? (uint)depth : whole; /* the same for a wave */                                    \
-        const long n0 = min(start + (team >> slot_bits) * PER_ITEM, columns - 1);                                      \
-        const struct rows rows = {                                                                                     \
-            (const global uchar *)ROW_AT(W_T, w + w_skip, (e - first) * w_expert + n0 * w_column),                     \
-            (const global uchar *)ROW_AT(W_T, v + v_skip, (e - first) * v_expert + n0 * v_column), BYTES(w_column),    \
-            BYTES(v_column), (uint)min(columns - n0, (long)PER_ITEM)};                                                 \
-        add_rounds(sums, (local uchar *)ring + team * TEAM_RING, &rows, x + row, whole, end, way, wide_w, wide_x,      \
-                   (uint)(depth >> 31));                                                                               \
-    }
-#else
 // Round s of what is on its way: into the sums, and the next one from step d on in its place. Without a next one there
 // are zeros, of x too, since a weight may be anything.
 #if BY_WORDS
 #define USE_ROUND(s)                                                                                                   \
     {                                                                                                                  \
         ready_x values;                                                                                                \
-        make_ready(&values, &a[s], 0);                                                                                 \
+        make_ready(&values, &a[s]);                                                                                  \
         ADD_ROWS(sums, values, b[s])                                                                                   \
     }
 #else
@@ -170,7 +157,6 @@ typedef RAW8(X_T) run_of_x;
                 LOAD_ROUND(s, LOAD_W, LOAD_X)                                                                          \
             }                                                                                                          \
     }
-#endif
 
 #define BYTES(steps) ((ulong)((steps) / BLOCK(W_T) * UNITS(W_T)) * sizeof(ELEM(W_T)))
 // Whether rows `strides` bytes apart begin at multiples of so many bytes
@@ -193,9 +179,6 @@ kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) void matmul_few(M
     MATMUL_NUMBERS
     SUM_NUMBERS
     local float parts[ROWS * LOCAL_SIZE], finished[FINISHED];
-#if TENSOR
-    local uint4 ring[RING_BYTES / 16];
-#endif
     const int lid = get_local_id(0), team = lid / WAYS, way = lid - team * WAYS;
     const int slots = 1 << slot_bits, width = FINISHED >> slot_bits;
     const ulong column_groups = (columns + width - 1) / width;

@@ -3,10 +3,7 @@
 // steps of a super-block, each of them a share. So neighbours read what lies together, by words or halves of words
 // wherever blocks begin, and the quad's steps of a part have one scale. Codes are decoded when they are used.
 //
-// A share is FOURS of four steps that are neighbours in K and have their codes in four bytes of a word. TENSOR: such
-// fours of the 32 lanes of a wave, for two rows of w, are an operand of mma.sync. Of what that computes, products of
-// all quads' weights with all quads' x, the diagonal is wanted: one lane of a quad gets the quad's sum. Else each
-// work-item has its own sum. The sums of all ways are added up in the end either way, so it is all the same to them.
+// A share is FOURS of four steps that are neighbours in K and have their codes in four bytes of a word.
 //
 //   SHARE, PARTS                     steps of a share, of which so many parts have scales of their own
 //   share_at(way)                    where a share begins, in elements of w, from where the round begins
@@ -23,8 +20,8 @@
 #ifndef BY_WORDS
 #error "BY_WORDS: the number of few_words.cl that W_T has, 0 for types that have none"
 #endif
-#ifndef TENSOR
-#error "TENSOR: 1 where mma.sync may multiply, which takes x in 16 bits, else 0"
+#ifndef FROM
+#error "FROM: where blocks are read, global or local"
 #endif
 
 #if BY_WORDS
@@ -34,11 +31,6 @@
 #define PARTS (BY_WORDS == WORDS_Q6_K ? 4 : 2)
 #define FOURS (SHARE / 4)
 #define QUAD_STEPS (4 * SHARE)
-#if TENSOR
-#define FROM local
-#else
-#define FROM global
-#endif
 #define W_ALIGNED (HAS_MIN ? 16 : BY_WORDS <= WORDS_Q5_0 ? 4 : 1)
 #define QUAD_UNITS ((IS_SUPER ? 1 : 2) * UNITS(W_T))
 #define ROUND_UNITS (WAYS * SHARE / BLOCK(W_T) * UNITS(W_T))

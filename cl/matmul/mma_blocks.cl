@@ -20,6 +20,7 @@
 #ifndef STAGES
 #error "STAGES: of x in local memory, 2 or more"
 #endif
+#define FROM local
 #include "matmul/few_blocks.cl"
 #include "matmul/mma_blocks_numbers.cl"
 

@@ -112,44 +112,6 @@ static int by_words(const struct matmul_problem *p, const int params[ROW_PARAMS]
     return params[FEW_WAYS] < WAYS_OF_WORDS || !dtype_is_block(p->w_dtype) ? 0 : matmul_few_words(p->w_dtype);
 }
 
-/* Bytes of a row that a team takes in a round from blocks by words. */
-static int round_bytes(const struct matmul_problem *p, const int params[ROW_PARAMS]) {
-    enum { STEPS_OF_ONE = 16 };
-    const struct dtype_info *const info = dtype_info(p->w_dtype);
-    return params[FEW_WAYS] * STEPS_OF_ONE / info->block * info->bytes;
-}
-
-/* Bytes of local memory that cl/matmul/few_ring.cl takes; its copies are of 16 bytes, or of LEAST_COPY. */
-enum { LEAST_COPY = 4 };
-static uint64_t ring_bytes(const struct matmul_problem *p, const int params[ROW_PARAMS]) {
-    enum { COPY = 16 };
-    const int rows = params[FEW_PER_ITEM] * (p->glu == CLMOE_GLU_NONE ? 1 : 2),
-              bytes = round_bytes(p, params);
-    const int chunk = bytes % COPY ? LEAST_COPY : COPY, chunks = (bytes + 2 * (chunk - 1)) / chunk;
-    const int teams = params[FEW_LOCAL] / params[FEW_WAYS];
-    return (uint64_t)teams * (uint64_t)(params[FEW_STEPS] * rows * chunks * chunk) + COPY;
-}
-
-/* Whole waves, of which each multiplies two rows of weights at a time, from a ring of two stages or more. */
-static bool on_tensor_cores(const struct device *dev, const struct matmul_problem *p,
-                            const int params[ROW_PARAMS]) {
-    const int rows = params[FEW_PER_ITEM] * (p->glu == CLMOE_GLU_NONE ? 1 : 2);
-    return dev->features & CLMOE_FEATURE_NV_MMA && by_words(p, params) && p->x_dtype != CLMOE_F32 &&
-           params[FEW_LOCAL] % 32 == 0 && rows % 2 == 0 && params[FEW_STEPS] > 1 &&
-           round_bytes(p, params) % LEAST_COPY == 0 &&
-           local_mem(p, params) + ring_bytes(p, params) <= dev->caps.local_mem;
-}
-
-/* The most rows that there is room for, in two stages: more of them hold registers, and are no faster. */
-static bool tensor_params(const struct device *dev, const struct matmul_problem *p, int params[ROW_PARAMS]) {
-    const int rows = p->w_dtype == CLMOE_MXFP4 ? 4 : 8;
-    params[FEW_STEPS] = 2;
-    params[FEW_PER_ITEM] = p->glu == CLMOE_GLU_NONE ? rows : rows / 2;
-    while (params[FEW_PER_ITEM] > 1 && !on_tensor_cores(dev, p, params))
-        params[FEW_PER_ITEM] /= 2;
-    return on_tensor_cores(dev, p, params);
-}
-
 /* Where a few work-groups would be left over for a second wave of them, teams of half the size take twice the
  * columns, and all run at once. */
 static bool second_wave(const struct device *dev, const struct matmul_problem *p, int local, int columns) {
@@ -171,12 +133,10 @@ static bool few_params(const struct device *dev, const struct matmul_problem *p,
     if (!coded && ways == 32 && second_wave(dev, p, local, local / ways * columns)) ways /= 2;
     params[FEW_LOCAL] = local;
     params[FEW_WAYS] = ways;
-    if (!tensor_params(dev, p, params)) {
-        const int64_t rounds = ceil_div(p->in, ways * (coded ? 16 : 8));
-        const int64_t most = coded ? 1 : p->w_dtype == CLMOE_F32 ? 2 : 3;
-        params[FEW_PER_ITEM] = columns;
-        params[FEW_STEPS] = (int)(rounds < most ? rounds : most);
-    }
+    const int64_t rounds = ceil_div(p->in, ways * (coded ? 16 : 8));
+    const int64_t most = coded ? 1 : p->w_dtype == CLMOE_F32 ? 2 : 3;
+    params[FEW_PER_ITEM] = columns;
+    params[FEW_STEPS] = (int)(rounds < most ? rounds : most);
     return tune(dev, p, "matmul_few", matmul_few_tunables, params);
 }
 
@@ -202,7 +162,6 @@ void matmul_few_prepare(const struct device *dev, const void *problem, struct re
     spec_define(spec, "WAYS", "%d", params[FEW_WAYS]);
     spec_define(spec, "STEPS", "%d", params[FEW_STEPS]);
     spec_define(spec, "BY_WORDS", "%d", words);
-    spec_define(spec, "TENSOR", "%d", on_tensor_cores(dev, p, params));
     matmul_few_define_sums(p, spec);
 }
 

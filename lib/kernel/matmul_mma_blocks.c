@@ -92,7 +92,6 @@ void matmul_mma_blocks_prepare(const struct device *dev, const void *problem, st
         spec_define(spec, "FRAGMENTS_N", "%d", heights[i] / EIGHT);
         spec_define(spec, "STAGES", "%d", stages);
         spec_define(spec, "BY_WORDS", "%d", by_words(p));
-        spec_define(spec, "TENSOR", "1");
         spec_define(spec, "LIMITED", "%d", limited);
         spec_define(spec, "THROUGH_L1", "%d", (dev->features & CLMOE_FEATURE_NV_WGMMA) != 0);
     }
