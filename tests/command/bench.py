@@ -98,12 +98,28 @@ class Bench(command.CommandTest):
             self.assertIn("+permute_", rows[1]["kernel"])
 
     def test_matmul(self):
-        for dtype in "f32", "q8_0", "mxfp4", "f4_e2m1", "f8_e4m3":
+        for dtype in "f32", "q8_0", "mxfp4", "f4_e2m1", "f8_e4m3", "i8":
             rows = self.rows("matmul", *SMALL, "--dtype", dtype)
             self.check_rows(rows, 4, ["experts", "topk", "hidden", "inter", "tokens"])
             self.assertEqual([row["op"] for row in rows], ["matmul1"] * 2 + ["matmul2"] * 2)
             self.assertTrue(all(row["ok"] for row in rows))
             self.assertLess(max(row["err_max"] for row in rows), 1e-5)
+
+    def test_words(self):
+        """Groups, also one that is longer than K, and gate and up behind each other."""
+        for dtype, group in ("awq", 32), ("gptq", 128):
+            rows = self.rows("matmul", *SMALL, "--dtype", dtype, "--group", str(group), "--glu")
+            self.check_rows(rows, 6, ["experts", "topk", "hidden", "inter", "tokens", "group"])
+            self.assertEqual({(row["dtype"], row["group"], row["ok"]) for row in rows}, {(dtype, group, True)})
+            self.assertLess(max(row["err_max"] for row in rows), 1e-5)
+        moved = [row["gbps"] * row["median_us"] * 1e3 for row in rows]
+        x, y, active = 64 * 4, 2 * 128 * 4, 2
+        self.assertAlmostEqual(moved[0], active * 128 * (32 + 2 + 0.5) + x + y + 8, delta=1)
+        rows = self.rows("moe", *SMALL, "--dtype", "awq", "--group", "16")
+        self.assertTrue(all(row["ok"] for row in rows))
+        rows = self.table("matmul", *SMALL, "--dtype", "gptq", "--x-dtype", "bf16", "--group", "64")
+        self.assertEqual({(row["dtype"], row["ok"]) for row in rows}, {("bf16xgptq", "1")})
+        self.assertRegex(rows[0]["note"], " group=64$")
 
     def test_moe(self):
         rows = self.rows("moe", *SMALL, "--x-dtype", "f16", "--dtype", "f4_e2m1", "--plan-times")
@@ -174,6 +190,9 @@ class Bench(command.CommandTest):
         for arguments, message in [
             (["sort"], "expected one of topk|scatter|route|matmul|moe"),
             (["topk", "-n", "4", "-k", "5"], "k = 5 of n = 4"),
+            (["topk", "--dtype", "awq"], "dtype: awq is for matmul and moe"),
+            (["moe", "--dtype", "gptq", "--group", "48"], "group: expected a power of two, got 48"),
+            (["matmul", "--dtype", "awq", "--hidden", "20"], "weights of 7168 x 20"),
             (["topk", "--shape", "4x8x2,"], "shape: expected"),
             (["topk", "--shape", "4x8"], "shape: expected"),
             (["topk", "--shape", "4x8x9"], "n = 8, k = 9"),

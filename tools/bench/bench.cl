@@ -81,8 +81,15 @@ kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) void fill_ids(glo
     for (ulong i = get_global_id(0); i < n; i += get_global_size(0)) y[i] = (int)(hash_of(i, seed) % limit);
 }
 
-// Blocks of `size` random bytes for `elements` numbers, but for their scales: f16 at byte d and, if it is not beyond the
-// block, at byte m; or, with e8m0, one byte at d.
+// Words of x that lie `stride` apart
+kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) void gather(global uint *y, ulong n,
+                                                                           const global uint *x, ulong first,
+                                                                           ulong stride) {
+    for (ulong i = get_global_id(0); i < n; i += get_global_size(0)) y[i] = x[first + i * stride];
+}
+
+// Blocks of `size` random bytes for `elements` numbers, but for their scales: f16 at byte d and, if it is not beyond
+// the block, at byte m; or, with e8m0, one byte at d.
 kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) void fill_blocks(global uchar *y, ulong n, uint seed,
                                                                                 float scale, uint elements, uint size,
                                                                                 uint d, uint m, int e8m0) {

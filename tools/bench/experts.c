@@ -1,26 +1,40 @@
 /* SPDX-License-Identifier: MIT */
 #include "experts.h"
 
-#include "problems.h"
-
 #include <math.h>
 #include <stdlib.h>
 
-enum { CODES = 32 };          /* of e2m1, with one scale */
-enum { E4M3_DEVIATION = 64 }; /* of codes, whose scales have the rest of it */
+enum { CODES = 32 };  /* of e2m1, with one scale */
+enum { IN_WORD = 8 }; /* of 4 bits */
 
-struct clmoe_w_scale experts_scale(enum clmoe_dtype dtype) {
-    switch (dtype) {
+struct clmoe_w_scale experts_scale(const struct settings *s) {
+    if (settings_words(s))
+        return (struct clmoe_w_scale){CLMOE_F16, .rows = 1, .columns = s->group, .zero = CLMOE_ZERO_GIVEN};
+    switch (s->dtype) {
     case CLMOE_F4_E2M1: return (struct clmoe_w_scale){.dtype = CLMOE_U8, .rows = 1, .columns = CODES};
     case CLMOE_F8_E4M3: return (struct clmoe_w_scale){.dtype = CLMOE_F32, .rows = 128, .columns = 128};
+    case CLMOE_I8: return (struct clmoe_w_scale){.dtype = CLMOE_F32, .rows = 1};
     default: return (struct clmoe_w_scale){0};
     }
 }
 
-double experts_bytes(enum clmoe_dtype dtype, double count) {
-    const struct clmoe_w_scale s = experts_scale(dtype);
-    const double blocks = s.rows ? count / (double)(s.rows * s.columns) : 0;
-    return bytes_of(dtype, count) + bytes_of(s.dtype, blocks);
+double experts_bytes(const struct settings *s, double rows, double in) {
+    const struct clmoe_w_scale scale = experts_scale(s);
+    const double groups = scale.columns ? ceil(in / (double)scale.columns) : 1;
+    const double blocks = scale.rows ? rows / (double)scale.rows * groups : 0;
+    return bytes_of(scale.dtype, blocks) + (settings_words(s)
+                                                ? bytes_of(CLMOE_I32, (rows * in + blocks) / IN_WORD)
+                                                : bytes_of(s->dtype, rows * in));
+}
+
+/* How large codes are; their scales have the rest of the deviation. Those of e2m1 know it themselves. */
+static float codes_deviation(enum clmoe_dtype dtype) {
+    switch (dtype) {
+    case CLMOE_F8_E4M3: return 64;
+    case CLMOE_I8: return 73;
+    case CLMOE_I32: return 6.5f; /* of q - z */
+    default: return 1;
+    }
 }
 
 /* How many experts go into one buffer. */
@@ -39,7 +53,6 @@ static int pack(struct bench *b, const struct clmoe_matmul_params *product, stru
     for (int i = 0; i < e->parts && code < 0; i++) {
         struct clmoe_matmul_params params = *product;
         params.plan.kernel = NULL;
-        params.w_order = CLMOE_W_ENK;
         params.experts = (int32_t)e->w[i].shape[0];
         int64_t shape[4];
         struct clmoe_tensor packed;
@@ -59,41 +72,50 @@ static int pack(struct bench *b, const struct clmoe_matmul_params *product, stru
     return code;
 }
 
-static int make_part(struct bench *b, const int64_t shape[3], enum clmoe_dtype dtype, uint32_t seed,
-                     struct experts *e) {
-    const struct clmoe_w_scale s = experts_scale(dtype);
-    const float deviation = (float)(1.0 / sqrt((double)shape[2])),
-                codes = dtype == CLMOE_F8_E4M3 ? E4M3_DEVIATION : 1;
-    struct clmoe_tensor *const w = &e->w[e->parts], *const scale = &e->scale[e->parts];
-    int code = bench_tensor(b, dtype, 3, shape, seed, s.rows ? codes : deviation, w);
+/* Words, or rows of codes, of `count` experts; and what lies beside them. */
+static int make_part(struct bench *b, const struct clmoe_matmul_params *product, int64_t count, int64_t rows,
+                     uint32_t seed, struct experts *e) {
+    const struct clmoe_w_scale s = e->scaling;
+    const int64_t in = product->in, groups = s.columns ? (in + s.columns - 1) / s.columns : 1;
+    const float deviation = (float)(1.0 / sqrt((double)in)), codes = codes_deviation(product->w_dtype);
+    const int64_t awq[3] = {count, in, rows / IN_WORD}, gptq[3] = {count, in / IN_WORD, rows};
+    const int64_t plain[3] = {count, rows, in},
+                  blocks[3] = {count, s.rows ? (rows + s.rows - 1) / s.rows : 0, groups};
+    const int64_t of_groups[3] = {count, groups, rows}, zeros[3] = {count, groups, rows / IN_WORD};
+    const bool words = e->order != CLMOE_W_ENK;
+    const int i = e->parts;
+    int code = bench_tensor(b, product->w_dtype, 3,
+                            e->order == CLMOE_W_AWQ    ? awq
+                            : e->order == CLMOE_W_GPTQ ? gptq
+                                                       : plain,
+                            seed, s.rows ? codes : deviation, &e->w[i]);
     if (code >= 0) return code;
     e->parts++;
-    if (s.rows == 0) return -1;
-    const int64_t blocks[3] = {shape[0], (shape[1] + s.rows - 1) / s.rows,
-                               (shape[2] + s.columns - 1) / s.columns};
-    return bench_tensor(b, s.dtype, 3, blocks, seed + 1, deviation / codes, scale);
+    if (s.rows)
+        code = bench_tensor(b, s.dtype, 3, words ? of_groups : blocks, seed + 1, deviation / codes,
+                            &e->scale[i]);
+    if (code < 0 && words) code = bench_tensor(b, CLMOE_I32, 3, zeros, seed + 2, 1, &e->zero[i]);
+    return code;
 }
 
 int experts_make(struct bench *b, const struct clmoe_matmul_params *product, uint32_t seed,
                  struct experts *e) {
-    *e = (struct experts){.order = CLMOE_W_ENK, .glu = product->glu != CLMOE_GLU_NONE};
-    const int64_t rows = e->glu ? 2 * product->out : product->out;
-    const int64_t bytes = clmoe_dtype_bytes(product->w_dtype, rows * product->in);
-    if (bytes <= 0)
+    *e = (struct experts){.order = product->w_order, .scaling = product->w_scale, .glu = product->glu};
+    const bool words = product->w_order != CLMOE_W_ENK;
+    const int64_t rows = e->glu ? 2 * product->out : product->out, numbers = rows * product->in;
+    const int64_t bytes = words ? numbers / 2 : clmoe_dtype_bytes(product->w_dtype, numbers);
+    if (bytes <= 0 || (words && (product->in % IN_WORD || product->out % IN_WORD)))
         return command_fail(b->s->usage, EXIT_USAGE, "weights of %lld x %lld", (long long)rows,
                             (long long)product->in);
     const int32_t each = experts_per_part(b, product->experts, bytes);
     int code = -1;
     for (int32_t first = 0; first < product->experts && code < 0; first += each) {
         const int32_t left = product->experts - first;
-        const int64_t shape[3] = {left < each ? left : each, rows, product->in};
-        code = make_part(b, shape, product->w_dtype, seed + (uint32_t)first, e);
+        code = make_part(b, product, left < each ? left : each, rows, seed + (uint32_t)first, e);
     }
-    struct clmoe_matmul_params as_made = *product;
     int64_t packed[4];
-    as_made.w_order = CLMOE_W_ENK;
-    if (code < 0 && clmoe_matmul_wants_packing(b->s->ctx) &&
-        clmoe_matmul_packed_shape(&as_made, packed) == CLMOE_OK)
+    if (code < 0 && !words && clmoe_matmul_wants_packing(b->s->ctx) &&
+        clmoe_matmul_packed_shape(product, packed) == CLMOE_OK)
         code = pack(b, product, e);
     if (code >= 0) experts_free(e);
     return code;
@@ -103,6 +125,7 @@ void experts_free(struct experts *e) {
     for (int i = 0; i < e->parts; i++) {
         session_release(&e->w[i]);
         session_release(&e->scale[i]);
+        session_release(&e->zero[i]);
     }
     e->parts = 0;
 }
@@ -192,18 +215,64 @@ static int read_codes(struct bench *b, const struct clmoe_tensor *w, const struc
     return code;
 }
 
-/* A row of e4m3, counted from the part's first, becomes what it is with its scales. */
-static int scale_row(struct bench *b, const struct clmoe_tensor *w, const struct clmoe_tensor *scale,
-                     int64_t row, float *values) {
-    const struct clmoe_w_scale s = experts_scale(w->dtype);
+/* A row of codes, counted from the part's first, becomes what it is with its scales. */
+static int scale_row(struct bench *b, const struct experts *e, int part, int64_t row, float *values) {
+    const struct clmoe_w_scale s = e->scaling;
+    const struct clmoe_tensor *const w = &e->w[part], *const scale = &e->scale[part];
     const int64_t of_expert = w->shape[1], blocks = scale->shape[2];
     const int64_t first = (row / of_expert * scale->shape[1] + row % of_expert / s.rows) * blocks;
     float *const scales = malloc((size_t)blocks * sizeof *scales);
     int code = scales ? -1 : command_fail(b->s->usage, EXIT_FAILED, "out of memory");
     if (code < 0) code = bench_read(b, scale, first, 1, blocks, scales);
     for (int64_t k = 0; k < w->shape[2] && code < 0; k++)
-        values[k] *= scales[k / s.columns];
+        values[k] *= scales[s.columns ? k / s.columns : 0];
     free(scales);
+    return code;
+}
+
+/* Where element r of 8 is in a word (matmul.h). */
+static int word_place(enum clmoe_w_order order, int64_t r) {
+    return (int)(order == CLMOE_W_AWQ ? r % 2 * 4 + r % IN_WORD / 2 : r % IN_WORD);
+}
+
+/* Row n of an expert's weights, which is a column of its words. */
+static int read_words(struct bench *b, const struct experts *e, int part, int32_t expert, int64_t n,
+                      float *row) {
+    const struct clmoe_tensor *const w = &e->w[part], *const scale = &e->scale[part],
+                                     *const zero = &e->zero[part];
+    const int64_t groups = scale->shape[1], rows = scale->shape[2], in_words = rows / IN_WORD;
+    const bool awq = e->order == CLMOE_W_AWQ;
+    const int64_t count = w->shape[1], in = awq ? count : count * IN_WORD;
+    uint32_t *const words = malloc((size_t)(count + groups) * sizeof *words), *const zeros = words + count;
+    float *const scales = malloc((size_t)groups * sizeof *scales);
+    int code = words && scales ? -1 : command_fail(b->s->usage, EXIT_FAILED, "out of memory");
+    if (code < 0)
+        code = bench_read_words(b, w, (expert * count) * w->shape[2] + (awq ? n / IN_WORD : n), w->shape[2],
+                                count, words);
+    if (code < 0)
+        code = bench_read_words(b, zero, expert * groups * in_words + n / IN_WORD, in_words, groups, zeros);
+    if (code < 0) code = bench_read(b, scale, expert * groups * rows + n, rows, groups, scales);
+    for (int64_t k = 0; k < in && code < 0; k++) {
+        const int64_t g = k / e->scaling.columns;
+        const uint32_t q =
+            awq ? words[k] >> 4 * word_place(e->order, n) : words[k / IN_WORD] >> 4 * word_place(e->order, k);
+        const uint32_t z = zeros[g] >> 4 * word_place(e->order, n);
+        row[k] = (float)((int)(q & 15) - (int)(z & 15)) * scales[g];
+    }
+    free(words);
+    free(scales);
+    return code;
+}
+
+/* The gate row, and with GLU the up row, of some columns. */
+static int read_words_of(struct bench *b, const struct experts *e, int part, int32_t expert, int64_t first,
+                         int64_t count, float *rows) {
+    const int ways = e->glu ? 2 : 1;
+    const int64_t up = e->scale[part].shape[2] / ways,
+                  in = e->w[part].shape[1] * (e->order == CLMOE_W_AWQ ? 1 : IN_WORD);
+    int code = -1;
+    for (int64_t i = 0; i < count * ways && code < 0; i++)
+        code = read_words(b, e, part, expert, first + i / ways + i % ways * up, rows + i * in);
     return code;
 }
 
@@ -228,12 +297,13 @@ int experts_read(struct bench *b, const struct experts *e, int32_t expert, int64
     const int part = part_of(e, &expert);
     const struct clmoe_tensor *const w = &e->w[part];
     if (e->order == CLMOE_W_PACKED) return read_packed(b, e, w, expert, first, count, rows);
+    if (e->order != CLMOE_W_ENK) return read_words_of(b, e, part, expert, first, count, rows);
     const int ways = e->glu ? 2 : 1; /* gate and up interleaved */
     const int64_t row = expert * w->shape[1] + first * ways, n = count * ways;
     if (w->dtype == CLMOE_F4_E2M1) return read_codes(b, w, &e->scale[part], row, n, rows);
     if (clmoe_dtype_bytes(w->dtype, 1) <= 0) return read_blocks(b, w, row, n, rows);
     int code = bench_read(b, w, row * w->shape[2], 1, n * w->shape[2], rows);
-    for (int64_t i = 0; w->dtype == CLMOE_F8_E4M3 && i < n && code < 0; i++)
-        code = scale_row(b, w, &e->scale[part], row + i, rows + i * w->shape[2]);
+    for (int64_t i = 0; e->scaling.rows && i < n && code < 0; i++)
+        code = scale_row(b, e, part, row + i, rows + i * w->shape[2]);
     return code;
 }

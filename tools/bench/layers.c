@@ -46,6 +46,11 @@ static enum clmoe_rows rows_of(enum clmoe_rows rows, bool sorted) {
     return rows == CLMOE_ROWS_SORTED && !sorted ? CLMOE_ROWS_PAIR : rows;
 }
 
+/* Words of 4-bit codes cannot have gate and up rows in turns. */
+static enum clmoe_glu glu_of(const struct settings *s, enum clmoe_glu glu) {
+    return glu != CLMOE_GLU_NONE && settings_words(s) ? CLMOE_GLU_GATE_UP : glu;
+}
+
 static struct clmoe_matmul_params product_params(const struct settings *s, const struct product *p,
                                                  bool sorted) {
     struct clmoe_matmul_params params = {
@@ -58,8 +63,9 @@ static struct clmoe_matmul_params product_params(const struct settings *s, const
         .x_dtype = s->x_dtype,
         .w_dtype = s->dtype,
         .y_dtype = s->x_dtype,
-        .w_scale = experts_scale(s->dtype),
-        .glu = p->glu,
+        .w_scale = experts_scale(s),
+        .w_order = s->w_order,
+        .glu = glu_of(s, p->glu),
         .x_rows = rows_of(p->x_rows, sorted),
         .y_rows = rows_of(p->y_rows, sorted),
         .routing = sorted ? CLMOE_ROUTING_SORTED : CLMOE_ROUTING_IDS,
@@ -83,7 +89,7 @@ static int time_product(struct bench *b, const struct settings *s, const struct 
     const double pairs = (double)(s->tokens * s->shape.topk), rows = run->w->glu ? 2.0 : 1.0;
     const double x_rows = params->x_rows == CLMOE_ROWS_TOKEN ? (double)s->tokens : pairs;
     result.flops = 2.0 * pairs * (double)p->in * (double)p->out * rows;
-    result.bytes = experts_bytes(s->dtype, run->pairs->active * (double)p->in * (double)p->out * rows) +
+    result.bytes = experts_bytes(s, run->pairs->active * (double)p->out * rows, (double)p->in) +
                    bytes_of(params->x_dtype, x_rows * (double)p->in) +
                    bytes_of(params->y_dtype, pairs * (double)p->out) + 4 * pairs;
     result.active = run->pairs->active;
@@ -116,7 +122,8 @@ static int run_product(struct bench *b, const struct settings *s, const struct p
         args.order = pairs.d_order;
     }
     if (p->gamma != CLMOE_GAMMA_NONE) args.gamma = pairs.d_gamma;
-    if (params.w_scale.columns) args.w_scale = w->scale;
+    if (params.w_scale.rows) args.w_scale = w->scale;
+    if (params.w_scale.zero) args.w_zero = w->zero;
     code = bench_tensor(b, params.x_dtype, 2, xs, X_SEED, 1.0f, &args.x);
     if (code < 0) code = session_buffer(b->s, params.y_dtype, 2, ys, &args.y);
     const struct product_run run = {&params, &args, w, &pairs};
@@ -167,7 +174,8 @@ static int time_layer(struct bench *b, const struct settings *s, const struct la
     struct result r = result_new("moe", s, plan);
     const double tokens = (double)s->tokens, h = (double)s->shape.hidden, i = (double)s->shape.inter;
     r.flops = 6.0 * tokens * s->shape.topk * h * i;
-    r.bytes = experts_bytes(s->dtype, 3.0 * run->pairs->active * h * i) +
+    r.bytes = experts_bytes(s, 2.0 * run->pairs->active * i, h) +
+              experts_bytes(s, run->pairs->active * h, i) +
               bytes_of(s->x_dtype, tokens * (2.0 * h + s->shape.experts));
     r.active = run->pairs->active;
     r.most = run->pairs->most;
@@ -189,12 +197,12 @@ static int run_layer(struct bench *b, const struct settings *s, const struct exp
         .inter = s->shape.inter,
         .x_dtype = s->x_dtype,
         .w_dtype = s->dtype,
-        .w_scale = experts_scale(s->dtype),
+        .w_scale = experts_scale(s),
         .mid_dtype = s->x_dtype,
         .source = CLMOE_MOE_LOGITS,
         .route = {.renorm = CLMOE_RENORM_SUM},
         .w_order = w1->order,
-        .glu = CLMOE_GLU_INTERLEAVED,
+        .glu = w1->glu,
         .act = bench_act,
     };
     if (s->resident > 0) return problem_offload(b, s, &params, w1, w2, sink, priv);
@@ -203,7 +211,8 @@ static int run_layer(struct bench *b, const struct settings *s, const struct exp
     int code = pairs_make(b, s, s->x_dtype, &pairs);
     if (code >= 0) return code;
     struct clmoe_moe_args args = {.logits = pairs.d_logits, .w1 = w1->w, .w2 = w2->w, .n_w = w1->parts};
-    if (params.w_scale.columns) args.w1_scale = w1->scale, args.w2_scale = w2->scale;
+    if (params.w_scale.rows) args.w1_scale = w1->scale, args.w2_scale = w2->scale;
+    if (params.w_scale.zero) args.w1_zero = w1->zero, args.w2_zero = w2->zero;
     const struct layer_run run = {&params, &args, w1, w2, &pairs};
     code = bench_tensor(b, s->x_dtype, 2, xs, X_SEED, 1.0f, &args.x);
     if (code < 0) code = session_buffer(b->s, s->x_dtype, 2, xs, &args.y);

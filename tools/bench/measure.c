@@ -179,6 +179,8 @@ static const struct block_format {
     {CLMOE_Q6_K, 256, 210, 208, 210, 1360.0f},
     {CLMOE_F4_E2M1, 2, 1, 1, 1, 2.9f},
     {CLMOE_U8, 1, 1, 0, 1, 2.9f}, /* the scales beside it */
+    {CLMOE_I8, 1, 1, 1, 1, 73.0f},
+    {CLMOE_I32, 1, 4, 4, 4, 4.6f}, /* words of 4-bit codes */
 };
 
 struct block_fill {
@@ -254,6 +256,12 @@ int bench_tensor(struct bench *b, enum clmoe_dtype dtype, int ndim, const int64_
     return code >= 0 ? code : bench_fill(b, t, seed, scale);
 }
 
+/* Elements `stride` apart, brought together on the device: drivers copy single ones slowly. */
+struct gather {
+    cl_mem from;
+    cl_ulong first, stride;
+};
+
 static void widen(enum clmoe_dtype dtype, const void *raw, int64_t count, float *out) {
     const uint16_t *const bits = raw;
     const uint8_t *const codes = raw;
@@ -261,6 +269,7 @@ static void widen(enum clmoe_dtype dtype, const void *raw, int64_t count, float 
     for (int64_t i = 0; i < count && dtype != CLMOE_F32; i++)
         out[i] = dtype == CLMOE_F16       ? array_f16_to_f32(bits[i])
                  : dtype == CLMOE_F8_E4M3 ? array_f8_e4m3_to_f32(codes[i])
+                 : dtype == CLMOE_I8      ? (float)(int8_t)codes[i]
                                           : array_bf16_to_f32(bits[i]);
 }
 
@@ -278,6 +287,28 @@ int bench_read(struct bench *b, const struct clmoe_tensor *t, int64_t first, int
     if (err == CL_SUCCESS) widen(t->dtype, raw, count, out);
     free(raw);
     return err == CL_SUCCESS ? -1 : cl_failed(b, err, "reading back");
+}
+
+static void gather_args(cl_kernel kernel, cl_uint *index, const void *priv, cl_int *err) {
+    const struct gather *const g = priv;
+    next_arg(kernel, index, sizeof g->from, &g->from, err);
+    next_arg(kernel, index, sizeof g->first, &g->first, err);
+    next_arg(kernel, index, sizeof g->stride, &g->stride, err);
+}
+
+int bench_read_words(struct bench *b, const struct clmoe_tensor *t, int64_t first, int64_t stride,
+                     int64_t count, uint32_t *out) {
+    const struct gather gather = {t->mem, t->offset / sizeof *out + (cl_ulong)first, (cl_ulong)stride};
+    struct clmoe_tensor together;
+    int code = session_buffer(b->s, CLMOE_I32, 1, &count, &together);
+    if (code < 0) code = run_fill(b, &together, "gather", gather_args, &gather);
+    if (code < 0) {
+        const cl_int err = clEnqueueReadBuffer(b->s->queue, together.mem, CL_TRUE, together.offset,
+                                               (size_t)count * sizeof *out, out, 0, NULL, NULL);
+        if (err != CL_SUCCESS) code = cl_failed(b, err, "reading back");
+    }
+    session_release(&together);
+    return code;
 }
 
 double bench_now_us(void) {

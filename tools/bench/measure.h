@@ -48,6 +48,10 @@ int bench_tensor(struct bench *b, enum clmoe_dtype dtype, int ndim, const int64_
 int bench_read(struct bench *b, const struct clmoe_tensor *t, int64_t first, int64_t stride, int64_t count,
                float *out);
 
+/* The same of i32, as they are. */
+int bench_read_words(struct bench *b, const struct clmoe_tensor *t, int64_t first, int64_t stride,
+                     int64_t count, uint32_t *out);
+
 /* The host's clock. */
 double bench_now_us(void);
 

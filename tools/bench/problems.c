@@ -32,6 +32,16 @@ double bytes_of(enum clmoe_dtype dtype, double count) {
     return count * (double)clmoe_dtype_bytes(dtype, 256) / 256.0;
 }
 
+bool settings_words(const struct settings *s) {
+    return s->w_order == CLMOE_W_AWQ || s->w_order == CLMOE_W_GPTQ;
+}
+
+const char *settings_dtype(const struct settings *s) {
+    return s->w_order == CLMOE_W_AWQ    ? "awq"
+           : s->w_order == CLMOE_W_GPTQ ? "gptq"
+                                        : clmoe_dtype_name(s->dtype);
+}
+
 /* "op: row (refusals)": the row alone; of a layer, all of its rows */
 static void result_add_kernels(struct result *r, const clmoe_plan *plan) {
     size_t used = strlen(r->kernel);

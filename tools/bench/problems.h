@@ -36,10 +36,12 @@ struct settings {
     enum bench_pattern fill;
     enum clmoe_topk_order order;
     bool smallest;
-    bool masks;             /* topk: a mask and a dense row instead of values and indices */
-    enum clmoe_dtype dtype; /* of data, logits, weights */
-    const char *kernel;     /* rows allowed, NULL for all */
-    const char *peer;       /* matmul in f32: "clblast", "openblas"; topk, scatter: "copy"; NULL for none */
+    bool masks;                 /* topk: a mask and a dense row instead of values and indices */
+    enum clmoe_dtype dtype;     /* of data, logits, weights */
+    enum clmoe_w_order w_order; /* matmul, moe: CLMOE_W_AWQ, CLMOE_W_GPTQ, else CLMOE_W_ENK */
+    int64_t group;              /* of these two: steps of K that share a scale */
+    const char *kernel;         /* rows allowed, NULL for all */
+    const char *peer; /* matmul in f32: "clblast", "openblas"; topk, scatter: "copy"; NULL for none */
 };
 
 /* Relative errors of samples of the output: the largest one, and the root mean square. */
@@ -84,5 +86,8 @@ struct result result_new(const char *op, const struct settings *s, const clmoe_p
 typedef enum clmoe_status (*plan_maker)(clmoe_context *ctx, const void *params, clmoe_plan **plan);
 int time_plan(struct bench *b, plan_maker make, const void *params, struct plan_times *times);
 double bytes_of(enum clmoe_dtype dtype, double count);
+/* Whether weights are words of 4-bit codes; and the name that `--dtype` has for what they are. */
+bool settings_words(const struct settings *s);
+const char *settings_dtype(const struct settings *s);
 
 #endif

@@ -62,7 +62,8 @@ static void add_settings(cJSON *o, const struct result *result) {
     };
     for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
         if (sizes[i].value != 0) cJSON_AddNumberToObject(o, sizes[i].name, sizes[i].value);
-    cJSON_AddStringToObject(o, "dtype", clmoe_dtype_name(s->dtype));
+    cJSON_AddStringToObject(o, "dtype", settings_dtype(s));
+    if (settings_words(s)) cJSON_AddNumberToObject(o, "group", (double)s->group);
     if (strcmp(result->op, "topk") == 0) {
         cJSON_AddStringToObject(o, "fill", choice_name(BENCH_PATTERNS, (int)s->fill).text);
         cJSON_AddStringToObject(o, "order", choice_name(REPORT_ORDERS, (int)s->order).text);
@@ -136,8 +137,8 @@ static struct text csv_shape(const struct settings *s) {
     return t;
 }
 
-static const char *csv_dtype(enum clmoe_dtype dtype) {
-    return dtype == CLMOE_F32 ? "fp32" : dtype == CLMOE_F16 ? "fp16" : clmoe_dtype_name(dtype);
+static const char *csv_dtype(const char *name) {
+    return strcmp(name, "f32") == 0 ? "fp32" : strcmp(name, "f16") == 0 ? "fp16" : name;
 }
 
 static struct text plan_note(const struct plan_times *t) {
@@ -153,8 +154,8 @@ static void add_csv(const struct report *r, const struct result *result) {
     const struct timing *const t = &result->timing;
     FILE *const f = r->csv;
     fprintf(f, "%s,%s,%lld,%s", csv_op(result->op), csv_shape(s).text,
-            (long long)(s->rows ? s->rows : s->tokens), csv_dtype(s->x_dtype));
-    if (s->x_dtype != s->dtype) fprintf(f, "x%s", csv_dtype(s->dtype));
+            (long long)(s->rows ? s->rows : s->tokens), csv_dtype(clmoe_dtype_name(s->x_dtype)));
+    if (s->x_dtype != s->dtype) fprintf(f, "x%s", csv_dtype(settings_dtype(s)));
     fprintf(f, ",%.2f,", t->median_us);
     if (result->flops > 0) fprintf(f, "%.2f", result->flops / t->median_us * 1e-6);
     fprintf(f, ",%.1f,%.2f,%.2f,%.1f,", result->bytes / t->median_us * 1e-3, t->p10_us, t->p90_us,
@@ -165,6 +166,7 @@ static void add_csv(const struct report *r, const struct result *result) {
         fputs(",,", f);
     fprintf(f, ",%s", result->kernel);
     if (result->active) fprintf(f, " active=%d max=%d", result->active, result->most);
+    if (settings_words(s)) fprintf(f, " group=%lld", (long long)s->group);
     if (result->offload.slots)
         fprintf(f, " resident=%.2fus slots=%d hits=%.3f moved=%.0f", result->peer.median_us,
                 (int)result->offload.slots, hit_rate(result), moved_bytes(result));
@@ -195,7 +197,7 @@ static void print(const struct report *r, const struct result *result) {
     const struct timing *const t = &result->timing;
     const double us = t->median_us;
     printf("%-8s %-28s %-5s %11.1f us (%.1f..%.1f)  %8.2f GFLOP/s %8.1f GB/s  %6.2fx floor", result->op,
-           describe(result).text, clmoe_dtype_name(result->settings.dtype), us, t->p10_us, t->p90_us,
+           describe(result).text, settings_dtype(&result->settings), us, t->p10_us, t->p90_us,
            result->flops / us * 1e-3, result->bytes / us * 1e-3, us / floor_us(r, result));
     if (result->has_peer)
         printf("  %s %.1f us, ratio %.3f", peer_name(result), result->peer.median_us,

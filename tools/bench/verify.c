@@ -88,7 +88,7 @@ static int sample_row(struct bench *b, const struct product_run *run, int64_t so
         const int64_t n = c.first + i * c.step;
         code = experts_read(b, run->w, run->pairs->ids[pair], n, 1, weights);
         if (code < 0) code = bench_read(b, &run->args->y, y_row * p->out + n, 1, 1, &out->got[out->n]);
-        if (code < 0) out->wanted[out->n] = gamma * element(x, weights, p->in, run->w->glu);
+        if (code < 0) out->wanted[out->n] = gamma * element(x, weights, p->in, p->glu != CLMOE_GLU_NONE);
     }
     return code;
 }

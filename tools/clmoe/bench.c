@@ -11,7 +11,8 @@
 
 #define MAX_TOKENS 16
 #define MAX_SHAPES 64
-#define DTYPES "f32|f16|bf16|q8_0|q4_0|q5_0|q4_k|q5_k|q6_k|mxfp4|f4_e2m1|f8_e4m3"
+#define DTYPES "f32|f16|bf16|q8_0|q4_0|q5_0|q4_k|q5_k|q6_k|mxfp4|f4_e2m1|f8_e4m3|i8|awq|gptq"
+#define DTYPE_AWQ 13 /* place in DTYPES; gptq is behind it */
 #define OPS "topk|scatter|route|matmul|moe"
 
 /* In the order of OPS; those up to BY_SHAPE run shapes, the others numbers of tokens. */
@@ -140,12 +141,21 @@ static int check_peer(const struct usage *usage, int op, const struct settings *
                : command_fail(usage, EXIT_USAGE, "vs: %s is for matmul with --dtype f32", s->peer);
 }
 
+static int check_words(const struct usage *usage, int op, const struct settings *s) {
+    if (settings_words(s) && op < OP_MATMUL)
+        return command_fail(usage, EXIT_USAGE, "dtype: %s is for matmul and moe", settings_dtype(s));
+    return (s->group & (s->group - 1)) == 0
+               ? -1
+               : command_fail(usage, EXIT_USAGE, "group: expected a power of two, got %lld",
+                              (long long)s->group);
+}
+
 static int check_resident(const struct usage *usage, int op, const struct settings *s) {
     if (s->resident == 0) return -1;
     if (s->resident < 0 || s->resident > 1)
         return command_fail(usage, EXIT_USAGE, "resident: expected a part of the experts, got %g",
                             s->resident);
-    if (op <= OP_MATMUL || s->shape.experts > 1024 || s->logits || experts_scale(s->dtype).rows > 0)
+    if (op <= OP_MATMUL || s->shape.experts > 1024 || s->logits || experts_scale(s).rows > 0)
         return command_fail(usage, EXIT_USAGE,
                             "resident: for moe with up to 1024 experts, drawn logits, no scales apart");
     return -1;
@@ -164,14 +174,15 @@ struct request {
 /* Completes the settings and checks them. Returns -1 or an exit code. */
 static int understand(const struct usage *usage, int op, struct request *r, struct runs *runs) {
     static const char *const peers[] = {NULL, "clblast", "openblas", "copy"};
-    static const enum clmoe_dtype dtypes[] = {CLMOE_F32,  CLMOE_F16,   CLMOE_BF16,    CLMOE_Q8_0,
-                                              CLMOE_Q4_0, CLMOE_Q5_0,  CLMOE_Q4_K,    CLMOE_Q5_K,
-                                              CLMOE_Q6_K, CLMOE_MXFP4, CLMOE_F4_E2M1, CLMOE_F8_E4M3};
+    static const enum clmoe_dtype dtypes[] = {
+        CLMOE_F32,  CLMOE_F16,   CLMOE_BF16,    CLMOE_Q8_0,    CLMOE_Q4_0, CLMOE_Q5_0, CLMOE_Q4_K, CLMOE_Q5_K,
+        CLMOE_Q6_K, CLMOE_MXFP4, CLMOE_F4_E2M1, CLMOE_F8_E4M3, CLMOE_I8,   CLMOE_I32,  CLMOE_I32};
     struct settings *const s = &r->settings;
     int code = parse_tokens(usage, r->tokens, runs->tokens, &runs->n_tokens);
     s->shape.experts = (int32_t)r->experts;
     s->shape.topk = (int32_t)r->topk;
     s->dtype = dtypes[r->dtype];
+    if (s->dtype == CLMOE_I32) s->w_order = r->dtype == DTYPE_AWQ ? CLMOE_W_AWQ : CLMOE_W_GPTQ;
     s->x_dtype = op <= OP_ROUTE || dtypes[r->dtype] <= CLMOE_BF16 ? s->dtype : CLMOE_F32;
     if (op > OP_ROUTE && r->x_dtype >= 0) s->x_dtype = dtypes[r->x_dtype];
     s->peer = peers[r->peer];
@@ -190,20 +201,22 @@ static int understand(const struct usage *usage, int op, struct request *r, stru
         runs->shapes[runs->n_shapes++] = r->shape;
     }
     if (code < 0) code = check_shape(usage, op, r->model, s);
+    if (code < 0) code = check_words(usage, op, s);
     if (code < 0) code = check_resident(usage, op, s);
     if (r->score) s->shape.route = (struct clmoe_route_params){.renorm = CLMOE_RENORM_SUM};
     return code < 0 ? check_peer(usage, op, s) : code;
 }
 
 int command_bench(int argc, char **argv) {
-    struct request r = {.settings = {.shape = {"", 8, 2, 1024, 3584, {.renorm = CLMOE_RENORM_SUM}}},
-                        .out = {.repeats = 20},
-                        .shape = {4096, 1024, 8},
-                        .tokens = "1,8,64,512",
-                        .experts = 8,
-                        .topk = 2,
-                        .dtype = 2,
-                        .x_dtype = -1};
+    struct request r = {
+        .settings = {.group = 128, .shape = {"", 8, 2, 1024, 3584, {.renorm = CLMOE_RENORM_SUM}}},
+        .out = {.repeats = 20},
+        .shape = {4096, 1024, 8},
+        .tokens = "1,8,64,512",
+        .experts = 8,
+        .topk = 2,
+        .dtype = 2,
+        .x_dtype = -1};
     struct settings *const s = &r.settings;
     struct runs runs = {.n_tokens = 0};
     const char *operand = NULL;
@@ -233,7 +246,10 @@ int command_bench(int argc, char **argv) {
         {"in-place", OPTION_FLAG, &s->in_place, 0, 0, NULL, "scatter: change y, not a copy of x"},
         {"dtype", OPTION_CHOICE, &r.dtype, 0, 0, DTYPES,
          "of weights, or of logits; bf16 by default; f4_e2m1: as gpt-oss has them, a scale of 8 bits for 32; "
-         "f8_e4m3: as DeepSeek-V3 has them, an f32 scale for 128 x 128"},
+         "f8_e4m3: as DeepSeek-V3 has them, an f32 scale for 128 x 128; i8: an f32 scale for a row; "
+         "awq, gptq: an f16 scale and a zero for a group"},
+        {"group", OPTION_INT, &s->group, 16, 1 << 20, NULL,
+         "G  awq, gptq: of G steps, a power of two; 128 by default"},
         {"x-dtype", OPTION_CHOICE, &r.x_dtype, 0, 0, "f32|f16|bf16",
          "matmul, moe: of activations; by default as the weights, f32 beside blocks and codes"},
         {"routing", OPTION_CHOICE, &r.draw, 0, 0, "random|zipf",
