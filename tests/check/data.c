@@ -138,8 +138,11 @@ static struct guarded guarded_new(struct rng *rng, enum clmoe_dtype dtype, int64
     return g;
 }
 
-static void guarded_upload(struct guarded *g) {
+/* Inputs, of `last` elements or more, end with them where the simulator is, which then sees any read behind. */
+static void guarded_upload(struct guarded *g, int64_t last) {
     cl_int err;
+    if (tester()->small && last > 0)
+        g->bytes = (size_t)g->tensor.offset + (size_t)clmoe_dtype_bytes(g->tensor.dtype, last);
     g->mem =
         clCreateBuffer(tester()->context, CL_MEM_READ_WRITE | CL_MEM_COPY_HOST_PTR, g->bytes, g->image, &err);
     case_require(err == CL_SUCCESS, "clCreateBuffer of %zu bytes: %d", g->bytes, (int)err);
@@ -152,7 +155,7 @@ struct guarded guarded_floats(struct rng *rng, enum clmoe_dtype dtype, int64_t r
     for (int64_t r = 0; values && r < rows; r++)
         for (int64_t i = 0; i < n; i++)
             ref_store(dtype, view_row(&g, g.image, r), i, values[r * n + i]);
-    guarded_upload(&g);
+    guarded_upload(&g, values ? (rows - 1) * g.tensor.stride[0] + n : 0);
     return g;
 }
 
@@ -162,7 +165,7 @@ struct guarded guarded_raw(struct rng *rng, enum clmoe_dtype dtype, int64_t rows
     const size_t row = (size_t)clmoe_dtype_bytes(dtype, n);
     for (int64_t r = 0; values && r < rows; r++)
         if (row) memcpy(view_row(&g, g.image, r), (const char *)values + (size_t)r * row, row);
-    guarded_upload(&g);
+    guarded_upload(&g, values ? (rows - 1) * g.tensor.stride[0] + n : 0);
     return g;
 }
 
@@ -179,7 +182,7 @@ struct guarded guarded_bytes(struct rng *rng, enum clmoe_dtype dtype, int ndim, 
     const int64_t size = clmoe_dtype_bytes(dtype, count);
     struct guarded g = guarded_new(rng, dtype, 1, count, false);
     if (bytes && size) memcpy(view_row(&g, g.image, 0), bytes, (size_t)size);
-    guarded_upload(&g);
+    guarded_upload(&g, bytes ? count : 0);
     g.tensor.ndim = ndim;
     memset(g.tensor.stride, 0, sizeof g.tensor.stride);
     for (int d = 0; d < ndim; d++)
@@ -220,7 +223,7 @@ struct guarded guarded_strided(struct rng *rng, enum clmoe_dtype dtype, int ndim
     }
     for (int64_t e = 0, count = elements_of(&g.tensor); values && e < count; e++)
         memcpy(g.image + strided_place(&g, e), (const char *)values + (size_t)e * size, size);
-    guarded_upload(&g);
+    guarded_upload(&g, values ? span : 0);
     return g;
 }
 

@@ -119,6 +119,36 @@ START_TEST(nothing_beyond_the_limit) {
 }
 END_TEST
 
+/* Rows that wide loads can take, of which the last ends with the buffer where the simulator looks on. */
+START_TEST(nothing_behind_the_buffer) {
+    enum { PLAIN = 4, ORDERS = 2 };
+    const int v = _i % PLAIN;
+    struct rng rng = rng_for((uint64_t)_i + 60);
+    const struct clmoe_matmul_params params = {
+        .max_tokens = 130,
+        .topk = 1,
+        .experts = 1,
+        .in = 32,
+        .out = 13,
+        .x_dtype = variants[v].x,
+        .w_dtype = variants[v].w,
+        .y_dtype = variants[v].y,
+        .bias_dtype = variants[v].x,
+        .w_order = _i / PLAIN % ORDERS ? CLMOE_W_EKN : CLMOE_W_ENK,
+        .glu = !variants[v].gated      ? CLMOE_GLU_NONE
+               : _i / (PLAIN * ORDERS) ? CLMOE_GLU_APART
+                                       : CLMOE_GLU_GATE_UP,
+        .act = {variants[v].gated ? CLMOE_ACT_SILU : CLMOE_ACT_NONE},
+        .routing = CLMOE_ROUTING_SORTED,
+    };
+    struct matmul_sample s = matmul_sample_make(&rng, &params, 9, ROUTING_RANDOM, 1);
+    matmul_sample_solve(&s);
+    s.aligned = true;
+    run_tiles(&rng, &s);
+    matmul_sample_free(&s);
+}
+END_TEST
+
 /* Which of its two kernels a call gets is a matter of its size: not of what it computes. */
 START_TEST(calls_of_all_sizes) {
     struct clmoe_matmul_params params = {
@@ -217,6 +247,7 @@ static void add_tests(TCase *cases) {
     tcase_add_loop_test(cases, edges, 0, tester()->small ? N_SMALL : N_CASES);
     if (!tester()->small) tcase_add_test(cases, calls_of_all_sizes);
     tcase_add_loop_test(cases, nothing_beyond_the_limit, 0, tester()->small ? 0 : 12);
+    tcase_add_loop_test(cases, nothing_behind_the_buffer, 0, 16);
     tcase_add_loop_test(cases, tuned, tester()->small ? 3 : 0, 6);
     tcase_add_test(cases, out_of_order_queue);
     tcase_add_test(cases, every_row_ran);
