@@ -1,19 +1,19 @@
 // SPDX-License-Identifier: MIT
 // For many rows on NVIDIA's sm_80 and later: mma.sync on what asynchronous copies bring into a ring in local memory. A
-// work-group computes TM rows of one expert times TN columns of y; x and w are of one dtype of 16 bits, and rows begin at
-// multiples of 16 bytes.
+// work-group computes TM rows of one expert times TN columns of y; x and w are of one dtype of 16 bits, and rows begin
+// at multiples of 16 bytes.
 //
 //   group = (band * column groups + column group) * BAND + slot in the band       slot -> expert and rows: slot.cl
 //   ring [STAGES][TM rows of x, TK steps each; weights: mma_weights.cl]
 //
-// Groups that run at a time so share rows of x and of w. Rows in the ring have chunks of 8 elements; chunk c of row r is
-// at c ^ SWIZZLE(r), so that neither 8 rows of one chunk nor neighbouring chunks share banks. While a wave multiplies 16
-// steps of K it reads the next 16 into other registers.
+// Groups that run at a time so share rows of x and of w. Rows in the ring have chunks of 8 elements; chunk c of row r
+// is at c ^ SWIZZLE(r), so that neither 8 rows of one chunk nor neighbouring chunks share banks. While a wave
+// multiplies 16 steps of K it reads the next 16 into other registers.
 //
-// A wave computes FRAGMENTS_M x FRAGMENTS_N results of the instruction, with GLU the first half of the latter of gate, the
-// second of up columns, as in matrix.cl; which elements a lane holds is MMA_16 of matrix_layout.cl. Sums go to y by way of
-// local memory, as many rows of a wave at a time as find room, and from there in runs of 4 columns. Rows past the end
-// compute the last one again, columns past it zeros; they are not stored.
+// A wave computes FRAGMENTS_M x FRAGMENTS_N results of the instruction, with GLU the first half of the latter of gate,
+// the second of up columns, as in matrix.cl; which elements a lane holds is MMA_16 of matrix_layout.cl. Sums go to y by
+// way of local memory, as many rows of a wave at a time as find room, and from there in runs of 4 columns. Rows past
+// the end compute the last one again, columns past it zeros; they are not stored.
 #include "matmul/mma_base.cl"
 
 #if !defined(WAVES_M) || !defined(WAVES_N)
@@ -163,7 +163,7 @@ kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) void matmul_mma(M
     const uint lid = get_local_id(0), wave = lid / 32, lane = lid & 31u;
     const uint wave_m = wave / WAVES_N * FRAGMENTS_M * 16, wave_n = wave % WAVES_N * COLUMNS_N * 8;
     long n0;
-    const long slot = own_slot(columns, &n0);
+    const long slot = banded_slot(columns, TN, BAND, &n0);
 
     find_tile(found, slot, offsets + offsets_skip, pairs, experts, first, count, flags);
     const int expert = found[TILE_EXPERT], rows = found[TILE_ROWS], e = first + expert;

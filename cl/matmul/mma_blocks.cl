@@ -247,7 +247,7 @@ kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) void matmul_mma_b
     local float scratch_of[LOCAL_SIZE / 32 * SCRATCH];
     const uint lid = get_local_id(0);
     long n0;
-    const long slot = own_slot(columns, &n0);
+    const long slot = banded_slot(columns, TN, BAND, &n0);
 
     find_tile(found, slot, offsets + offsets_skip, pairs, experts, first, count, flags);
     const int expert = found[TILE_EXPERT], rows = found[TILE_ROWS], e = first + expert;

@@ -1,14 +1,15 @@
 // SPDX-License-Identifier: MIT
-// What mma.cl wants of memory: copies to local memory that go on while a work-item computes, and matrices that the lanes
-// of a wave read from there together. PTX of sm_80 (cp.async, ldmatrix), or the same in plain OpenCL C where EMULATED.
-// There a copy happens at the last moment that the wait for it allows, so that a wait for too few of them shows.
+// What kernels on mma.sync want of memory: copies to local memory that go on while a work-item computes, and
+// matrices that the lanes of a wave read from there together. PTX of sm_80 (cp.async, ldmatrix), or the same in plain
+// OpenCL C where EMULATED. There a copy happens at the last moment that the wait for it allows, so that a wait for too
+// few of them shows.
 //
 //   copy_chunk    8 elements from a multiple of 16 bytes, or zeros unless they exist; in the group that is open
 //   close_group   what was copied since the last one is a group
 //   wait_groups   until all but the last `but` groups are there, of this work-item's copies; a constant
-//   READ_MATRICES(to, kept, place, flip, stage, ahead)   place: an expression of `lane`, where in a stage lane l has row
-//                 l % 8 of matrix l / 8, 8 elements; with its bits `flip` the other way and so many chunks `ahead`. Of
-//                 each of the four matrices it gets the elements 2 * (l % 4) and the next of row l / 4.
+//   READ_MATRICES(to, kept, place, flip, stage, ahead)   place: an expression of `lane`, where in a stage lane l has
+//                 row l % 8 of matrix l / 8, 8 elements; with its bits `flip` the other way and so many chunks `ahead`.
+//                 Of each of the four matrices it gets the elements 2 * (l % 4) and the next of row l / 4.
 //   KEEP_PLACE(kept, place)   declares `kept`, from which lanes find their own place
 //   READ_ACROSS   the same of the transposed matrices: the elements l / 4 of rows 2 * (l % 4) and the next
 //   zero_behind_barrier   of the work-group: 0, but the compiler does not know, so that what is made of it stays behind

@@ -9,15 +9,6 @@
 #include "matmul/slot.cl"
 #define BAND 16u
 
-// The slot of the work-group, and its first column of y. Divisions of 64 bits take long, and groups are fewer.
-static inline long own_slot(long columns, long *n0) {
-    const uint across = (uint)((columns + TN - 1) / TN), slots = (uint)get_num_groups(0) / across;
-    const uint group = (uint)get_group_id(0), band = group / (BAND * across) * BAND, width = min(BAND, slots - band);
-    const uint in_band = group - band * across, column_group = in_band / width;
-    *n0 = (long)column_group * TN;
-    return band + in_band - column_group * width;
-}
-
 // Two floats, rounded, the first in the lower half
 #if EMULATED
 #define PAIR_OF_f16(low, high) ((uint)round_f16(low) | (uint)round_f16(high) << 16)

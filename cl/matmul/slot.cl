@@ -25,6 +25,18 @@ static inline int tile_rows(long begin, long end) {
     return (int)min((long)TM, end - begin);
 }
 
+// The slot of a work-group, and its first column of y, where tiles of neighbouring slots run at a time:
+//   group = (band of slots * column groups + column group) * slots of a band + slot in the band
+// Divisions of 64 bits take long, and groups are fewer.
+static inline long banded_slot(long columns, uint tile, uint slots_of_band, long *n0) {
+    const uint across = (uint)((columns + tile - 1) / tile), slots = (uint)get_num_groups(0) / across;
+    const uint group = (uint)get_group_id(0), band = group / (slots_of_band * across) * slots_of_band;
+    const uint width = min(slots_of_band, slots - band), in_band = group - band * across;
+    const uint column_group = in_band / width;
+    *n0 = (long)column_group * tile;
+    return band + in_band - column_group * width;
+}
+
 // What a work-group takes: its expert counted from `first` on, `count` for rows of skipped pairs, and its positions.
 // Every work-item makes the call: there is a barrier in it. Exactly one finds the slot to be its own.
 #define TILE_EXPERT 0

@@ -13,6 +13,7 @@
 #include "matmul_wgmma.h"
 #include "matmul_wgmma_coded.h"
 #include "matmul_wgmma_fp8.h"
+#include "matmul_words.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -259,6 +260,8 @@ static const struct kernel_row rows[] = {
     {"matmul_few_mma", matmul_few_mma_fits, matmul_few_mma_prepare, matmul_few_mma_run,
      .needs = CLMOE_FEATURE_NV_MMA, .tunables = matmul_few_mma_tunables},
     {"matmul_few", matmul_few_fits, matmul_few_prepare, matmul_few_run, .tunables = matmul_few_tunables},
+    {"matmul_words_mma", matmul_words_mma_fits, matmul_words_mma_prepare, matmul_words_mma_run,
+     .needs = CLMOE_FEATURE_NV_MMA, .tunables = matmul_words_mma_tunables},
     {"matmul_few_columns", matmul_few_columns_fits, matmul_few_columns_prepare, matmul_few_columns_run,
      .tunables = matmul_few_columns_tunables},
     {"matmul_wgmma", matmul_wgmma_fits, matmul_wgmma_prepare, matmul_wgmma_run,

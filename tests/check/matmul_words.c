@@ -1,0 +1,141 @@
+/* SPDX-License-Identifier: MIT
+ * matmul's row for words of 4-bit codes on tensor cores, emulated where there are none: straight from ids and
+ * in tiles of each height, around where stages, segments and groups of K, tiles and words of columns end. */
+#include "matmul_case.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define ROW "matmul_words_mma"
+
+/* What decides which programs are compiled: kept few. Tiles of 8, 16 and 32 rows take more pairs for an expert
+ * than 0, 8 and 16. */
+static const struct variant {
+    enum clmoe_w_order order;
+    enum clmoe_dtype x, y;
+    struct clmoe_w_scale scale;
+    bool gated, sorted;
+    int tokens;
+} variants[] = {
+    {CLMOE_W_AWQ, CLMOE_BF16, CLMOE_F32, {CLMOE_F16, 1, 128, CLMOE_ZERO_GIVEN}, false, false, 3},
+    {CLMOE_W_GPTQ, CLMOE_BF16, CLMOE_BF16, {CLMOE_F16, 1, 128, CLMOE_ZERO_PLUS_ONE}, false, false, 3},
+    {CLMOE_W_AWQ, CLMOE_F16, CLMOE_F16, {CLMOE_F32, 1, 32, CLMOE_ZERO_EIGHT}, true, true, 5},
+    {CLMOE_W_GPTQ, CLMOE_F16, CLMOE_F32, {CLMOE_BF16, 1, 64, CLMOE_ZERO_GIVEN}, true, false, 2},
+    {CLMOE_W_GPTQ, CLMOE_BF16, CLMOE_F32, {CLMOE_F32, 1, 32, CLMOE_ZERO_GIVEN}, true, true, 12},
+    {CLMOE_W_AWQ, CLMOE_BF16, CLMOE_BF16, {CLMOE_F16, 1, 0, CLMOE_ZERO_GIVEN}, false, true, 40},
+    {CLMOE_W_GPTQ, CLMOE_F16, CLMOE_F16, {CLMOE_F16, 1, 256, CLMOE_ZERO_EIGHT}, false, true, 33},
+};
+enum { N_VARIANTS = sizeof variants / sizeof *variants, N_CASES = 16 * N_VARIANTS };
+
+#define PICK(rng, array) (array)[rng_below(rng, sizeof(array) / sizeof *(array))]
+
+/* Segments of the eight waves have 1024 steps together. */
+static struct clmoe_matmul_params pick_params(struct rng *rng, const struct variant *v, int turn) {
+    static const int64_t steps[] = {8, 24, 32, 40, 96, 128, 136, 264, 520, 1024, 1160},
+                         columns[] = {8, 16, 32, 40, 56, 64, 72, 136};
+    struct clmoe_matmul_params p = {
+        .max_tokens = v->tokens + turn % 2,
+        .topk = 1 + turn % 3,
+        .experts = 1 + (int)rng_below(rng, 3),
+        .in = PICK(rng, steps),
+        .out = PICK(rng, columns),
+        .x_dtype = v->x,
+        .w_dtype = CLMOE_I32,
+        .y_dtype = v->y,
+        .bias_dtype = CLMOE_F32,
+        .w_scale = v->scale,
+        .w_order = v->order,
+        .glu = !v->gated       ? CLMOE_GLU_NONE
+               : turn % 3 == 2 ? CLMOE_GLU_APART
+                               : (enum clmoe_glu)(1 + turn % 3),
+        .act = {v->gated ? CLMOE_ACT_SILU : CLMOE_ACT_NONE},
+        .x_rows = (enum clmoe_rows)(turn % (v->sorted ? 3 : 2)),
+        .y_rows = v->sorted && turn % 4 == 3 ? CLMOE_ROWS_SORTED : CLMOE_ROWS_PAIR,
+        .routing = v->sorted ? CLMOE_ROUTING_SORTED : CLMOE_ROUTING_IDS,
+        .gamma = (enum clmoe_gamma)rng_below(rng, 3),
+        .limit = (enum clmoe_limit)(rng_below(rng, 3) ? 0 : rng_below(rng, 3)),
+        .bias = turn % 2,
+        .expert_scale = turn % 5 == 4,
+    };
+    if (v->order == CLMOE_W_AWQ && turn % 4 == 1) p.in -= 1 + rng_below(rng, 7);
+    if (v->sorted && turn % 8 == 7) {
+        p.routing = CLMOE_ROUTING_DENSE;
+        p.experts = p.topk = 1, p.x_rows = p.y_rows = CLMOE_ROWS_PAIR;
+    }
+    if (tester()->small) p.in = p.in < 40 ? p.in : 40, p.out = p.out < 16 ? p.out : 16;
+    return p;
+}
+
+static int ran;
+
+static int row_of(void) {
+    int row = 0;
+    while (strcmp(clmoe_kernel_name("matmul", row), ROW))
+        row++;
+    return row;
+}
+
+START_TEST(against_reference) {
+    struct rng structure = {(uint64_t)_i * 0x9e3779b97f4a7c15u + 29}, rng = rng_for((uint64_t)_i + 60000);
+    const struct variant *const v = &variants[_i % N_VARIANTS];
+    const int turn = _i / N_VARIANTS;
+    const struct clmoe_matmul_params params = pick_params(&structure, v, turn);
+    struct matmul_sample s =
+        matmul_sample_make(&rng, &params, v->tokens, (enum routing_fill)(turn % ROUTING_COUNT),
+                           params.experts > 1 && turn % 3 == 0 ? 2 : 1);
+    s.aligned = turn % 4 != 2;
+    matmul_sample_solve(&s);
+    ran += matmul_run_row(&rng, &s, CAPS_EMULATED, row_of());
+    matmul_sample_free(&s);
+}
+END_TEST
+
+/* Fewer and more waves and stages than usual. */
+START_TEST(shapes) {
+    static const struct { int local, stages; } of[] = {{64, 6}, {128, 2}, {512, 3}};
+    const struct variant *const v = &variants[_i % 2 ? 2 : 0];
+    struct rng structure = {77}, rng = rng_for((uint64_t)_i + 61000);
+    struct clmoe_matmul_params params = pick_params(&structure, v, 0);
+    params.in = 1200;
+    struct matmul_sample s = matmul_sample_make(&rng, &params, v->tokens, ROUTING_RANDOM, 1);
+    matmul_sample_solve(&s);
+    char text[120];
+    snprintf(text, sizeof text, "device * | * | *\n" ROW " * LOCAL=%d STAGES=%d", of[_i].local,
+             of[_i].stages);
+    case_begin("%s", text);
+    clmoe_context *const ctx = tester_context(CAPS_EMULATED);
+    case_ok(clmoe_context_set_tuning(ctx, text, 0));
+    ran += matmul_run_row(&rng, &s, CAPS_EMULATED, row_of());
+    case_ok(clmoe_context_set_tuning(ctx, NULL, 0));
+    matmul_sample_free(&s);
+}
+END_TEST
+
+/* It is the row that is taken, where it can be; and says why where not. */
+START_TEST(fits) {
+    struct rng structure = {5};
+    struct clmoe_matmul_params params = pick_params(&structure, &variants[0], 0);
+    clmoe_plan *plan;
+    case_begin("%s", ROW);
+    case_ok(clmoe_matmul_plan(tester_context(CAPS_EMULATED), &params, &plan));
+    case_require(strstr(clmoe_plan_describe(plan), ROW), "\"%s\"", clmoe_plan_describe(plan));
+    clmoe_plan_destroy(&plan);
+    params.in = 64, params.w_scale.columns = 16;
+    case_ok(clmoe_matmul_plan(tester_context(CAPS_EMULATED), &params, &plan));
+    case_require(strstr(clmoe_plan_describe(plan), ROW ": groups have 16 columns < 32"), "\"%s\"",
+                 clmoe_plan_describe(plan));
+    clmoe_plan_destroy(&plan);
+    case_require(ran > 0 || getenv("CLMOE_TEST_SLICE"), "it refused every case");
+}
+END_TEST
+
+static void add_tests(TCase *cases) {
+    tcase_add_loop_test(cases, against_reference, 0, tester()->small ? N_VARIANTS : N_CASES);
+    if (!tester()->small) tcase_add_loop_test(cases, shapes, 0, 3);
+    tcase_add_test(cases, fits);
+}
+
+int main(void) {
+    return harness_main("matmul_words", "", add_tests);
+}
