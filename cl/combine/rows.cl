@@ -3,8 +3,8 @@
 //      s = sum_j gamma[t,j] * x[row(t,j),h] + identity[t] * identity_x[t,h]
 //
 // A work-group takes GROUP_COLUMNS columns of one token, tokens outermost: group = t * column_groups + column group. Of
-// these a work-item has EACH: neighbours where all rows may be read by eights (wide), elsewhere LOCAL_SIZE apart. Slots in
-// order, fp32, one rounding.
+// these a work-item has EACH: neighbours where all rows may be read by eights (wide), elsewhere LOCAL_SIZE apart. Slots
+// in order, fp32, one rounding.
 #include "common/dtype.cl"
 
 #ifndef LOCAL_SIZE

@@ -5,8 +5,8 @@
 //   packed = (key at the top of 32 bits, its low ID_BITS bits cut off) | (2^ID_BITS - 1 - position)
 //
 // and the KMAX largest are found by sorting networks, first of each work-item, then between them. That is the right
-// order unless keys differ only in what was cut off, among the selected ones or across the last of them: then those that
-// equal the last one as far as packed are gone through one after another, and all ranked by their full keys.
+// order unless keys differ only in what was cut off, among the selected ones or across the last of them: then those
+// that equal the last one as far as packed are gone through one after another, and all ranked by their full keys.
 //
 // Who includes this has defined what a row is read from and the key of one of its positions, at the top of 32 bits:
 //   struct packed_source { .. };   uint packed_key(const struct packed_source *source, uint position);

@@ -9,8 +9,8 @@
 #error "PTX: 1 where inline PTX works, else 0"
 #endif
 
-// For functions that are too large for some compilers to inline: of `inline` alone C99 makes no function, so that a call
-// which is left has no callee. NVIDIA's compiler leaves none.
+// For functions that are too large for some compilers to inline: of `inline` alone C99 makes no function, so that a
+// call which is left has no callee. NVIDIA's compiler leaves none.
 #if PTX
 #define CALLABLE inline
 #else

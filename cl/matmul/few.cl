@@ -164,8 +164,8 @@ static inline bool wide_rows(const global void *first, ulong strides, uint bytes
     return (((ulong)first | strides) & (bytes - 1)) == 0;
 }
 
-// The sums of a team: the parts of row r, which its ways have put into parts[r * WAYS] and on, come together in the first
-// of them. Every work-item makes the call: there are barriers in it.
+// The sums of a team: the parts of row r, which its ways have put into parts[r * WAYS] and on, come together in the
+// first of them. Every work-item makes the call: there are barriers in it.
 static inline void add_ways(local float *parts, int way) {
     barrier(CLK_LOCAL_MEM_FENCE);
     for (int half_ways = WAYS / 2; half_ways > 0; half_ways /= 2) {

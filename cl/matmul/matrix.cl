@@ -1,22 +1,22 @@
 // SPDX-License-Identifier: MIT
-// For many rows, on matrix instructions: a work-group computes TM rows of one expert times TN columns of y. x and w are of
-// one dtype of 16 bits and stay in it; products are exact and sums fp32, in the instruction.
+// For many rows, on matrix instructions: a work-group computes TM rows of one expert times TN columns of y. x and w are
+// of one dtype of 16 bits and stay in it; products are exact and sums fp32, in the instruction.
 //
 //   group = slot * column groups + column group        slot -> expert and rows: slot.cl
 //
 //   staged [2][TM rows of x, TN rows of w or, with GLU, TN of gate and TN of up][STRIDE]
 //
 // Rows have TK steps of K, and 8 elements against bank conflicts. While waves multiply from one buffer, each work-item
-// holds what it has loaded for the other. A wave computes FRAGMENTS_M x FRAGMENTS_N results of the instruction; with GLU
-// the first half of the latter is the gate, the second half the up sums of the same columns:
+// holds what it has loaded for the other. A wave computes FRAGMENTS_M x FRAGMENTS_N results of the instruction; with
+// GLU the first half of the latter is the gate, the second half the up sums of the same columns:
 //
 //   row of x in the tile = wave_m * FRAGMENTS_M * M + i * M + row in the fragment
 //   column of y          = wave_n * COLUMNS_N * N + j * N + column in the fragment          j < COLUMNS_N
 //
 // What a lane holds of a fragment is in matrix_layout.cl; how it reads that, and the instruction, in a file for each
-// vendor, which defines a_fragment, b_fragment (vectors of ushort), d_fragment (of float), read_a and read_b (`rows`: row
-// 0 and step 0 of the fragment) and MULTIPLY_f16 and MULTIPLY_bf16; also WAVE, LANE and WAVE_SIZE if these are not those
-// of consecutive work-items. With EMULATED the instruction is matrix_emulated.cl.
+// vendor, which defines a_fragment, b_fragment (vectors of ushort), d_fragment (of float), read_a and read_b (`rows`:
+// row 0 and step 0 of the fragment) and MULTIPLY_f16 and MULTIPLY_bf16; also WAVE, LANE and WAVE_SIZE if these are not
+// those of consecutive work-items. With EMULATED the instruction is matrix_emulated.cl.
 //
 // Sums go to y by way of local memory, a row of fragments at a time: so there is one short loop for what follows a sum,
 // and neighbours in y are neighbours among the lanes. Rows and columns past the end compute the last ones again, or
@@ -111,9 +111,9 @@ static inline void store_x(local ushort8 *xs, const ushort8 held[HELD_X]) {
     }
 }
 
-// The same of columns n0 .. of w, from[n * column + d * depth]: a chunk has 8 steps of a column where K is fastest, else 8
-// columns at one step. Where gate and up columns alternate, a load begins at a gate column (`second`: these are the up
-// columns), so that it is aligned and ends with the last pair.
+// The same of columns n0 .. of w, from[n * column + d * depth]: a chunk has 8 steps of a column where K is fastest,
+// else 8 columns at one step. Where gate and up columns alternate, a load begins at a gate column (`second`: these are
+// the up columns), so that it is aligned and ends with the last pair.
 static inline void load_w(ushort8 held[HELD_W], const global ushort *from, long column, long depth, int second, long n0,
                           long d0, long columns, long steps, int flags) {
     const int odd = column == 2 ? second : 0;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Intel Xe: DPAS, systolic depth 8, on sub-groups of 8 (Xe-HPG: DG2) or 16 (Xe-HPC: PVC, and Xe2). Of A a lane reads one
-// or two steps of each of 8 rows; of B all 16 steps of its column, in pairs, as they lie in a row of w.
+// Intel Xe: DPAS, systolic depth 8, on sub-groups of 8 (Xe-HPG: DG2) or 16 (Xe-HPC: PVC, and Xe2). Of A a lane reads
+// one or two steps of each of 8 rows; of B all 16 steps of its column, in pairs, as they lie in a row of w.
 #if LAYOUT == DPAS_8
 typedef ushort16 a_fragment;
 #define A_ROW(rows, m) (((const local ushort2 *)((rows) + (m)*STRIDE))[lane])

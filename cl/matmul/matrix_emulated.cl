@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
-// What a matrix instruction computes, in plain OpenCL C, for devices that lack it: each lane brings what it holds of A and
-// B to local memory, where the layout says it belongs, and computes the elements of D that the layout gives it. Where
-// halves of a wave hold the same twice, each half computes from its own copy, so that copies that differ show.
+// What a matrix instruction computes, in plain OpenCL C, for devices that lack it: each lane brings what it holds of A
+// and B to local memory, where the layout says it belongs, and computes the elements of D that the layout gives it.
+// Where halves of a wave hold the same twice, each half computes from its own copy, so that copies that differ show.
 //
 // Every work-item of the work-group makes every call, since there are barriers in them.
 #if !EMULATED

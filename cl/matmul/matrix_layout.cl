@@ -8,8 +8,8 @@
 //                      with sub-groups of 8 and of 16                                   multiply_accumulate
 //   MMA_16             NVIDIA sm_80 on, mma.sync.m16n8k16 of f16 and bf16               PTX ISA
 //
-// Element j of a lane is the j-th 16-bit half of its registers of A or B, from the low half of the first one on; register
-// r is the r-th float of D. WMMA_11 wants A and B twice, in the lower and in the upper 16 lanes.
+// Element j of a lane is the j-th 16-bit half of its registers of A or B, from the low half of the first one on;
+// register r is the r-th float of D. WMMA_11 wants A and B twice, in the lower and in the upper 16 lanes.
 #define MFMA_32 0
 #define MFMA_16 1
 #define WMMA_11 2
@@ -34,8 +34,8 @@
 #define LAYOUT_B(layout) (LAYOUT_K(layout) * LAYOUT_N(layout) * LAYOUT_COPIES(layout) / LAYOUT_LANES(layout))
 #define LAYOUT_D(layout) (LAYOUT_M(layout) * LAYOUT_N(layout) / LAYOUT_LANES(layout))
 
-// DPAS: a register of A has a row, and its lanes have the steps of K, one or (with 8 lanes) two each. MMA: 4 lanes have the
-// 8 neighbours that a register has of each row. Elsewhere a lane has steps of one row.
+// DPAS: a register of A has a row, and its lanes have the steps of K, one or (with 8 lanes) two each. MMA: 4 lanes have
+// the 8 neighbours that a register has of each row. Elsewhere a lane has steps of one row.
 static inline unsigned layout_a_row(int layout, unsigned lane, unsigned j) {
     if (layout == MMA_16) return j / 2 % 2 * 8 + lane / 4;
     return layout >= DPAS_8 ? j / (LAYOUT_K(layout) / LAYOUT_LANES(layout)) : lane % LAYOUT_M(layout);

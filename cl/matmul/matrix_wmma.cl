@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// AMD RDNA 3 (gfx11) and RDNA 4 (gfx12): WMMA on waves of 32. On RDNA 3 a lane reads all 16 steps of its row, and so does
-// the lane 16 further; on RDNA 4 it reads 2 times 4 of them.
+// AMD RDNA 3 (gfx11) and RDNA 4 (gfx12): WMMA on waves of 32. On RDNA 3 a lane reads all 16 steps of its row, and so
+// does the lane 16 further; on RDNA 4 it reads 2 times 4 of them.
 #if LAYOUT == WMMA_11
 typedef ushort16 a_fragment, b_fragment;
 

@@ -92,7 +92,8 @@ static inline void fetch_weights(struct copies *c, local uint4 *stage, const str
         if (IN_PART(i)) copy_chunk(c, stage + s->to + i * LOCAL_SIZE, w, d + i * W_EACH < s->steps);
 }
 
-// The same: step lane % 16 of 16, the columns of the fragment that lane / 16 says. Chunks are numbered in powers of two.
+// The same: step lane % 16 of 16, the columns of the fragment that lane / 16 says. Chunks are numbered in powers of
+// two.
 static inline uint weight_place(uint wave_n, uint lane, bool mixed) {
     const uint chunk = (mixed ? wave_n / 4 : wave_n / 8) + lane / 16;
     return TM * CHUNKS + lane % 16 * W_CHUNKS + (chunk ^ (lane & 7u));

@@ -109,8 +109,8 @@ static inline ulong column_at(long n, long stride, int panel) {
 }
 
 // The weight of column n, step k and expert e of the part, from w or v: `at` is where its column begins, `scales` is
-// SCALE_ROW(w, e, n). Row first + n * step of w belongs to column n, and scale_rows of them share scales. Without scales
-// and zeros these cost nothing.
+// SCALE_ROW(w, e, n). Row first + n * step of w belongs to column n, and scale_rows of them share scales. Without
+// scales and zeros these cost nothing.
 #define WEIGHT(w, e, n, at, scales, k)                                                                                 \
     ((LOAD(W_T, w + w##_skip, (at) + W_STEP(k, w##_depth)) - ZERO(w, e, n, k)) * SCALE(w, scales, k))
 

@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: MIT
-// Four neighbours of a plain type on their way from global to local memory. They stay as they lie until they are stored,
-// so that nothing has to wait for them while they are on their way.
+// Four neighbours of a plain type on their way from global to local memory. They stay as they lie until they are
+// stored, so that nothing has to wait for them while they are on their way.
 //
 //   PIECE(T)                        the type that holds four
 //   FETCH4(T, p, step, left, wide)  elements p[0], p[step], ..., of which the first `left` exist and the others are 0;
 //                                   wide: step is 1 and p is aligned to four elements
 //   FLOATS4(T, piece) -> float4
 //   STORE4(T, p, i, v)              a float4 to p[i] .. p[i + 3], aligned to four elements
-//   ALIGNED4(T, p, strides)         whether rows that begin `strides` elements after p are so aligned; strides may be or-ed
+//   ALIGNED4(T, p, strides)         whether rows that begin `strides` elements after p are so aligned; strides may be
+//                                   or-ed
 #include "common/dtype.cl"
 
 #define PIECE(T) CAT(piece_, T)

@@ -2,8 +2,8 @@
 // Vectors of which the lanes are added up at the end.
 #define UNROLL _Pragma("unroll")
 
-// The sum of 16 lanes, or of 4, in a tree. By way of an array: from sums of components LLVM makes shuffles that oclgrind's check
-// of uninitialised values cannot take.
+// The sum of 16 lanes, or of 4, in a tree. By way of an array: from sums of components LLVM makes shuffles that
+// oclgrind's check of uninitialised values cannot take.
 static inline float add_lanes(float16 v) {
     float lanes[16];
     vstore16(v, 0, lanes);

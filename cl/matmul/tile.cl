@@ -15,8 +15,8 @@
 #error "PLAN_FLAGS: the `flags` of all calls, or -1 where each brings its own"
 #endif
 
-// Where a plan has this kernel beside a better one, for operands that are hardly ever seen, what a driver takes to compile
-// it counts for more than its speed.
+// Where a plan has this kernel beside a better one, for operands that are hardly ever seen, what a driver takes to
+// compile it counts for more than its speed.
 #if PLAN_FLAGS < 0
 #define UNROLL_STEPS _Pragma("unroll 8")
 #else

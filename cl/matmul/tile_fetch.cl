@@ -6,8 +6,8 @@
 //   panels of blocks
 //   others             4 neighbours as they lie (piece.cl): steps where K is fastest in w (by_k), else columns
 //
-// FETCH_W(to, f, next): fetch f of the stretch from step `next` on. It uses what tile.cl has in scope. PLACE_T, PLACE_D:
-// the first of its columns in the tile, and of its steps.
+// FETCH_W(to, f, next): fetch f of the stretch from step `next` on. It uses what tile.cl has in scope. PLACE_T,
+// PLACE_D: the first of its columns in the tile, and of its steps.
 #include "matmul/pair.cl"
 #include "matmul/piece.cl"
 

@@ -2,8 +2,8 @@
 // For many rows on sm_90a. Persistent: a work-group for each compute unit, of three or four groups of four warps.
 //
 //   tile   BLOCKS * 128 rows of w x TOKENS pairs. The instruction's rows are those of w, its columns are pairs, so that
-//          few of these are multiplied for nothing. With GLU these are the rows of half as many columns of y, by turns 8
-//          of gate and the 8 of up: a work-item has both sums of an element of y.
+//          few of these are multiplied for nothing. With GLU these are the rows of half as many columns of y, by turns
+//          8 of gate and the 8 of up: a work-item has both sums of an element of y.
 //   warp 0          plans tiles (wgmma_tiles.cl)
 //   warp 1          fetches TK steps of w by tensor copies, into a ring of STAGES stages; of x, too, where its rows are
 //                   neighbours (CONTIGUOUS)
@@ -11,9 +11,10 @@
 //   warps 4 .. 11   multiply, half of the rows of w a group of four; then activation, gamma and rows of y
 //   warps 12 .. 15  fetch the rows of x that the pairs name, by asynchronous copies of 16 bytes; not if CONTIGUOUS
 //
-// A tile costs what it reads from the second cache: (rows of w + pairs) for each step. That is what bounds these kernels,
-// and so tiles are as large as registers and the ring allow. Where experts have few pairs it is their weights that take
-// the time, and tiles have half as many rows: the last tiles, when most units have none any more, take half as long.
+// A tile costs what it reads from the second cache: (rows of w + pairs) for each step. That is what bounds these
+// kernels, and so tiles are as large as registers and the ring allow. Where experts have few pairs it is their weights
+// that take the time, and tiles have half as many rows: the last tiles, when most units have none any more, take half
+// as long.
 //
 // Lines behind "//@@ " are PTX that only sm_90a assembles: lib/device/ptx.h.
 #define MATMUL_FLAGS_ARG any_flags

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
-// In a kernel whose group `who` has the sums of a tile: those of the first `to_stage` pairs to y, staged from `staging` on
-// in local memory, where r.base is. Other names are those of the kernels.
-// Of each block columns n and, without GLU, n + 8 of y are this work-item's.
+// In a kernel whose group `who` has the sums of a tile: those of the first `to_stage` pairs to y, staged from `staging`
+// on in local memory, where r.base is. Other names are those of the kernels. Of each block columns n and, without GLU,
+// n + 8 of y are this work-item's.
 const long n0 = slot->column + who * GROUP_N;
 float bias_n[BLOCKS], bias_n8[BLOCKS];
 for (int block = 0; block < BLOCKS; block++) {

@@ -7,8 +7,8 @@
 #error "PACK_TWO: \"cvt.rn.bf16x2.f32\" or \"cvt.rn.f16x2.f32\""
 #endif
 
-// A kernel begins with it. As long as PTX is hidden (lib/device/ptx.h) the rest of it is dead: the driver, which assembles
-// that too, has nothing to do. Shown, it is no instruction.
+// A kernel begins with it. As long as PTX is hidden (lib/device/ptx.h) the rest of it is dead: the driver, which
+// assembles that too, has nothing to do. Shown, it is no instruction.
 #define WHEN_SHOWN asm volatile("//@@ bra.uni SHOWN;\n\texit;\nSHOWN:");
 
 inline void mb_init(uint at, uint arrivals) {

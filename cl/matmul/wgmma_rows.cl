@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
-// From sums to rows of y by way of a stage that is no longer needed, half of it a group of four warps: for kernels whose
-// groups have GROUP_N columns of y, and whose VALUE and GAMMA_VALUE are float8. wgmma_finish.cl, which stands in the kernel,
-// uses it.
+// From sums to rows of y by way of a stage that is no longer needed, half of it a group of four warps: for kernels
+// whose groups have GROUP_N columns of y, and whose VALUE and GAMMA_VALUE are float8. wgmma_finish.cl, which stands in
+// the kernel, uses it.
 #ifndef GROUP_N
 #error "GROUP_N: columns of y of a multiplying group"
 #endif

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// From sums in registers to elements of y, for the kernels on sm_90a. Who includes this has included matmul/epilogue.cl; in
-// a kernel the names are those of MATMUL_NUMBERS, `e` the expert and `scale` its PAIR_SCALE.
+// From sums in registers to elements of y, for the kernels on sm_90a. Who includes this has included
+// matmul/epilogue.cl; in a kernel the names are those of MATMUL_NUMBERS, `e` the expert and `scale` its PAIR_SCALE.
 #ifndef PLAN_FLAGS
 #error "PLAN_FLAGS: the `flags` of all calls"
 #endif

@@ -3,8 +3,8 @@
 // table [chunks, ROOM]:
 //   permute_count   table[c, e] = pairs of expert e in chunk c, 0 for those that are not there
 //   permute_place   sums up all of the table: pairs of each expert, and those of the chunks before its own
-// Where others have added up the table (route/packed.cl), which takes PTX, the work-group that is through last makes it 0
-// again: `clears`.
+// Where others have added up the table (route/packed.cl), which takes PTX, the work-group that is through last makes it
+// 0 again: `clears`.
 #include "permute/sort.cl"
 
 #if PTX

@@ -9,8 +9,8 @@
 //   rank        each candidate's is the number of those that come before it: below k it is the slot
 //
 // Scores that selection hangs on are computed as the other rows do, element by element. The softmax's sum for weights
-// only is a sum of vectors' exp, which may differ in the last bit; it is left out where it cancels (SUM = 0: weights are
-// renormalised and eps is nothing beside them).
+// only is a sum of vectors' exp, which may differ in the last bit; it is left out where it cancels (SUM = 0: weights
+// are renormalised and eps is nothing beside them).
 #include "route/score.cl"
 
 #ifndef LOCAL_SIZE

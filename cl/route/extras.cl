@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// What the options of route do beside score, bias and groups. A plan that has one of them takes kernels with EXTRAS = 1,
-// which get all of them as arguments: `options` says which count. Numbered as in include/clmoe/route.h:
+// What the options of route do beside score, bias and groups. A plan that has one of them takes kernels with EXTRAS =
+// 1, which get all of them as arguments: `options` says which count. Numbered as in include/clmoe/route.h:
 //
 //   1. value      value_of
 //   8. renorm     divisor, renormed

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Steps 7 to 12 of route after cl/route/capacity.cl: one work-item a token, in place. ids and gamma come in with the ids
-// of step 5 and the scores of step 6.
+// Steps 7 to 12 of route after cl/route/capacity.cl: one work-item a token, in place. ids and gamma come in with the
+// ids of step 5 and the scores of step 6.
 #include "route/extras.cl"
 
 #ifndef LOCAL_SIZE

@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: MIT
-// route with the k best of a token in registers (common/packed.cl), group = LOCAL_SIZE / LANES tokens. Keys are those of
-// the logits, and become those that experts are chosen by: of the scores with their bias, none in groups that are
-// dropped. The softmax's sum over all experts is left out where it cancels (SUM = 0: weights are renormalised and eps is
-// nothing beside them).
+// route with the k best of a token in registers (common/packed.cl), group = LOCAL_SIZE / LANES tokens. Keys are those
+// of the logits, and become those that experts are chosen by: of the scores with their bias, none in groups that are
+// dropped. The softmax's sum over all experts is left out where it cancels (SUM = 0: weights are renormalised and eps
+// is nothing beside them).
 //
-// SORTS = 1: the pairs are sorted as permute does it. With sort_here by the work-group that is through last; its outputs
-// follow the other arguments. Else they are counted for permute_place of permute/chunks.cl: table [chunks, ROOM], 0 at
-// first, gets the pairs of each expert in each `chunk` pairs.
+// SORTS = 1: the pairs are sorted as permute does it. With sort_here by the work-group that is through last; its
+// outputs follow the other arguments. Else they are counted for permute_place of permute/chunks.cl: table [chunks,
+// ROOM], 0 at first, gets the pairs of each expert in each `chunk` pairs.
 //
-// The sum has another order than score.cl's: weights may differ from the other rows' in the last bits. Ids do not, since
-// scores of softmax are not chosen by here.
+// The sum has another order than score.cl's: weights may differ from the other rows' in the last bits. Ids do not,
+// since scores of softmax are not chosen by here.
 #include "route/score.cl"
 
 #define PACKED_BITS 32

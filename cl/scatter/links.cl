@@ -12,7 +12,8 @@
 // slots, by looking at all of them in order. So a row takes less than k * sqrt(k) steps whatever repeats.
 #include "scatter/row.cl"
 
-// The slab: `rows` rows from `first` on, columns begin .. begin + window - 1. Work-items past `items` have nothing to do.
+// The slab: `rows` rows from `first` on, columns begin .. begin + window - 1. Work-items past `items` have nothing to
+// do.
 #define SLAB_PARAMS global int *workspace, ulong workspace_skip, long first, uint rows, long begin, uint window, uint items
 
 // A work-item's row and what it takes of it, of `length`.

@@ -9,7 +9,8 @@
 //   element i of row (b, a) of t is  t[t_at.s0 + b * t_at.s1 + a * t_at.s2 + i * t_at.s3]
 //
 // `source` is values, of slots, or x, of elements. Elements move as bits wherever s is 1: through fp32 a NaN could lose
-// its payload and a denormal its value. Products and sums stay apart (no fma), so that every device rounds the same way.
+// its payload and a denormal its value. Products and sums stay apart (no fma), so that every device rounds the same
+// way.
 #include "common/dtype.cl"
 
 #pragma OPENCL FP_CONTRACT OFF

@@ -7,8 +7,8 @@
 //   2. the work-items walk the ids of the tile's rows; last[cell] becomes the largest slot that names the cell. An
 //      integer maximum has one result whatever the order, so the last slot wins on every device.
 //   3. each cell is written once: from its slot, or as fill. Nobody else reads or writes it: y may be x.
-// The ids of a row are read once for each of its tiles, and y is written once: 16 bytes at a time where lines have cells
-// side by side and are aligned. With MAY_SHIFT, for single rows, the tile begins as many cells early as it takes.
+// The ids of a row are read once for each of its tiles, and y is written once: 16 bytes at a time where lines have
+// cells side by side and are aligned. With MAY_SHIFT, for single rows, the tile begins as many cells early as it takes.
 #include "scatter/row.cl"
 
 #ifndef SEGMENT

@@ -3,9 +3,10 @@
 //   task = (b * row blocks + row block) * chunks + chunk:  `block` rows, `chunk` columns of each
 // Work-groups take equal runs of tasks, in memory order where one follows the other.
 //
-// SET, MASK:  fill, then the slots. In place MASK would lose x to the fill: what the slots will write is collected first.
-// ADD,        copy x, if y is not x, then the slots. f32 is changed in place. Sums and products of 16-bit types are kept
-// MULTIPLY:   in fp32 until the last slot: the slots are walked three times, to load, to fold, and to round.
+// SET, MASK:  fill, then the slots. In place MASK would lose x to the fill: what the slots will write is collected
+//             first.
+// ADD,        copy x, if y is not x, then the slots. f32 is changed in place. Sums and products of 16-bit types are
+// MULTIPLY:   kept in fp32 until the last slot: the slots are walked three times, to load, to fold, and to round.
 // The scratch of a work-group is in the workspace: k cells, or `chunk` floats.
 #include "scatter/row.cl"
 

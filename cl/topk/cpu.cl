@@ -127,8 +127,8 @@ FORCE void settle(const struct skey_rule *rule, const struct scratch *w, uint co
         STORE_KEYS(w->keys + i, settled(LOAD_KEYS(w->keys + i), rule));
 }
 
-// The k best candidates stay, of more. The last vector is filled up with the best of keys, so that vectors are whole: as
-// many more of them are looked for.
+// The k best candidates stay, of more. The last vector is filled up with the best of keys, so that vectors are whole:
+// as many more of them are looked for.
 static void compress(const struct skey_rule *rule, const struct scratch *w, struct state *t, uint k) {
     settle(rule, w, t->count);
     const uint vectors = (t->count + LANES - 1) / LANES, fill = vectors * LANES - t->count;
@@ -301,8 +301,8 @@ FORCE uint drop_ties(const struct scratch *w, uint count, uint k) {
     return kept;
 }
 
-// places2[r] = position of the candidate of rank r, for r < k. Compares add -1 for each that is before: subtracting them
-// would be adding a bit of each, of which oclgrind makes 255.
+// places2[r] = position of the candidate of rank r, for r < k. Compares add -1 for each that is before: subtracting
+// them would be adding a bit of each, of which oclgrind makes 255.
 FORCE void rank_all(const struct scratch *w, uint count, uint k) {
     for (uint b = 0; b < count; b += LANES) {
         const SKEYS_T keys = LOAD_KEYS(w->keys + b);

@@ -4,8 +4,8 @@
 // are equal there and neighbours here: the two zeros, and all NaN. Raw keys are what long loops need: a key is
 //   float     (bits, those below zero with all but the sign inverted) + offset
 //   unsigned  the sign inverted        smallest  all bits inverted before the offset, which is negated
-// where the offset turns the NaN of one sign around to where those of the other are, beyond an infinity. `settled` makes
-// one key of each class, its lowest, of the few keys that are compared with each other; a bound is settled, too.
+// where the offset turns the NaN of one sign around to where those of the other are, beyond an infinity. `settled`
+// makes one key of each class, its lowest, of the few keys that are compared with each other; a bound is settled, too.
 #if KEY_BITS == 64
 #define LANES 8
 #define SKEY_BITS 64
@@ -140,7 +140,8 @@ FORCE SKEY_T skey_at(const struct row *row, const struct skey_rule *rule, uint p
 #endif
 }
 
-// By lanes, not by halves: oclgrind takes what comes from a shuffle for uninitialised, and compilers make shuffles of it.
+// By lanes, not by halves: oclgrind takes what comes from a shuffle for uninitialised, and compilers make shuffles of
+// it.
 FORCE SKEY_T max_lanes(SKEYS_T v) {
     const SKEY_T low = max(max(max(v.s0, v.s1), max(v.s2, v.s3)), max(max(v.s4, v.s5), max(v.s6, v.s7)));
 #if LANES == 16

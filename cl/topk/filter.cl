@@ -114,8 +114,8 @@ inline void offer(struct sink sink, ulong pair) {
     }
 }
 
-// Offers the elements of a batch, UNROLL at distances of LOCAL_SIZE from position p on, that are not behind the cut; most
-// batches have none. own: the element of position p.
+// Offers the elements of a batch, UNROLL at distances of LOCAL_SIZE from position p on, that are not behind the cut;
+// most batches have none. own: the element of position p.
 inline void collect_batch(const global BITS(X_T) *own, long step, uint p, const struct row *row, ulong cut,
                           quick_bound bound, struct sink sink) {
     KEY_T element[UNROLL];

@@ -66,7 +66,8 @@ inline void group_range(struct group g, ulong *low, ulong *high) {
         *high = max(*high, g.scratch[t]);
 }
 
-// The bin, counted from the highest, in which the sum reaches `need` (1 <= need <= all): it, the sum before it, its count.
+// The bin, counted from the highest, in which the sum reaches `need` (1 <= need <= all): it, the sum before it, its
+// count.
 inline uint find_bin(struct group g, uint need, uint *before, uint *inside) {
     const uint each = BINS / LOCAL_SIZE > 0 ? BINS / LOCAL_SIZE : 1, first = get_local_id(0) * each;
     uint own = 0;
