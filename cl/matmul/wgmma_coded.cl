@@ -9,48 +9,19 @@
 //   warps 4 .. 11   multiply: 64 rows of w a group of four; then activation, gamma and rows of y
 //
 // How they do it is in wgmma_coded_few.cl where tiles have few pairs, else in wgmma_coded_many.cl.
-//
-//   W_T   mxfp4: blocks of a scale and 16 bytes, elements j and j + 16 in byte j
-//         f4_e2m1: 16 bytes, elements 2j and 2j + 1 in byte j, scales elsewhere
-#define MATMUL_FLAGS_ARG any_flags
-#include "matmul/pair.cl"
-
-#define VALUE float
-#include "matmul/activation_nv.cl"
-#include "matmul/epilogue.cl"
-
-#ifndef STAGES
-#error "STAGES: of the ring, 3 or more"
-#endif
-#ifndef TK
-#error "TK: steps of K of a stage, 64 or 128"
-#endif
-#ifndef PERIOD
-#error "PERIOD: rows of w after which one begins at the same byte of 16 again, 1 to 16 or with GLU 8; TOKENS 256: 1"
-#endif
-#define PACK_TWO "cvt.rn.bf16x2.f32"
+#include "matmul/coded_begin.cl"
 
 #define TN (GLU ? 64 : 128) // columns of y, and those of one group
 #define GROUP_N (TN / 2)
 #define STAGED_N GROUP_N
-#ifndef PTX
-#define PTX 1
-#endif
-#include "matmul/coded.cl"
 #define WGMMA_T "bf16.bf16"
 #include "matmul/wgmma_held.cl"
-#include "matmul/wgmma_memory.cl"
-#include "matmul/wgmma_coded_memory.cl"
 #include "matmul/wgmma_tiles.cl"
 
 #define FEW (TOKENS < 256)
 
-// Of a row of w: bytes of a block of 32 elements; those of a stage, also where they may begin anywhere. Rows lie PITCH
-// apart, so that reading those of eight rows meets few banks twice. Many pairs: none where rows in global memory are a
-// multiple of 16 bytes apart, or 10 more (gpt-oss). Few: none in f4_e2m1, in mxfp4 two.
-#define BLOCK_BYTES (SCALED ? 16 : 17)
-#define STEP_BYTES (TK / 32 * BLOCK_BYTES)
-#define WINDOW (SCALED ? STEP_BYTES : (STEP_BYTES + 15 + 15) / 16 * 16)
+// Rows of w lie PITCH apart, so that reading those of eight rows meets few banks twice. Many pairs: none where rows in
+// global memory are a multiple of 16 bytes apart, or 10 more (gpt-oss). Few: none in f4_e2m1, in mxfp4 two.
 #define PITCH (FEW ? WINDOW : SCALED ? WINDOW + 16 : WINDOW + 80)
 #define W_ROWS 128
 #define PAIRS_STEP (TOKENS < 64 ? TOKENS : 64) // a group stages so many
@@ -67,11 +38,6 @@
 #define FETCHING_REGISTERS "72"
 #define MULTIPLYING_REGISTERS "216"
 #endif
-
-// Addresses in local memory: of the stages and of their barriers, of the barriers of slots.
-struct ring {
-    uint base, full, empty, told, heard;
-};
 
 inline void init_barriers(const struct ring *r) {
     for (int i = 0; i < STAGES; i++) {
@@ -92,47 +58,15 @@ inline void init_barriers(const struct ring *r) {
 // Describes rows of 128 bytes in local memory, swizzled.
 inline ulong tile_of(uint at) { return (ulong)((at & 0x3ffffu) >> 4) | 1ul << 16 | 64ul << 32 | 1ul << 62; }
 
-// The two rows of w that a work-item has codes of: where they lie in a stage, how many bytes behind a multiple of 16
-// they begin in global memory, and there their scales.
-struct held {
-    uint row[2], before[2];
-    const global uchar *scales[2];
-    uint blocks; // of a row
-};
-
-inline struct held held_of(const struct weights *w, int expert, long n0) {
-    const uint lid = get_local_id(0) - 128, warp = lid / 32 & 3u, i = lid / 4 & 7u;
-    struct held h;
-    h.blocks = w->blocks;
-#pragma unroll
-    for (uint second = 0; second < 2; second++) {
-        const uint side = GLU ? second : 0;
-        const uint column = lid / 128 * GROUP_N + (GLU ? warp : 2 * warp + second) * 8 + i;
 #if FEW
-        h.row[second] = X_BYTES + ((side * PERIOD + column % PERIOD) * (SIDE_ROWS / PERIOD) + column / PERIOD) * PITCH;
+#include "matmul/coded_boxes.cl"
 #else
-        h.row[second] = X_BYTES + (lid / 128 * 32 + warp * 8 + i + W_ROWS / 2 * second) * PITCH;
+inline uint row_place(uint side, uint column) {
+    const uint second = GLU ? side : column >> 3 & 1u, row = GLU ? column : column / 16 * 8 + (column & 7u);
+    return X_BYTES + (row + W_ROWS / 2 * second) * PITCH;
+}
 #endif
-        h.before[second] = (uint)(ulong)row_at(w, column, side, expert, n0) & 15u;
-        h.scales[second] = scales_at(w, column, side, expert, n0);
-    }
-    return h;
-}
-
-// Of f4_e2m1: of a block, or of none.
-inline uint scale_at(const struct held *h, int second, uint block) {
-    return block < h->blocks ? h->scales[second][block] : 0;
-}
-
-// What is left to multiply registers of both rows with where scales are large, which they hardly ever are.
-inline void scale_held(const uint *e, uint *held) {
-    uint rest[2] = {e[0], e[1]};
-    COMPUTED_HERE(rest[0], rest[1]);
-    rest[0] = scale_rest(rest[0]), rest[1] = scale_rest(rest[1]);
-#pragma unroll
-    for (int n = 0; n < 8; n++)
-        held[n] = multiply_two(held[n], rest[n & 1]);
-}
+#include "matmul/coded_held.cl"
 
 #if FEW
 #include "matmul/wgmma_coded_few.cl"
@@ -187,19 +121,6 @@ inline void fetch_tiles(const struct ring *r, const struct job *j, const struct 
 #include "matmul/wgmma_y.cl"
 #include "matmul/wgmma_staged.cl"
 
-// Rows of w begin at whole blocks: what lies between two of them, in bytes.
-#define TO_BYTES(stride) ((stride) / BLOCK(W_T) * UNITS(W_T))
-#if SCALED
-#define SCALES_OF(w) w##_scale + w##_scale_skip + w##_first * w##_scale_row
-#else
-#define SCALES_OF(w) 0
-#endif
-#define SOURCE_OF(w)                                                                                                   \
-    {                                                                                                                  \
-        w + w##_skip, SCALES_OF(w), TO_BYTES(w##_expert), TO_BYTES(w##_column), w##_scale_expert,                      \
-            scale_step * w##_scale_row                                                                                 \
-    }
-
 kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) void matmul_wgmma_coded(MATMUL_ARGS, global uchar *maps,
                                                                                        ulong maps_skip,
                                                                                        global uint *counters) {
@@ -245,7 +166,8 @@ kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) void matmul_wgmma
         const int rows = slot->rows, e = first + slot->expert;
         if (rows == 0) break;
         const float scale = PAIR_SCALE(e);
-        const struct held held = held_of(&weights, slot->expert, slot->column);
+        const uint column = who * GROUP_N + (GLU ? warp : 2 * warp) * 8 + lane / 4;
+        const struct held held = held_of(&weights, slot->expert, slot->column, column, GLU ? column : column + 8);
         multiply_tile(&r, &stage, j.steps, memory, &held, rows, sums);
         const long n0 = slot->column + who * GROUP_N;
         const uint c = (GLU ? warp : 2 * warp) * 8 + lane / 4, c8 = GLU ? c : c + 8;

@@ -13,64 +13,6 @@
 #if TK != 128
 #error "TK: 128, a block for each of four work-items"
 #endif
-#define MAP_TYPE "0" // bytes
-#define MAP_SWIZZLE "0"
-#include "matmul/wgmma_maps.cl"
-
-// ---- weights to local memory ----
-
-// Tensor copies begin at multiples of 16 bytes. Every PERIOD-th row begins at the same byte of 16, so those are one
-// box: bytes of PERIOD rows | rows / PERIOD | experts. With GLU gate and up have a map each.
-#define BOX_ROWS (SIDE_ROWS / PERIOD)
-#define BOX_BYTES (BOX_ROWS * PITCH)
-
-inline void map_rows(uint at, const struct source *s, const struct weights *w, int experts) {
-    const uint before = (uint)(ulong)s->w & 15u;
-    const long period = PERIOD * s->column;
-    fill_map(at, s->w - before, 3, before + period - s->column + w->row_bytes, PITCH);
-    MAP_DIMENSION(1, w->columns / PERIOD, BOX_ROWS);
-    MAP_DIMENSION(2, experts, 1);
-    MAP_STRIDE(0, period);
-    MAP_STRIDE(1, experts > 1 ? s->expert : period);
-}
-
-// A work-item's box of each stage, of the first warp. `to`: in the stage; `from`: byte of the map's first dimension.
-struct window {
-    bool there;
-    const global uchar *map;
-    uint to, from;
-    int expert, first; // of the second dimension
-};
-
-inline void make_maps(struct window *own, const struct weights *w, uint words, global uchar *maps, int experts,
-                      uint lid) {
-    const uint side = lid / PERIOD;
-    own->there = lid < SIDES * PERIOD;
-    if (lid >= 32) return;
-    if (lid < SIDES) {
-        const struct source s = source_of(w, lid);
-        map_rows(words + 128 * lid, &s, w, experts);
-    }
-    for (uint i = 0; i < SIDES; i++)
-        publish_map(maps + 128 * i, words + 128 * i);
-    const struct source s = source_of(w, side);
-    own->map = maps + 128 * side;
-    own->to = X_BYTES + lid * BOX_BYTES;
-    own->from = ((uint)(ulong)s.w & 15u) + lid % PERIOD * (uint)s.column;
-}
-
-inline void place_window(struct window *own, const struct weights *w, uint lid, int expert, long column) {
-    own->expert = expert, own->first = (int)column / PERIOD;
-}
-
-inline void fetch_weights(uint stage, uint full, const struct window *own, uint lid, uint step, uint row_bytes) {
-    if (lid >= 32) return;
-    if (lid == 0) mb_expect(full, W_ROWS * PITCH);
-    WARP_BARRIER();
-    const uint from = (own->from + step * STEP_BYTES) & ~15u;
-    if (own->there) copy_box_3(stage + own->to, own->map, full, from, own->first, own->expert);
-}
-
 // ---- x to local memory ----
 
 // Chunks of 8 columns, of all rows one behind the other. So an element's place is a sum of what its row, block and
@@ -141,30 +83,7 @@ inline void fetch_rows(uint stage, const struct rows *own, uint lid, uint step, 
 
 // ---- sums ----
 
-// Block q of a stage: the words of either row, their scales.
-struct raw {
-    uint codes[2][4], e[2];
-};
-
-inline void load_stage(struct raw *raw, const local uchar *memory, uint stage, const struct held *h, uint step) {
-    const uint q = get_local_id(0) & 3u;
-#pragma unroll
-    for (int i = 0; i < 2; i++) {
-#if SCALED
-        const uint4 w = *(const local uint4 *)(memory + stage + h->row[i] + q * 16);
-        raw->codes[i][0] = w.s0, raw->codes[i][1] = w.s1, raw->codes[i][2] = w.s2, raw->codes[i][3] = w.s3;
-#else
-        const uint begin = ((h->before[i] + step * STEP_BYTES) & 15u) + q * BLOCK_BYTES, scale = begin & 3u;
-        const local uint *const at = (const local uint *)(memory + stage + h->row[i] + (begin - scale));
-        const uint words[5] = {at[0], at[1], at[2], at[3], at[4]};
-#pragma unroll
-        for (int j = 0; j < 4; j++)
-            raw->codes[i][j] = permute_bytes(words[j], words[j + 1], 0x4231 + scale * 0x1111);
-        // Behind a row's last block lies something else, which meets zeros.
-        raw->e[i] = step * (TK / 32) + q < h->blocks ? permute_bytes(words[0], 0, 0x4440 | scale) : 0;
-#endif
-    }
-}
+#include "matmul/coded_words.cl"
 
 // Scales that lie apart are on their way while a stage is multiplied. Step ~0 only asks for the first.
 inline void take_scales(struct raw *raw, uint *ahead, const struct held *h, uint step) {
@@ -172,18 +91,6 @@ inline void take_scales(struct raw *raw, uint *ahead, const struct held *h, uint
     for (int i = 0; i < 2; i++) {
         if (step != ~0u) raw->e[i] = ahead[i];
         ahead[i] = scale_at(h, i, (step + 1) * (TK / 32) + (get_local_id(0) & 3u));
-    }
-}
-
-// Registers of two products: pairs of codes of either row by turns.
-inline void hold_word(const struct raw *raw, int word, const uint *factor, uint *held) {
-#pragma unroll
-    for (int i = 0; i < 2; i++) {
-        const uint w = raw->codes[i][word], w8 = w >> 8;
-        held[i] = multiply_two(low_codes(w), factor[i]);
-        held[2 + i] = multiply_two(high_codes(w), factor[i]);
-        held[4 + i] = multiply_two(low_codes(w8), factor[i]);
-        held[6 + i] = multiply_two(high_codes(w8), factor[i]);
     }
 }
 
@@ -202,7 +109,7 @@ inline ulong chunks_of(uint at) {
         uint held[2][8], ahead[2], previous = 0;                                                                       \
         if (SCALED) take_scales(&raw, ahead, h, ~0u);                                                                  \
         mb_wait(r->full + 8 * stage->at, stage->phase);                                                                \
-        load_stage(&raw, memory, stage->at * STAGE_BYTES, h, 0);                                                       \
+        load_block(&raw, memory + stage->at * STAGE_BYTES, h, 0, get_local_id(0) & 3u);                                \
         for (uint step = 0; step < steps; step++) {                                                                    \
             const uint own = stage->at;                                                                                \
             const ulong pairs = chunks_of(r->base + own * STAGE_BYTES);                                                \
@@ -223,7 +130,7 @@ inline ulong chunks_of(uint at) {
                     next_turn(stage, STAGES);                                                                          \
                     if (step + 1 < steps) {                                                                            \
                         mb_wait(r->full + 8 * stage->at, stage->phase);                                                \
-                        load_stage(&raw, memory, stage->at * STAGE_BYTES, h, step + 1);                                \
+                        load_block(&raw, memory + stage->at * STAGE_BYTES, h, step + 1, get_local_id(0) & 3u);         \
                     }                                                                                                  \
                 }                                                                                                      \
                 WGMMA_WAIT("1");                                                                                       \

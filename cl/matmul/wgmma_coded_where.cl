@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// For wgmma_coded.cl: where rows of w and their scales are in global memory.
+// For wgmma_coded.cl and mma_coded.cl: where rows of w and their scales are in global memory.
 
 // ---- weights: where their bytes are ----
 
@@ -32,3 +32,16 @@ inline const global uchar *scales_at(const struct weights *w, uint at, uint side
     const struct source s = source_of(w, side);
     return s.scales + expert * s.scales_expert + column_of(at, side, n0, w->columns) * s.scales_column;
 }
+
+// Rows of w begin at whole blocks: what lies between two of them, in bytes.
+#define TO_BYTES(stride) ((stride) / BLOCK(W_T) * UNITS(W_T))
+#if SCALED
+#define SCALES_OF(w) w##_scale + w##_scale_skip + w##_first * w##_scale_row
+#else
+#define SCALES_OF(w) 0
+#endif
+#define SOURCE_OF(w)                                                                                                   \
+    {                                                                                                                  \
+        w + w##_skip, SCALES_OF(w), TO_BYTES(w##_expert), TO_BYTES(w##_column), w##_scale_expert,                      \
+            scale_step * w##_scale_row                                                                                 \
+    }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// From sums to rows of y by way of local memory, a group of four warps on its own: for kernels with room for that beside
-// the ring, whose y may begin anywhere.
+// From sums to rows of y by way of local memory, a group of four warps on its own: for kernels with room for that
+// beside the ring, whose y may begin anywhere.
 #ifndef STAGED_N
 #error "STAGED_N: columns of y that a group stages, 32 or 64"
 #endif
