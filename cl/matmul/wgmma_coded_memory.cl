@@ -33,3 +33,14 @@ inline bool any_of_warp(bool is) {
                  : "r"((uint)is));
     return any;
 }
+
+#define WARPS_BARRIER(id) asm volatile("bar.sync %0, 64;" : : "r"(id) : "memory") // of two warps
+
+// sums[m][n] += over 16 steps of w[m][k] * x[n][k], of a warp: 16 rows of w, 8 of x. Of a work-item sums[0]
+// and sums[1] are in row lane / 4, columns 2 * (lane % 4) and the next, sums[2] and sums[3] eight rows below.
+inline void warp_multiply(float *sums, const uint *w, const uint *x) {
+    asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
+        "{%0, %1, %2, %3};"
+        : "+f"(sums[0]), "+f"(sums[1]), "+f"(sums[2]), "+f"(sums[3])
+        : "r"(w[0]), "r"(w[1]), "r"(w[2]), "r"(w[3]), "r"(x[0]), "r"(x[1]));
+}

@@ -7,7 +7,7 @@
 // expert, rows of x and y, gammas) goes to its users through SLOTS slots in local memory, which take turns: `told` and
 // `heard` are the barriers of these.
 #ifndef TOKENS
-#error "TOKENS: pairs of a tile at most, a multiple of 16"
+#error "TOKENS: pairs of a tile at most, a multiple of 8"
 #endif
 #ifndef TN
 #error "TN: columns of y of a tile"
@@ -15,6 +15,7 @@
 
 #define SLOTS 3
 #define BAND (2048 / TOKENS)
+#define TOGETHER (TOKENS % 16 ? 8 : 16) // pairs of a product
 
 // A place in a ring of `n`, each with a barrier of 8 bytes, and how often the ring has gone around.
 struct turn {
@@ -77,7 +78,7 @@ inline bool seek(struct walk *w, const struct job *j) {
             end = (int)from_lane((uint)end, at);
             const uint band = in_expert / (BAND * across), in_band = in_expert - band * BAND * across;
             const uint width = min((uint)BAND, along - band * BAND), n = in_band / width;
-            const int each = (int)((uint)(end - begin + along - 1) / along + 15) / 16 * 16;
+            const int each = (int)((uint)(end - begin + along - 1) / along + TOGETHER - 1) / TOGETHER * TOGETHER;
             w->expert = w->from + (int)at;
             w->row = begin + (int)(band * BAND + in_band - n * width) * each;
             w->end = min(w->row + each, end);

@@ -31,8 +31,7 @@ int hopper_local(const struct matmul_problem *p) {
 
 int hopper_height(const struct matmul_problem *p, const struct hopper_height *heights, int64_t pairs) {
     int i = 0;
-    while (i + 1 < HOPPER_HEIGHTS && heights[i + 1].pairs &&
-           3 * pairs > 2 * (int64_t)heights[i].pairs * p->experts)
+    while (heights[i + 1].pairs && 3 * pairs > 2 * (int64_t)heights[i].pairs * p->experts)
         i++;
     return i;
 }
@@ -57,7 +56,7 @@ struct kernel_spec *hopper_add_kernel(const struct matmul_problem *p, struct rec
 void hopper_end(const struct device *dev, const struct matmul_problem *p, const struct hopper_height *heights,
                 struct recipe *recipe) {
     matmul_prepare_tile(p, HOPPER_UNALIGNED_EDGE, recipe);
-    recipe->workspace = (uint64_t)dev->caps.compute_units * (uint64_t)heights[HOPPER_FEW].groups * MAPS;
+    recipe->workspace = (uint64_t)dev->caps.compute_units * (uint64_t)heights[0].groups * MAPS;
     recipe->counters = 2 * sizeof(cl_uint);
 }
 

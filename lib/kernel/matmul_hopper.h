@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT
- * What the rows of matmul on sm_90a share: they have kernels for tiles of some heights, of which each call
+ * What the rows of matmul on sm_90a share: they have kernels for tiles of a few heights, of which each call
  * takes one, and behind these the one for operands that the kernels' copies cannot address. */
 #ifndef CLMOE_KERNEL_MATMUL_HOPPER_H
 #define CLMOE_KERNEL_MATMUL_HOPPER_H
@@ -9,12 +9,12 @@
 /* Work-items of a work-group: a group of four warps that fetches and two that multiply. */
 enum { HOPPER_LOCAL = 384, HOPPER_UNALIGNED_EDGE = 64 };
 
-/* A height: pairs and rows of w of a tile, stages of the ring, work-groups on a unit. A row of the table has some, lower
- * ones first; behind the last one pairs are 0. */
+/* A height: pairs and rows of w of a tile, stages of the ring, work-groups on a unit. A row of the table has
+ * some, from the lowest on, which has most work-groups on a unit; behind the highest one `pairs` is 0. */
 struct hopper_height {
     int pairs, rows, stages, groups;
 };
-enum { HOPPER_FEW, HOPPER_MANY, HOPPER_HEIGHTS };
+enum { HOPPER_HEIGHTS = 4 };
 
 /* What all ask of a problem and of the device, whose work-groups have `local` work-items. */
 bool hopper_fits(const struct device *dev, const struct matmul_problem *p, int local, struct reason *why);

@@ -3,9 +3,23 @@
 
 #include "matmul_hopper.h"
 
-/* Of the lower tiles two are at work on a unit: there decoding is what takes time. */
-static const struct hopper_height heights[HOPPER_HEIGHTS] = {{32, 128, 5, 2}, {256, 128, 4, 1}};
-static const int stage_steps[HOPPER_HEIGHTS] = {128, 64};
+/* Of the lower tiles two are at work on a unit: there decoding is what takes time. Where rows of stages are as
+ * wide as they may be, tiles of 64 rows of w are as fast as those of 128, and share work more evenly. */
+enum { FEW, SOME, MANY, HEIGHTS };
+static const struct hopper_height of_codes[HOPPER_HEIGHTS] = {
+    {8, 64, 4, 2}, {32, 128, 5, 2}, {256, 128, 4, 1}};
+static const struct hopper_height of_blocks[HOPPER_HEIGHTS] = {
+    {16, 128, 3, 2}, {32, 128, 5, 2}, {256, 128, 4, 1}};
+
+/* Wide rows of a stage are fetched faster, but boxes of tensor copies have no more than 256 bytes of one. */
+static const int codes_steps[HEIGHTS] = {512, 128, 64}, blocks_steps[HEIGHTS] = {256, 128, 64};
+
+static const struct hopper_height *heights_of(const struct matmul_problem *p) {
+    return p->w_dtype == CLMOE_MXFP4 ? of_blocks : of_codes;
+}
+
+/* A warp that plans, one that fetches and eight that multiply. */
+enum { MMA_LOCAL = 320 };
 
 enum { CODES = 32, EIGHT = 8, ALIGNED = 16 };
 
@@ -40,11 +54,17 @@ static int period_of(const struct matmul_problem *p) {
 
 void matmul_wgmma_coded_prepare(const struct device *dev, const void *problem, struct recipe *recipe) {
     const struct matmul_problem *const p = problem;
+    const struct hopper_height *const heights = heights_of(p);
+    const int *const steps = p->w_dtype == CLMOE_MXFP4 ? blocks_steps : codes_steps;
     for (int i = 0; i <= hopper_highest(p, heights); i++) {
-        struct kernel_spec *const spec = hopper_add_kernel(p, recipe, "matmul/wgmma_coded.cl",
-                                                           "matmul_wgmma_coded", &heights[i], HOPPER_LOCAL);
-        spec_define(spec, "TK", "%d", stage_steps[i]);
-        spec_define(spec, "PERIOD", "%d", i == HOPPER_FEW ? period_of(p) : 1);
+        struct kernel_spec *const spec =
+            i == FEW ? hopper_add_kernel(p, recipe, "matmul/mma_coded.cl", "matmul_mma_coded", &heights[i],
+                                         MMA_LOCAL)
+                     : hopper_add_kernel(p, recipe, "matmul/wgmma_coded.cl", "matmul_wgmma_coded",
+                                         &heights[i], HOPPER_LOCAL);
+        if (i == FEW) spec_define(spec, "W_ROWS", "%d", heights[i].rows);
+        spec_define(spec, "TK", "%d", steps[i]);
+        spec_define(spec, "PERIOD", "%d", i == MANY ? 1 : period_of(p));
     }
     hopper_end(dev, p, heights, recipe);
 }
@@ -70,8 +90,7 @@ static bool fits_copies(const struct matmul_problem *p, const struct columns *c)
 /* Rows of codes alone begin at multiples of 16 bytes; blocks begin anywhere. */
 static bool within_reach(const struct matmul_problem *p, const struct columns *c, int height) {
     const bool aligned = c->skip % ALIGNED == 0 && ((uint64_t)c->expert | (uint64_t)c->column) % CODES == 0;
-    return (p->w_dtype == CLMOE_MXFP4 || aligned) &&
-           (height == HOPPER_FEW ? fits_boxes(p, c) : fits_copies(p, c));
+    return (p->w_dtype == CLMOE_MXFP4 || aligned) && (height == MANY ? fits_copies(p, c) : fits_boxes(p, c));
 }
 
 static bool addressable(const struct matmul_problem *p, const struct matmul_call *c,
@@ -84,6 +103,7 @@ static bool addressable(const struct matmul_problem *p, const struct matmul_call
 static enum clmoe_status run_part(const struct run *run, const struct matmul_part *part) {
     const struct matmul_problem *const p = run->problem;
     const struct matmul_call *const c = run->call;
+    const struct hopper_height *const heights = heights_of(p);
     const int height = hopper_height(p, heights, c->tokens * p->topk);
     if (!addressable(p, c, part, height)) return hopper_run_other(run, part, heights);
     return hopper_run(run, part, heights, height);

@@ -42,7 +42,7 @@ static void fail(const char *what) {
 
 /* ---- what OpenCL has ---- */
 
-static pthread_barrier_t all, of_pair, of_group[ITEMS / GROUP], of_warp[ITEMS / WARP];
+static pthread_barrier_t all, of_pair, of_warps[5], of_group[ITEMS / GROUP + 1], of_warp[ITEMS / WARP];
 
 size_t _Z12get_local_idj(uint d) {
     return d ? 0 : lid;
@@ -102,6 +102,12 @@ void group_barrier(uint id) {
 void pair_barrier(uint id) {
     if (id != 3) fail("a barrier of other groups");
     pthread_barrier_wait(&of_pair);
+}
+
+/* Of two warps. */
+void warps_barrier(uint id) {
+    if (id < 1 || id > 4) fail("a barrier that there is not");
+    pthread_barrier_wait(&of_warps[id]);
 }
 
 /* What the work-items of a warp say, from its first one on. They meet again before they say more. */
@@ -454,6 +460,22 @@ static void multiply(const struct product *p) {
     }
 }
 
+/* mma.sync, of a warp: its registers hold the rows of w as those of held_element, x by rows of 8 columns. */
+void warp_multiply(float *sums, const uint *w, const uint *x) {
+    static uint held_x[ITEMS][2];
+    const uint lane = lid % WARP;
+    memcpy(held[lid], w, sizeof held[lid]);
+    memcpy(held_x[lid], x, sizeof held_x[lid]);
+    warp_barrier();
+    for (uint i = 0; i < 4; i++)
+        for (uint k = 0; k < 16; k++) {
+            const uint two = held_x[lid - lane + (lane % 4 * 2 + i % 2) * 4 + k % 8 / 2][k / 8];
+            sums[i] +=
+                held_element(lane / 4 + 8 * (i / 2), k) * ref_bf16_to_f32((bf16)(k % 2 ? two >> 16 : two));
+        }
+    warp_barrier();
+}
+
 /* A group goes on as one: what its work-items read nobody changes before. */
 void wgmma_wait(int left) {
     int done = 0;
@@ -538,6 +560,8 @@ static void run_groups(void) {
     pthread_attr_setstacksize(&small, 1 << 18);
     pthread_barrier_init(&all, NULL, ITEMS);
     pthread_barrier_init(&of_pair, NULL, 2 * GROUP);
+    for (int i = 1; i < 5; i++)
+        pthread_barrier_init(&of_warps[i], NULL, 2 * WARP);
     for (int i = 0; i < ITEMS / GROUP; i++)
         pthread_barrier_init(&of_group[i], NULL, GROUP);
     for (int i = 0; i < ITEMS / WARP; i++)

@@ -15,7 +15,9 @@ from common import ROOT, finish, skip  # noqa: E402
 
 TILES = ((32, 10), (176, 4))  # TOKENS, STAGES: as lib/kernel/matmul_wgmma.c has them
 FP8_TILES = ((32, 5), (128, 3))  # matmul_wgmma_fp8.c
-FEW_CODED, MANY_CODED = (32, 5), (256, 4)  # matmul_wgmma_coded.c
+# matmul_wgmma_coded.c: with TK, and W_ROWS where the kernel is that of mma_coded.cl
+FEW_CODED = {"blocks": (16, 3, 256, 128), "codes": (8, 4, 512, 64)}
+SOME_CODED, MANY_CODED = (32, 5, 128), (256, 4, 64)
 # K, N, experts, tokens, topk, groups: fewer steps than the ring has stages, and more; one tile and more; columns for one
 # multiplying group alone; a tile of each width; tiles of which a second work-group has some
 SHAPES = ((136, 264, 2, 60, 2, 1), (72, 136, 3, 50, 3, 2), (328, 72, 2, 330, 2, 2), (520, 256, 1, 70, 1, 2),
@@ -27,7 +29,8 @@ MANY_CODED_SHAPES = ((64, 136, 1, 250, 1, 1), (352, 136, 2, 170, 1, 2))
 CODED = {"blocks": 17, "codes": 16}  # bytes of 32
 VARIANTS = (*(("bf16", tile, glu, contiguous, SHAPES) for tile in TILES for glu in (0, 1) for contiguous in (0, 1)),
             *(("fp8", tile, glu, 1 - glu, SHAPES[:5]) for tile in FP8_TILES for glu in (0, 1)),
-            *((kind, FEW_CODED, glu, 0, CODED_SHAPES) for kind, glu in (("blocks", 0), ("blocks", 1), ("codes", 1))),
+            *((kind, FEW_CODED[kind], glu, 0, CODED_SHAPES) for kind in ("blocks", "codes") for glu in (0, 1)),
+            *((kind, SOME_CODED, glu, 0, CODED_SHAPES) for kind, glu in (("blocks", 0), ("blocks", 1), ("codes", 1))),
             *((kind, MANY_CODED, 0, 0, MANY_CODED_SHAPES) for kind in ("blocks", "codes")))
 X_TOKEN, X_SORTED, SORTED, HAS_BIAS, GAMMA_OUTPUT, K_FASTEST = 1, 2, 8, 16, 64, 256  # cl/matmul/pair.cl
 LIMIT_S = 150  # a kernel that waits for ever
@@ -36,8 +39,9 @@ LIMIT_S = 150  # a kernel that waits for ever
 def values_of(kind, tile, glu, contiguous):
     """What defines one variant of a kernel, and the work-items of its work-groups: as matmul_wgmma*.c have them."""
     flags = (X_SORTED if contiguous else X_TOKEN) | SORTED | HAS_BIAS | GAMMA_OUTPUT | K_FASTEST
-    items = 384 if kind in CODED or contiguous else 512
-    name = "matmul_wgmma" + {"bf16": "", "fp8": "_fp8"}.get(kind, "_coded")
+    few_coded = kind in CODED and len(tile) > 3
+    items = 320 if few_coded else 384 if kind in CODED or contiguous else 512
+    name = "matmul_mma_coded" if few_coded else "matmul_wgmma" + {"bf16": "", "fp8": "_fp8"}.get(kind, "_coded")
     values = dict(TOKENS=tile[0], STAGES=tile[1], GLU=glu, ACT=glu, PLAN_FLAGS=flags, LIMITED=0, LOCAL_SIZE=items,
                   X_T="bf16", Y_T="bf16", BIAS_T="f32", S_T="f32", SCALED=int(kind in ("fp8", "codes")), KERNEL=name,
                   W_T={"fp8": "f8_e4m3", "blocks": "mxfp4", "codes": "f4_e2m1"}.get(kind, "bf16"),
@@ -45,7 +49,9 @@ def values_of(kind, tile, glu, contiguous):
     if kind in CODED:
         few = tile[0] < 256
         period = 4 if glu else 8  # of rows of an odd number of two blocks, interleaved with GLU
-        values.update(TK=128 if few else 64, PERIOD=period if few and kind == "blocks" else 1, PTX=0)
+        values.update(TK=tile[2], PERIOD=period if few and kind == "blocks" else 1, PTX=0)
+        if few_coded:
+            values.update(W_ROWS=tile[3])
         values.update(S_T="e8m0" if kind == "codes" else "f32")
     else:
         values.update(CONTIGUOUS=contiguous, IS_BF16=1)
