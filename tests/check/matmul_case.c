@@ -368,6 +368,13 @@ void matmul_check_packing(struct rng *rng, const struct matmul_sample *s, clmoe_
     matmul_operands_free(&d);
 }
 
+int matmul_row_of(const char *name) {
+    int row = 0;
+    while (clmoe_kernel_name("matmul", row) && strcmp(clmoe_kernel_name("matmul", row), name))
+        row++;
+    return row;
+}
+
 bool matmul_run_row(struct rng *rng, struct matmul_sample *s, enum forced_caps caps, int row) {
     s->params.plan.kernel = clmoe_kernel_name("matmul", row);
     case_begin("%s caps %s %s", s->params.plan.kernel, caps_name(caps), matmul_case_name(s));

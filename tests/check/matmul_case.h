@@ -63,6 +63,9 @@ void matmul_compare(struct matmul_sample *s, const struct matmul_operands *d);
 /* Packs the weights of `s` and compares with the formula of the header. */
 void matmul_check_packing(struct rng *rng, const struct matmul_sample *s, clmoe_plan *plan);
 
+/* The number of a row of the table. */
+int matmul_row_of(const char *name);
+
 /* Plans row `row` of the table, runs it, compares. False if the row refuses. */
 bool matmul_run_row(struct rng *rng, struct matmul_sample *s, enum forced_caps caps, int row);
 

@@ -65,13 +65,6 @@ static struct clmoe_matmul_params pick_params(struct rng *rng, int i, int64_t *t
 
 static int ran;
 
-static int row_of(void) {
-    int row = 0;
-    while (clmoe_kernel_name("matmul", row) && strcmp(clmoe_kernel_name("matmul", row), ROW))
-        row++;
-    return row;
-}
-
 START_TEST(against_reference) {
     struct rng structure = {(uint64_t)_i * 0x9e3779b97f4a7c15u + 13}, rng = rng_for((uint64_t)_i + 40000);
     int64_t tokens;
@@ -82,7 +75,7 @@ START_TEST(against_reference) {
     struct matmul_sample s = matmul_sample_make(&rng, &params, tokens, fill, parts);
     s.aligned = _i / N_VARIANTS % 4 < 2;
     matmul_sample_solve(&s);
-    ran += matmul_run_row(&rng, &s, CAPS_EMULATED, row_of());
+    ran += matmul_run_row(&rng, &s, CAPS_EMULATED, matmul_row_of(ROW));
     matmul_sample_free(&s);
 }
 END_TEST
@@ -115,7 +108,7 @@ START_TEST(shapes) {
     case_ok(clmoe_matmul_plan(ctx, &params, &plan));
     case_require(strstr(clmoe_plan_describe(plan), "[LOCAL="), "\"%s\"", clmoe_plan_describe(plan));
     clmoe_plan_destroy(&plan);
-    ran += matmul_run_row(&rng, &s, CAPS_EMULATED, row_of());
+    ran += matmul_run_row(&rng, &s, CAPS_EMULATED, matmul_row_of(ROW));
     case_ok(clmoe_context_set_tuning(ctx, NULL, 0));
     matmul_sample_free(&s);
 }
@@ -174,7 +167,7 @@ START_TEST(x_of_any_size) {
     for (int64_t i = 0; i < SIZES * params.in; i++)
         s.x[i] *= sizes[i / params.in];
     matmul_sample_solve(&s);
-    ran += matmul_run_row(&rng, &s, CAPS_EMULATED, row_of());
+    ran += matmul_run_row(&rng, &s, CAPS_EMULATED, matmul_row_of(ROW));
     matmul_sample_free(&s);
 }
 END_TEST
@@ -186,7 +179,7 @@ START_TEST(panels) {
     struct rng rng = rng_for(44000);
     struct matmul_sample s = matmul_sample_make(&rng, &params, 2, ROUTING_RANDOM, 1);
     matmul_sample_solve(&s);
-    ran += matmul_run_row(&rng, &s, CAPS_EMULATED, row_of());
+    ran += matmul_run_row(&rng, &s, CAPS_EMULATED, matmul_row_of(ROW));
     matmul_sample_free(&s);
 }
 END_TEST

@@ -1,9 +1,7 @@
 /* SPDX-License-Identifier: MIT
  * matmul's row for many rows of x and coded weights on mma.sync, emulated where there are none: every format,
- * around where stages of K, tiles of either height and waves of columns end. */
+ * around where stages of K, tiles of each height and waves of columns end. */
 #include "matmul_case.h"
-
-#include <string.h>
 
 #define ROW "matmul_mma_blocks"
 
@@ -67,13 +65,6 @@ static struct clmoe_matmul_params pick_params(struct rng *rng, int i, int64_t *t
 
 static int ran;
 
-static int row_of(void) {
-    int row = 0;
-    while (clmoe_kernel_name("matmul", row) && strcmp(clmoe_kernel_name("matmul", row), ROW))
-        row++;
-    return row;
-}
-
 START_TEST(against_reference) {
     struct rng structure = {(uint64_t)_i * 0x9e3779b97f4a7c15u + 17}, rng = rng_for((uint64_t)_i + 46000);
     int64_t tokens;
@@ -86,7 +77,7 @@ START_TEST(against_reference) {
     struct matmul_sample s = matmul_sample_make(&rng, &params, tokens, fill, parts);
     s.aligned = _i / N_VARIANTS % 4 < 3;
     matmul_sample_solve(&s);
-    ran += matmul_run_row(&rng, &s, CAPS_EMULATED, row_of());
+    ran += matmul_run_row(&rng, &s, CAPS_EMULATED, matmul_row_of(ROW));
     matmul_sample_free(&s);
 }
 END_TEST

@@ -69,13 +69,6 @@ static struct clmoe_matmul_params pick_params(struct rng *rng, const struct vari
 
 static int ran;
 
-static int row_of(void) {
-    int row = 0;
-    while (strcmp(clmoe_kernel_name("matmul", row), ROW))
-        row++;
-    return row;
-}
-
 START_TEST(against_reference) {
     struct rng structure = {(uint64_t)_i * 0x9e3779b97f4a7c15u + 29}, rng = rng_for((uint64_t)_i + 60000);
     const struct variant *const v = &variants[_i % N_VARIANTS];
@@ -86,7 +79,7 @@ START_TEST(against_reference) {
                            params.experts > 1 && turn % 3 == 0 ? 2 : 1);
     s.aligned = turn % 4 != 2;
     matmul_sample_solve(&s);
-    ran += matmul_run_row(&rng, &s, CAPS_EMULATED, row_of());
+    ran += matmul_run_row(&rng, &s, CAPS_EMULATED, matmul_row_of(ROW));
     matmul_sample_free(&s);
 }
 END_TEST
@@ -106,7 +99,7 @@ START_TEST(shapes) {
     case_begin("%s", text);
     clmoe_context *const ctx = tester_context(CAPS_EMULATED);
     case_ok(clmoe_context_set_tuning(ctx, text, 0));
-    ran += matmul_run_row(&rng, &s, CAPS_EMULATED, row_of());
+    ran += matmul_run_row(&rng, &s, CAPS_EMULATED, matmul_row_of(ROW));
     case_ok(clmoe_context_set_tuning(ctx, NULL, 0));
     matmul_sample_free(&s);
 }
