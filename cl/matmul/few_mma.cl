@@ -120,7 +120,7 @@ static inline uint steps_of(const struct matrix *m, uint tile) {
 static inline void find_rows(struct rows *to, const struct matrix *m, uint tile, uint lane) {
     const uint start = tile * TILE_COLUMNS, n = start + lane / COPY_LANES, columns = (uint)m->columns;
     to->steps = steps_of(m, tile);
-    to->columns = n < columns ? columns - n : 0;
+    to->columns = (uint)max((int)(columns - n), 0);
     UNROLL for (int i = 0; i < 1 + GLU; i++) to->begin[i] = m->of[i].begin + n * m->of[i].stride;
 #if APART
     UNROLL for (uint r = 0; r < ROWS; r++) {
@@ -262,7 +262,7 @@ static inline void fetch_x(struct x_ahead *to, const struct wave *own, const glo
     }
 }
 static inline uint2 first_of_four(uint2 four, uint d, uint steps) {
-    const uint left = d < steps ? steps - d : 0;
+    const int left = max((int)(steps - d), 0);
     const uint low = left > 1 ? four.x : left ? four.x & 0xffffu : 0;
     return (uint2)(low, left > 3 ? four.y : left > 2 ? four.y & 0xffffu : 0);
 }

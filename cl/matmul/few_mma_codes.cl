@@ -124,9 +124,10 @@ static inline void load_row(struct part_codes *own, const local uchar *segment, 
 static inline void load_part(struct part_codes *own, const local uchar *segment, uint t, int part, bool wide) {
     own->scale = float_of_f16((ushort)(part ? own->words[WORDS_OWN / 2] >> 16 : own->words[0]));
 }
-// Word i of a block behind the scale
+// Word i of a block behind the scale. Of shifts compilers make one instruction that oclgrind does not know.
 static inline uint word_of(const struct part_codes *own, int part, int i) {
-    return part ? own->words[WORDS_OWN / 2 + 1 + i] : own->words[i] >> 16 | own->words[i + 1] << 16;
+    if (part) return own->words[WORDS_OWN / 2 + 1 + i];
+    return as_uint((ushort2)(as_ushort2(own->words[i]).s1, as_ushort2(own->words[i + 1]).s0));
 }
 #if BY_WORDS == WORDS_Q8_0
 static inline uint four_at(uint t, uint f) { return t * OWN + f * 4; }
