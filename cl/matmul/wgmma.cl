@@ -26,7 +26,6 @@
 #include "matmul/epilogue.cl"
 
 #define TK 64
-#define W_ROW_BYTES (2 * TK)
 #define BLOCKS (TOKENS > 32 ? 2 : 1) // of 64 rows of w that a multiplying group has
 #define GROUP_ROWS (BLOCKS * 64)
 #define BLOCK_N (GLU ? 32 : 64) // columns of y of a block

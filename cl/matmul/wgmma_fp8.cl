@@ -11,7 +11,7 @@
 //   warps 4 .. 11   multiply: two blocks of 64 rows a group of four; then activation, gamma and rows of y
 //   warps 12 .. 15  fetch the rows of x that the pairs name; not if CONTIGUOUS
 //
-// SPAN steps of K have one scale. What becomes of it is in wgmma_fp8_apart.cl.
+// The TK steps of a stage have one scale. What becomes of it is in wgmma_fp8_apart.cl.
 // Lines behind "//@@ " are PTX that only sm_90a assembles: lib/device/ptx.h.
 #define MATMUL_FLAGS_ARG any_flags
 #include "matmul/pair.cl"
@@ -21,9 +21,6 @@
 #include "matmul/epilogue.cl"
 
 #define TK 128
-#define SPAN 128
-#define SPAN_STAGES (SPAN / TK)
-#define W_ROW_BYTES TK
 #define BLOCKS 2 // of 64 rows of w that a multiplying group has
 #define GROUP_ROWS (BLOCKS * 64)
 #define BLOCK_N (GLU ? 32 : 64) // columns of y of a block
@@ -33,7 +30,7 @@
 #include "matmul/wgmma_codes.cl"
 #include "matmul/wgmma_held.cl"
 
-#define BLOCK_BYTES (64 * W_ROW_BYTES)
+#define BLOCK_BYTES (64 * ROW)
 #define W_ROWS (2 * GROUP_ROWS)
 #define STAGED_N BLOCK_N
 #define PAIRS_STEP (TOKENS < 64 ? TOKENS : 64) // a group stages so many
@@ -42,15 +39,9 @@
 #define BLOCK_SUMS (TOKENS / 2) // those of the second block are behind those of the first
 #define ALL_SUMS (BLOCKS * BLOCK_SUMS)
 
-// Of a row of w in SPAN steps, of which the first stage has it.
-struct scaled {
-    float scale;
-};
-
-// In local memory: the ring, what scales have become of W_ROWS rows for each stage, words of tensor maps, slots, barriers
-#define SCALED_AT (STAGES * STAGE_BYTES)
-#define SCALED_BYTES (W_ROWS * sizeof(struct scaled))
-#define MAPS_AT (SCALED_AT + STAGES * SCALED_BYTES)
+// In local memory: the ring, scales of W_ROWS rows for each stage, words of tensor maps, slots, barriers
+#define SCALES_AT (STAGES * STAGE_BYTES)
+#define MAPS_AT (SCALES_AT + STAGES * W_ROWS * 4)
 #define SLOTS_AT (MAPS_AT + 256)
 
 // Registers of a work-item once the groups have parted. In all no more than there were before.
@@ -69,12 +60,12 @@ struct scaled {
 
 // Codes of 16 steps, chunk `chunk` of a stage's row and of that eight rows behind it.
 inline void load_codes(const local uchar *row, uint chunk, ushort *codes) {
-    const uint lane = get_local_id(0) & 31u, turned = W_ROW_BYTES == 64 ? chunk ^ (lane / 8) : chunk ^ (lane / 4);
+    const uint lane = get_local_id(0) & 31u, turned = chunk ^ (lane / 4);
     const local uchar *const at = row + turned * 16 + (lane & 3u) * 2;
     codes[0] = *(const local ushort *)at;
-    codes[1] = *(const local ushort *)(at + 8 * W_ROW_BYTES);
+    codes[1] = *(const local ushort *)(at + 8 * ROW);
     codes[2] = *(const local ushort *)(at + 8);
-    codes[3] = *(const local ushort *)(at + 8 * W_ROW_BYTES + 8);
+    codes[3] = *(const local ushort *)(at + 8 * ROW + 8);
 }
 
 #include "matmul/wgmma_fp8_scales.cl"
@@ -99,7 +90,7 @@ kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) void matmul_wgmma
     const struct ring r = ring_at((uint)(size_t)memory, (uint)(size_t)(slots + SLOTS));
     const struct job j = {starts,       order + order_skip, gamma + gamma_skip, gamma_stride, pairs,
                           columns,      k,                  first,              count,        flags,
-                          (uint)((depth + SPAN - 1) / SPAN) * SPAN_STAGES};
+                          (uint)((depth + TK - 1) / TK)};
     if (lid == 0) init_barriers(&r);
     local uint *const map_words = (local uint *)(memory + MAPS_AT);
     if (lid < 64) map_words[lid] = 0;
@@ -118,7 +109,7 @@ kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) void matmul_wgmma
             const struct scale_rows of_w = SCALE_ROWS_OF(w), of_v = SCALE_ROWS_OF(v);
             const struct scales scales = {up_first ? of_v : of_w, up_first ? of_w : of_v,
                                           (uint)scale_rows, (uint)scale_step, (uint)columns, scale_shift};
-            fetch_scales(&r, &j, slots, &scales, (local struct scaled *)(memory + SCALED_AT));
+            fetch_scales(&r, &j, slots, &scales, (local float *)(memory + SCALES_AT));
         }
         return;
     }

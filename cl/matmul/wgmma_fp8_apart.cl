@@ -3,8 +3,8 @@
 // stages before.
 //
 //   sums = fma(scale, sums of the stage, sums)
-#if TK != SPAN
-#error "TK: SPAN"
+#if TK != 128
+#error "TK: 128, steps of K that have one scale"
 #endif
 
 // For products of a number of pairs: sums of a work-item, and HOLD of these.
@@ -33,10 +33,10 @@
             if (!CONTIGUOUS) ASYNC_FENCE();                                                                            \
             const uint base = stage->at * STAGE_BYTES;                                                                 \
             const ulong pairs = tile_of(r->base + base + W_BYTES);                                                     \
-            const local struct scaled *const scaled =                                                                  \
-                (const local struct scaled *)(memory + SCALED_AT) + stage->at * W_ROWS + row;                          \
+            const local float *const scales =                                                                          \
+                (const local float *)(memory + SCALES_AT) + stage->at * W_ROWS + row;                                  \
             _Pragma("unroll") for (int block = 0; block < BLOCKS; block++) {                                           \
-                const local uchar *const rows = memory + base + block * BLOCK_BYTES + row * W_ROW_BYTES;               \
+                const local uchar *const rows = memory + base + block * BLOCK_BYTES + row * ROW;                       \
                 load_codes(rows, 0, codes);                                                                            \
                 _Pragma("unroll") for (int part = 0; part < TK / 16; part++) {                                         \
                     const ulong at = pairs + part / 4 * (X_BYTES >> 4) + part % 4 * 2;                                 \
@@ -51,7 +51,7 @@
                         WGMMA_WAIT("0");                                                                               \
                 }                                                                                                      \
                 CAT(HOLD_, n)(now);                                                                                    \
-                const float scale = scaled[block * 64].scale, scale8 = scaled[block * 64 + 8].scale;                   \
+                const float scale = scales[block * 64], scale8 = scales[block * 64 + 8];                               \
                 _Pragma("unroll") for (int i = 0; i < CAT(HALF_, n); i++) {                                            \
                     float *const sum = &sums[block * BLOCK_SUMS + i];                                                  \
                     *sum = fma(i & 2 ? scale8 : scale, now[i], *sum);                                                  \

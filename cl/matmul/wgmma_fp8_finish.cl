@@ -15,12 +15,11 @@ for (int block = 0; block < BLOCKS; block++) {
         if (staged < rows) {
             GROUP_BARRIER(1 + who); // what was staged before is in y
 #pragma unroll
-            for (int t8 = 0; t8 < PAIRS_STEP && staged + t8 < TOKENS; t8 += GLU ? 32 : 16) {
+            for (int t8 = 0; t8 < PAIRS_STEP; t8 += GLU ? 32 : 16) {
                 uint packed[4];
 #pragma unroll
                 for (int q = 0; q < 4; q++) { // of pairs t and t + 1
-                    // Past the end: stored nowhere.
-                    const int eight = min(staged + t8 + 8 * (GLU ? q : q / 2), TOKENS - 8);
+                    const int eight = staged + t8 + 8 * (GLU ? q : q / 2);
                     const int o = block * BLOCK_SUMS + eight / 2 + (GLU ? 0 : 2 * (q & 1));
                     const int t = eight + 2 * (int)(lane & 3u);
                     const float weight = slot->gamma[t], weight1 = slot->gamma[t + 1];

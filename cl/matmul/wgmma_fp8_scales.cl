@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Scales of fp8 weights to local memory, for wgmma_fp8.cl: by 64 work-items, each has those of every 64th row of a tile.
-#ifndef SPAN
-#error "SPAN: steps of K that have one scale"
+#ifndef SCALE_WARPS
+#error "SCALE_WARPS: that fetch scales"
 #endif
 
 // Scales of gate and up, those first that lie first in memory: for row n of these, from `skip` on, expert * `expert` +
@@ -34,7 +34,7 @@ inline const global float *scales_at(const struct scales *s, uint row, uint expe
 #define SCALE_FETCHERS (32 * SCALE_WARPS)
 #define SCALES_EACH (W_ROWS / SCALE_FETCHERS)
 
-// Those of the span from `step` on; behind the last one as before.
+// Those of stage `step`; behind the last one as before.
 inline void read_scales(float *scale, const global float *const *from, const struct job *j, uint step, int shift) {
 #pragma unroll
     for (int i = 0; i < SCALES_EACH; i++)
@@ -43,7 +43,7 @@ inline void read_scales(float *scale, const global float *const *from, const str
 
 // Scales of all tiles.
 inline void fetch_scales(const struct ring *r, const struct job *j, const local struct slot *slots,
-                         const struct scales *s, local struct scaled *to) {
+                         const struct scales *s, local float *to) {
     const uint lid = get_local_id(0) & (SCALE_FETCHERS - 1);
     struct turn stage = {0, 0}, turn = {0, 0};
     for (;;) {
@@ -61,14 +61,10 @@ inline void fetch_scales(const struct ring *r, const struct job *j, const local 
         read_scales(scale, from, j, 0, s->shift);
         for (uint step = 0; step < j->steps; step++) {
             mb_wait(r->empty + 8 * stage.at, stage.phase ^ 1);
-            if (step % SPAN_STAGES == 0) {
 #pragma unroll
-                for (int i = 0; i < SCALES_EACH; i++) {
-                    local struct scaled *const scaled = to + stage.at * W_ROWS + lid + i * SCALE_FETCHERS;
-                    scaled->scale = scale[i];
-                }
-                read_scales(scale, from, j, step + SPAN_STAGES, s->shift);
-            }
+            for (int i = 0; i < SCALES_EACH; i++)
+                to[stage.at * W_ROWS + lid + i * SCALE_FETCHERS] = scale[i];
+            read_scales(scale, from, j, step + 1, s->shift);
             WARP_BARRIER();
             if ((lid & 31u) == 0) mb_arrive(r->full + 8 * stage.at);
             next_turn(&stage, STAGES);

@@ -31,8 +31,6 @@
 
 // Behind fill_map: of elements of 8 bits.
 #define MAP_OF_BYTES() MAP_SETTING("elemtype", "0")
-// The same: whose rows in local memory have 64 bytes, swizzled by rows / 2 % 4.
-#define MAP_SWIZZLE_64() MAP_SETTING("swizzle_mode", "2")
 
 // What all maps here have in common: rows of `depth` elements of 16 bits, of which a box has `steps`; swizzled rows;
 // zeros past the end. By one work-item, over zeros.

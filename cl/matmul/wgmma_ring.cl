@@ -5,8 +5,7 @@
 //
 //   stage   rows of w of either group | rows of x, 64 steps of K behind 64 steps
 //
-// Rows in local memory have 128 bytes, those of w may have 64. Their chunks of 16 bytes are swizzled as the instruction
-// wants it: chunk ^ row % 8, in rows of 64 bytes chunk ^ row / 2 % 4.
+// Rows in local memory have 128 bytes, their chunks of 16 bytes swizzled as the instruction wants it: chunk ^ row % 8.
 #ifndef CONTIGUOUS
 #error "CONTIGUOUS: whether the pair at position i has row i of x, 0 or 1"
 #endif
@@ -17,10 +16,7 @@
 #error "IS_BF16: 1 where x and y are bf16, 0 where they are f16"
 #endif
 #ifndef TK
-#error "TK: steps of K of a stage, 64 or 128"
-#endif
-#ifndef W_ROW_BYTES
-#error "W_ROW_BYTES: bytes of a row of w in a stage, 64 or 128"
+#error "TK: steps of K of a stage, 64 where w has 16 bits, 128 where it has 8"
 #endif
 #ifndef GROUP_ROWS
 #error "GROUP_ROWS: of w, that a multiplying group has"
@@ -50,8 +46,8 @@
 #include "matmul/wgmma_maps.cl"
 #include "matmul/wgmma_tiles.cl"
 
-#define ROW 128 // bytes of a row of x in local memory
-#define GROUP_BYTES (GROUP_ROWS * W_ROW_BYTES)
+#define ROW 128 // bytes of a row in local memory
+#define GROUP_BYTES (GROUP_ROWS * ROW)
 #define W_BYTES (2 * GROUP_BYTES)
 #define X_PARTS (TK / 64)
 #define X_BYTES (TOKENS * ROW) // of a part
@@ -91,13 +87,10 @@ inline void init_barriers(const struct ring *r) {
 // other one `other` bytes behind it.
 inline void map_w(uint at, const global void *first, ulong other, long column, long expert, long depth, long columns,
                   int experts) {
-    const long bytes = W_ROW_BYTES / TK, expert_bytes = (experts > 1 ? expert : column) * bytes;
+    const long bytes = ROW / TK, expert_bytes = (experts > 1 ? expert : column) * bytes;
     fill_map(at, first, GLU ? 5 : 3, depth, TK);
-#if W_ROW_BYTES == TK
+#if ROW == TK
     MAP_OF_BYTES();
-#endif
-#if W_ROW_BYTES == 64
-    MAP_SWIZZLE_64();
 #endif
     MAP_STRIDE(0, column * bytes);
 #if GLU

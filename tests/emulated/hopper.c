@@ -303,9 +303,10 @@ void store_matrices(uint at, const uint *v) {
 
 /* ---- tensor maps ---- */
 
+enum { SWIZZLED = 128 };
 struct map {
     uint rank, element, box[5];  /* element: bytes */
-    uint swizzle;                /* bytes of a row that is, or 0 */
+    _Bool is_swizzled;           /* rows of SWIZZLED bytes */
     uint64_t size[5], stride[5]; /* of dimension d + 1 */
     const uchar *first;
 };
@@ -332,15 +333,11 @@ void begin_map(uint at, const void *first, uint rank, uint element, _Bool is_swi
     map_at(at)->first = first;
     map_at(at)->rank = rank;
     map_at(at)->element = element;
-    map_at(at)->swizzle = is_swizzled ? 128 : 0;
+    map_at(at)->is_swizzled = is_swizzled;
 }
 
 void map_of_bytes(uint at) {
     map_at(at)->element = 1;
-}
-
-void map_swizzle_64(uint at) {
-    map_at(at)->swizzle = 64;
 }
 
 void publish_map(uchar *map, uint from) {
@@ -350,16 +347,15 @@ void publish_map(uchar *map, uint from) {
     warp_barrier();
 }
 
-/* Rows of 128 bytes, of which chunk c is at c ^ row % 8: by the address, as it lies at multiples of 1024. Of rows of 64
- * bytes it is c ^ row / 2 % 4. */
-static void *swizzled(size_t byte, uint row) {
-    return (void *)(byte ^ (byte >> 7 & (row == 64 ? 3 : 7)) << 4);
+/* Rows of 128 bytes, of which chunk c is at c ^ row % 8: by the address, as it lies at multiples of 1024. */
+static void *swizzled(size_t byte) {
+    return (void *)(byte ^ (byte >> 7 & 7) << 4);
 }
 
 static void copy_box(uint to, const uchar *place, uint full, const uint *at) {
     const struct map *const m = &published[place == places[1]];
     if (place != places[0] && place != places[1]) fail("a map that is not there");
-    if (to % (m->swizzle ? 1024 : 128) || (m->swizzle && m->box[0] * m->element != m->swizzle) ||
+    if (to % (m->is_swizzled ? 1024 : 128) || (m->is_swizzled && m->box[0] * m->element != SWIZZLED) ||
         at[0] * m->element % 16 || m->box[0] * m->element % 16)
         fail("a box that is not aligned");
     reach(to);
@@ -376,7 +372,7 @@ static void copy_box(uint to, const uchar *place, uint full, const uint *at) {
             offset += c * (d ? m->stride[d - 1] : m->element);
         }
         const size_t byte = to + e * m->element;
-        void *const element = m->swizzle ? swizzled(byte, m->swizzle) : (void *)byte;
+        void *const element = m->is_swizzled ? swizzled(byte) : (void *)byte;
         if (inside) require_readable(m->first + offset, m->element);
         if (inside)
             memcpy(element, m->first + offset, m->element);
@@ -430,7 +426,7 @@ static float element(uint64_t tile, uint row, uint k) {
     size_t at = (ring & ~0x3ffffu) | (tile & 0x3fff) << 4; /* 18 bits of the address */
     if (at < ring) at += 0x40000;
     if (tile >> 16 == (1ul | 64ul << 16 | 1ul << 46))
-        return ref_bf16_to_f32(*(bf16 *)swizzled(at + row * 128 + k * sizeof(bf16), 128));
+        return ref_bf16_to_f32(*(bf16 *)swizzled(at + row * SWIZZLED + k * sizeof(bf16)));
     if (tile >> 46) fail("a description of another kind of tile");
     at += k / 8 * (tile >> 16 & 0x3fff) * 16 + row / 8 * (tile >> 32 & 0x3fff) * 16;
     return ref_bf16_to_f32(*(bf16 *)(at + row % 8 * 16 + k % 8 * sizeof(bf16)));

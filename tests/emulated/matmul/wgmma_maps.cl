@@ -3,12 +3,10 @@
 #define MAP_DIMENSION(index, size, box) map_dimension(at, index, size, box)
 #define MAP_STRIDE(index, bytes) map_stride(at, index, bytes)
 #define MAP_OF_BYTES() map_of_bytes(at)
-#define MAP_SWIZZLE_64() map_swizzle_64(at)
 
 void map_dimension(uint at, uint index, ulong size, uint box);
 void map_stride(uint at, uint index, ulong bytes);
 void map_of_bytes(uint at);
-void map_swizzle_64(uint at);
 void begin_map(uint at, const global void *first, uint rank, uint element, bool swizzled);
 inline void fill_map(uint at, const global void *first, uint rank, long depth, uint steps) {
     begin_map(at, first, rank, MAP_TYPE[0] == '0' ? 1 : 2, MAP_SWIZZLE[0] != '0');
