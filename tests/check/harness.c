@@ -156,6 +156,13 @@ bool row_fits(const char *op, int row, enum clmoe_status status) {
     return true;
 }
 
+void row_require_ran(const char *op, int row) {
+    const int o = op_index(op), refused = run.lacking[o][row] + run.other[o][row];
+    case_begin("%s", clmoe_kernel_name(op, row));
+    printf("  %-28s ran %d times\n", case_text(), run.ran[o][row]);
+    case_require(run.ran[o][row] > 0 || (!refused && getenv("CLMOE_TEST_SLICE")), "it ran in no case");
+}
+
 /* A row that no case reached was not tested: that is a failure of the suite, unless the row is for devices of
  * another kind, which it said each time. */
 START_TEST(every_row_ran) {

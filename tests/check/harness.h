@@ -164,6 +164,10 @@ void case_close(enum clmoe_dtype dtype, const float *got, const double *want, co
  * row, status)) continue; ... } */
 bool row_fits(const char *op, int row, enum clmoe_status status);
 
+/* Says how often row `row` of the table "op" ran. Fails if every case refused it, or if it had none and this is
+ * not a slice of the cases. */
+void row_require_ran(const char *op, int row);
+
 /* Check's macro for a loop of tests, with its bounds cut down by CLMOE_TEST_SLICE. */
 int slice_at(int first, int end, int further); /* the first test of the slice, or of the one further */
 #undef tcase_add_loop_test

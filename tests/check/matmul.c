@@ -144,10 +144,7 @@ START_TEST(against_reference) {
     if (ref_is_coded(params.w_dtype) && caps == CAPS_GROUP_64) caps = CAPS_OWN;
     /* So little work is not what large tiles are for, unless the device is small. More programs again. */
     if (caps == CAPS_OWN && _i % N_VARIANTS % 3 == 0) caps = CAPS_ONE_UNIT;
-    const int part_counts[] = {1, 1, params.experts > 1 ? 2 : 1, params.experts};
-    const int parts = PICK(&structure, part_counts);
-    const enum routing_fill fill = (enum routing_fill)rng_below(&structure, ROUTING_COUNT);
-    struct matmul_sample s = matmul_sample_make(&rng, &params, tokens, fill, parts);
+    struct matmul_sample s = matmul_sample_pick(&structure, &rng, &params, tokens);
     matmul_sample_solve(&s);
     for (int row = 0; clmoe_kernel_name("matmul", row); row++)
         matmul_run_row(&rng, &s, caps, row);

@@ -116,6 +116,15 @@ struct matmul_sample matmul_sample_make(struct rng *rng, const struct clmoe_matm
     return s;
 }
 
+struct matmul_sample matmul_sample_pick(struct rng *structure, struct rng *rng,
+                                        const struct clmoe_matmul_params *params, int64_t tokens) {
+    const int part_counts[] = {1, 1, params->experts > 1 ? 2 : 1, params->experts};
+    const int parts = part_counts[rng_below(structure, 4)];
+    const enum routing_fill fill = (enum routing_fill)rng_below(structure, ROUTING_COUNT);
+    const bool dense = params->routing == CLMOE_ROUTING_DENSE;
+    return matmul_sample_make(rng, params, tokens, dense ? ROUTING_ONE_EXPERT : fill, parts);
+}
+
 void matmul_sample_sort(struct matmul_sample *s) {
     const int32_t experts = s->params.experts;
     int32_t at = 0;
@@ -387,6 +396,29 @@ bool matmul_run_row(struct rng *rng, struct matmul_sample *s, enum forced_caps c
     matmul_operands_free(&d);
     clmoe_plan_destroy(&plan);
     return true;
+}
+
+void matmul_run_emulated(struct rng *rng, struct matmul_sample *s, const char *name) {
+    matmul_sample_solve(s);
+    matmul_run_row(rng, s, CAPS_EMULATED, matmul_row_of(name));
+    matmul_sample_free(s);
+}
+
+void matmul_run_tuned(struct rng *rng, struct matmul_sample *s, const char *name, const char *parameters) {
+    clmoe_context *const ctx = tester_context(CAPS_EMULATED);
+    char text[160];
+    snprintf(text, sizeof text, "device * | * | *\n%s * %s", name, parameters);
+    case_begin("%s", text);
+    case_ok(clmoe_context_set_tuning(ctx, text, 0));
+    clmoe_plan *plan;
+    s->params.plan.kernel = name;
+    case_ok(clmoe_matmul_plan(ctx, &s->params, &plan));
+    snprintf(text, sizeof text, "[%s", parameters);
+    case_require(strstr(clmoe_plan_describe(plan), text), "no \"%s\" in \"%s\"", text,
+                 clmoe_plan_describe(plan));
+    clmoe_plan_destroy(&plan);
+    matmul_run_emulated(rng, s, name);
+    case_ok(clmoe_context_set_tuning(ctx, NULL, 0));
 }
 
 void matmul_run_out_of_order(struct rng *rng, struct matmul_sample *s, clmoe_plan *plan) {

@@ -42,6 +42,9 @@ void *matmul_room(int64_t count, size_t size);
  * nobody uses are NaN. Computes nothing yet. */
 struct matmul_sample matmul_sample_make(struct rng *rng, const struct clmoe_matmul_params *params,
                                         int64_t tokens, enum routing_fill fill, int parts);
+/* The same with ids and a number of buffers that fit the params, both picked by `structure`. */
+struct matmul_sample matmul_sample_pick(struct rng *structure, struct rng *rng,
+                                        const struct clmoe_matmul_params *params, int64_t tokens);
 /* offsets and order from ids, as clmoe_permute makes them. */
 void matmul_sample_sort(struct matmul_sample *s);
 /* want and magnitude from the data as it is. */
@@ -68,6 +71,12 @@ int matmul_row_of(const char *name);
 
 /* Plans row `row` of the table, runs it, compares. False if the row refuses. */
 bool matmul_run_row(struct rng *rng, struct matmul_sample *s, enum forced_caps caps, int row);
+
+/* Solves `s`, runs the row of that name with the instructions emulated that the device lacks, frees `s`. */
+void matmul_run_emulated(struct rng *rng, struct matmul_sample *s, const char *name);
+
+/* Sets parameters of the row, like "LOCAL=64", which have to be what its plan then takes, and runs it so. */
+void matmul_run_tuned(struct rng *rng, struct matmul_sample *s, const char *name, const char *parameters);
 
 /* Runs the plan twice on the out-of-order queue, once behind an event of the caller's and once behind the
  * first run; compares. Nothing may run before the event. */

@@ -158,10 +158,7 @@ START_TEST(against_reference) {
     struct rng structure = {(uint64_t)_i * 0x9e3779b97f4a7c15u + 11}, rng = rng_for((uint64_t)_i + 100);
     int64_t tokens;
     const struct clmoe_matmul_params params = pick_params(&structure, _i, &tokens);
-    const int part_counts[] = {1, 1, params.experts > 1 ? 2 : 1, params.experts};
-    const int parts = PICK(&structure, part_counts);
-    const enum routing_fill fill = (enum routing_fill)rng_below(&structure, ROUTING_COUNT);
-    struct matmul_sample s = matmul_sample_make(&rng, &params, tokens, fill, parts);
+    struct matmul_sample s = matmul_sample_pick(&structure, &rng, &params, tokens);
     s.aligned = _i % 7 != 6;
     matmul_sample_solve(&s);
     run_rows(&rng, &s);

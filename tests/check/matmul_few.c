@@ -4,9 +4,6 @@
 #include "matmul_case.h"
 #include "ref/quant.h"
 
-#include <stdio.h>
-#include <string.h>
-
 #define ROW "matmul_few_mma"
 
 /* What decides which programs are compiled: kept few. */
@@ -63,20 +60,13 @@ static struct clmoe_matmul_params pick_params(struct rng *rng, int i, int64_t *t
     return p;
 }
 
-static int ran;
-
 START_TEST(against_reference) {
     struct rng structure = {(uint64_t)_i * 0x9e3779b97f4a7c15u + 13}, rng = rng_for((uint64_t)_i + 40000);
     int64_t tokens;
     const struct clmoe_matmul_params params = pick_params(&structure, _i, &tokens);
-    const int part_counts[] = {1, 1, params.experts > 1 ? 2 : 1};
-    const int parts = PICK(&structure, part_counts);
-    const enum routing_fill fill = (enum routing_fill)rng_below(&structure, ROUTING_COUNT);
-    struct matmul_sample s = matmul_sample_make(&rng, &params, tokens, fill, parts);
+    struct matmul_sample s = matmul_sample_pick(&structure, &rng, &params, tokens);
     s.aligned = _i / N_VARIANTS % 4 < 2;
-    matmul_sample_solve(&s);
-    ran += matmul_run_row(&rng, &s, CAPS_EMULATED, matmul_row_of(ROW));
-    matmul_sample_free(&s);
+    matmul_run_emulated(&rng, &s, ROW);
 }
 END_TEST
 
@@ -92,25 +82,11 @@ static const struct clmoe_matmul_params plain = {
 
 /* Each number of work-items, of stages and of rows of a work-item: rounds that end early for some waves. */
 START_TEST(shapes) {
-    static const struct { int local, stages, pairs; } of[] = {{64, 4, 1}, {64, 2, 2}, {256, 2, 1}};
+    static const char *const parameters[] = {"LOCAL=64 STAGES=4 PAIRS=1", "LOCAL=64 STAGES=2 PAIRS=2",
+                                             "LOCAL=256 STAGES=2 PAIRS=1"};
     struct rng rng = rng_for((uint64_t)_i + 41000);
     struct matmul_sample s = matmul_sample_make(&rng, &plain, 3, ROUTING_RANDOM, 1);
-    matmul_sample_solve(&s);
-    char text[120];
-    snprintf(text, sizeof text, "device * | * | *\n" ROW " * LOCAL=%d STAGES=%d PAIRS=%d", of[_i].local,
-             of[_i].stages, of[_i].pairs);
-    case_begin("%s", text);
-    clmoe_context *const ctx = tester_context(CAPS_EMULATED);
-    case_ok(clmoe_context_set_tuning(ctx, text, 0));
-    struct clmoe_matmul_params params = plain;
-    clmoe_plan *plan;
-    params.plan.kernel = ROW;
-    case_ok(clmoe_matmul_plan(ctx, &params, &plan));
-    case_require(strstr(clmoe_plan_describe(plan), "[LOCAL="), "\"%s\"", clmoe_plan_describe(plan));
-    clmoe_plan_destroy(&plan);
-    ran += matmul_run_row(&rng, &s, CAPS_EMULATED, matmul_row_of(ROW));
-    case_ok(clmoe_context_set_tuning(ctx, NULL, 0));
-    matmul_sample_free(&s);
+    matmul_run_tuned(&rng, &s, ROW, parameters[_i]);
 }
 END_TEST
 
@@ -166,9 +142,7 @@ START_TEST(x_of_any_size) {
     struct matmul_sample s = matmul_sample_make(&rng, &params, SIZES, ROUTING_RANDOM, 1);
     for (int64_t i = 0; i < SIZES * params.in; i++)
         s.x[i] *= sizes[i / params.in];
-    matmul_sample_solve(&s);
-    ran += matmul_run_row(&rng, &s, CAPS_EMULATED, matmul_row_of(ROW));
-    matmul_sample_free(&s);
+    matmul_run_emulated(&rng, &s, ROW);
 }
 END_TEST
 
@@ -178,9 +152,7 @@ START_TEST(panels) {
     params.max_tokens = 2, params.in = 70 * 256, params.out = 9;
     struct rng rng = rng_for(44000);
     struct matmul_sample s = matmul_sample_make(&rng, &params, 2, ROUTING_RANDOM, 1);
-    matmul_sample_solve(&s);
-    ran += matmul_run_row(&rng, &s, CAPS_EMULATED, matmul_row_of(ROW));
-    matmul_sample_free(&s);
+    matmul_run_emulated(&rng, &s, ROW);
 }
 END_TEST
 
@@ -199,8 +171,7 @@ START_TEST(out_of_order_queue) {
 END_TEST
 
 START_TEST(ran_at_all) {
-    case_begin("%s", ROW);
-    case_require(ran > 0, "it refused every case");
+    row_require_ran("matmul", matmul_row_of(ROW));
 }
 END_TEST
 

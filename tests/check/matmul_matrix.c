@@ -122,12 +122,7 @@ static void run_rows(struct rng *rng, struct matmul_sample *s, enum forced_caps 
 static void run_case(struct rng *structure, int i, const struct clmoe_matmul_params *params, int64_t tokens,
                      bool (*which)(const char *)) {
     struct rng rng = rng_for((uint64_t)i + 20000);
-    const int part_counts[] = {1, 1, params->experts > 1 ? 2 : 1, params->experts};
-    const bool dense = params->routing == CLMOE_ROUTING_DENSE;
-    const int parts = dense ? 1 : PICK(structure, part_counts);
-    const enum routing_fill fill =
-        dense ? ROUTING_ONE_EXPERT : (enum routing_fill)rng_below(structure, ROUTING_COUNT);
-    struct matmul_sample s = matmul_sample_make(&rng, params, tokens, fill, parts);
+    struct matmul_sample s = matmul_sample_pick(structure, &rng, params, tokens);
     s.aligned = which == on_copies ? i % 9 != 8 : i % 2;
     matmul_sample_solve(&s);
     run_rows(&rng, &s, i % 3 == 2 ? CAPS_EMULATED_SMALL : CAPS_EMULATED, which);

@@ -63,28 +63,18 @@ static struct clmoe_matmul_params pick_params(struct rng *rng, int i, int64_t *t
     return p;
 }
 
-static int ran;
-
 START_TEST(against_reference) {
     struct rng structure = {(uint64_t)_i * 0x9e3779b97f4a7c15u + 17}, rng = rng_for((uint64_t)_i + 46000);
     int64_t tokens;
     const struct clmoe_matmul_params params = pick_params(&structure, _i, &tokens);
-    const bool dense = params.routing == CLMOE_ROUTING_DENSE;
-    const int part_counts[] = {1, 1, params.experts > 1 ? 2 : 1};
-    const int parts = dense ? 1 : PICK(&structure, part_counts);
-    const enum routing_fill fill =
-        dense ? ROUTING_ONE_EXPERT : (enum routing_fill)rng_below(&structure, ROUTING_COUNT);
-    struct matmul_sample s = matmul_sample_make(&rng, &params, tokens, fill, parts);
+    struct matmul_sample s = matmul_sample_pick(&structure, &rng, &params, tokens);
     s.aligned = _i / N_VARIANTS % 4 < 3;
-    matmul_sample_solve(&s);
-    ran += matmul_run_row(&rng, &s, CAPS_EMULATED, matmul_row_of(ROW));
-    matmul_sample_free(&s);
+    matmul_run_emulated(&rng, &s, ROW);
 }
 END_TEST
 
 START_TEST(ran_at_all) {
-    case_begin("%s", ROW);
-    case_require(ran > 0, "it refused every case");
+    row_require_ran("matmul", matmul_row_of(ROW));
 }
 END_TEST
 

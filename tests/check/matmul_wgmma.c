@@ -90,22 +90,14 @@ static int which(enum clmoe_dtype w) {
 
 static void run_row(struct rng *rng, struct matmul_sample *s) {
     const int i = which(s->params.w_dtype);
-    int row = 0;
-    while (strcmp(clmoe_kernel_name("matmul", row), names[i]) != 0)
-        row++;
-    ran[i] += matmul_run_row(rng, s, CAPS_OWN, row);
+    ran[i] += matmul_run_row(rng, s, CAPS_OWN, matmul_row_of(names[i]));
 }
 
 START_TEST(against_reference) {
     struct rng structure = {(uint64_t)_i * 0x9e3779b97f4a7c15u + 9}, rng = rng_for((uint64_t)_i);
     int64_t tokens;
     const struct clmoe_matmul_params params = pick_params(&structure, _i, &tokens);
-    const int part_counts[] = {1, 1, params.experts > 1 ? 2 : 1, params.experts};
-    const bool dense = params.routing == CLMOE_ROUTING_DENSE;
-    const int parts = dense ? 1 : PICK(&structure, part_counts);
-    const enum routing_fill fill =
-        dense ? ROUTING_ONE_EXPERT : (enum routing_fill)rng_below(&structure, ROUTING_COUNT);
-    struct matmul_sample s = matmul_sample_make(&rng, &params, tokens, fill, parts);
+    struct matmul_sample s = matmul_sample_pick(&structure, &rng, &params, tokens);
     s.aligned = _i % 11 != 10; /* else another kernel of the row runs */
     matmul_sample_solve(&s);
     run_row(&rng, &s);

@@ -3,8 +3,6 @@
  * in tiles of each height, around where stages, segments and groups of K, tiles and words of columns end. */
 #include "matmul_case.h"
 
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #define ROW "matmul_words_mma"
@@ -67,8 +65,6 @@ static struct clmoe_matmul_params pick_params(struct rng *rng, const struct vari
     return p;
 }
 
-static int ran;
-
 START_TEST(against_reference) {
     struct rng structure = {(uint64_t)_i * 0x9e3779b97f4a7c15u + 29}, rng = rng_for((uint64_t)_i + 60000);
     const struct variant *const v = &variants[_i % N_VARIANTS];
@@ -78,30 +74,19 @@ START_TEST(against_reference) {
         matmul_sample_make(&rng, &params, v->tokens, (enum routing_fill)(turn % ROUTING_COUNT),
                            params.experts > 1 && turn % 3 == 0 ? 2 : 1);
     s.aligned = turn % 4 != 2;
-    matmul_sample_solve(&s);
-    ran += matmul_run_row(&rng, &s, CAPS_EMULATED, matmul_row_of(ROW));
-    matmul_sample_free(&s);
+    matmul_run_emulated(&rng, &s, ROW);
 }
 END_TEST
 
 /* Fewer and more waves and stages than usual. */
 START_TEST(shapes) {
-    static const struct { int local, stages; } of[] = {{64, 6}, {128, 2}, {512, 3}};
+    static const char *const parameters[] = {"LOCAL=64 STAGES=6", "LOCAL=128 STAGES=2", "LOCAL=512 STAGES=3"};
     const struct variant *const v = &variants[_i % 2 ? 2 : 0];
     struct rng structure = {77}, rng = rng_for((uint64_t)_i + 61000);
     struct clmoe_matmul_params params = pick_params(&structure, v, 0);
     params.in = 1200;
     struct matmul_sample s = matmul_sample_make(&rng, &params, v->tokens, ROUTING_RANDOM, 1);
-    matmul_sample_solve(&s);
-    char text[120];
-    snprintf(text, sizeof text, "device * | * | *\n" ROW " * LOCAL=%d STAGES=%d", of[_i].local,
-             of[_i].stages);
-    case_begin("%s", text);
-    clmoe_context *const ctx = tester_context(CAPS_EMULATED);
-    case_ok(clmoe_context_set_tuning(ctx, text, 0));
-    ran += matmul_run_row(&rng, &s, CAPS_EMULATED, matmul_row_of(ROW));
-    case_ok(clmoe_context_set_tuning(ctx, NULL, 0));
-    matmul_sample_free(&s);
+    matmul_run_tuned(&rng, &s, ROW, parameters[_i]);
 }
 END_TEST
 
@@ -119,7 +104,11 @@ START_TEST(fits) {
     case_require(strstr(clmoe_plan_describe(plan), ROW ": groups have 16 columns < 32"), "\"%s\"",
                  clmoe_plan_describe(plan));
     clmoe_plan_destroy(&plan);
-    case_require(ran > 0 || getenv("CLMOE_TEST_SLICE"), "it refused every case");
+}
+END_TEST
+
+START_TEST(ran_at_all) {
+    row_require_ran("matmul", matmul_row_of(ROW));
 }
 END_TEST
 
@@ -127,6 +116,7 @@ static void add_tests(TCase *cases) {
     tcase_add_loop_test(cases, against_reference, 0, tester()->small ? N_VARIANTS : N_CASES);
     if (!tester()->small) tcase_add_loop_test(cases, shapes, 0, 3);
     tcase_add_test(cases, fits);
+    tcase_add_test(cases, ran_at_all);
 }
 
 int main(void) {
