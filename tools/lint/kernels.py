@@ -3,9 +3,11 @@
 """Compiles the kernel files with clang, with the -D sets that the kernel tables really ask for: kernels.py RECIPES
 
 RECIPES is the program that prints them (tests/lint/recipes.c). Of many sets for one kernel so many are compiled that
-every pair of values of two macros occurs. clang says more than drivers do: a macro that is used but not defined, or a
+every pair of values of two macros occurs; of macros that are flags, each bit is one.
+clang says more than drivers do: a macro that is used but not defined, or a
 signed comparison, is an error here. Besides, every macro must have an #error gate in its file or in what that includes,
 must be used, and every file of cl/ must be reached."""
+import heapq
 import itertools
 import os
 import re
@@ -45,17 +47,35 @@ def defines(options):
     return dict(word[2:].split("=", 1) for word in options.split())
 
 
+def settings(options):
+    """The values of the macros. Kernels test flags by bits, so each bit that may be set is a value of its own."""
+    for name, value in defines(options).items():
+        if name.endswith("_FLAGS") and value.isdigit():
+            yield from ((f"{name} & {1 << bit:#x}", int(value) >> bit & 1) for bit in range(32))
+        else:
+            yield name, value
+
+
 def pairwise(sets):
     """A few of the sets, in which every pair of values that occurs in all of them occurs."""
-    def pairs(options):
-        items = sorted(defines(options).items())
-        return set(itertools.combinations(items, 2)) | set(items)
-    remaining, chosen = {s: pairs(s) for s in sets}, []
-    wanted = set().union(*remaining.values())
+    pairs = {}
+    for options in sets:
+        items = sorted(settings(options))
+        pairs[options] = {*itertools.combinations(items, 2), *items}
+    wanted, chosen = set().union(*pairs.values()), []
+    # The set with the most pairs that are still wanted comes next. What a set is worth only falls: it is counted anew
+    # when it comes up.
+    worth = [(-len(pairs[options]), options) for options in sets]
+    heapq.heapify(worth)
     while wanted:
-        best = max(sorted(remaining), key=lambda s: len(remaining[s] & wanted))
-        wanted -= remaining.pop(best)
-        chosen.append(best)
+        _, options = worth[0]
+        now = (-len(pairs[options] & wanted), options)
+        if now > worth[0]:
+            heapq.heapreplace(worth, now)
+            continue
+        heapq.heappop(worth)
+        wanted -= pairs[options]
+        chosen.append(options)
     return chosen or list(sets)[:1]
 
 
