@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
  * matmul's row for few rows of coded weights on tensor cores, emulated where there are none: every format,
- * around where segments and panels of K, tiles and rounds of waves end. */
+ * around where segments and panels of K, tiles and rounds of waves end. And matmul_few's own large teams. */
 #include "matmul_case.h"
 #include "ref/quant.h"
 
@@ -87,6 +87,26 @@ START_TEST(shapes) {
     struct rng rng = rng_for((uint64_t)_i + 41000);
     struct matmul_sample s = matmul_sample_make(&rng, &plain, 3, ROUTING_RANDOM, 1);
     matmul_run_tuned(&rng, &s, ROW, parameters[_i]);
+}
+END_TEST
+
+/* Teams of matmul_few that share blocks by words, of each size, which no device takes by itself: a whole round
+ * and some of a second one. */
+START_TEST(teams) {
+    static const struct {
+        const char *parameters;
+        enum clmoe_dtype w;
+        int64_t in;
+    } of[] = {{"LOCAL=64 PER_ITEM=2 WAYS=16 STEPS=1", CLMOE_Q4_0, 352},
+              {"LOCAL=64 PER_ITEM=1 WAYS=32 STEPS=2", CLMOE_MXFP4, 1120},
+              {"LOCAL=64 PER_ITEM=1 WAYS=64 STEPS=1", CLMOE_Q4_K, 1280},
+              {"LOCAL=128 PER_ITEM=1 WAYS=128 STEPS=1", CLMOE_Q6_K, 2304}};
+    struct rng rng = rng_for((uint64_t)_i + 42500);
+    struct clmoe_matmul_params params = plain;
+    params.w_dtype = of[_i].w, params.in = of[_i].in, params.out = 7;
+    struct matmul_sample s = matmul_sample_make(&rng, &params, 3, ROUTING_RANDOM, 1);
+    s.aligned = _i % 2;
+    matmul_run_tuned(&rng, &s, "matmul_few", of[_i].parameters);
 }
 END_TEST
 
@@ -179,6 +199,7 @@ static void add_tests(TCase *cases) {
     tcase_add_loop_test(cases, against_reference, 0, tester()->small ? N_SMALL : N_CASES);
     if (!tester()->small) {
         tcase_add_loop_test(cases, shapes, 0, 3);
+        tcase_add_loop_test(cases, teams, 0, 4);
         tcase_add_loop_test(cases, x_of_any_size, 0, 3);
         tcase_add_test(cases, panels);
         tcase_add_test(cases, each_scale_is_exact);
