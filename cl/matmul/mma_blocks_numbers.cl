@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
-// From the codes of a share (few_blocks.cl) to numbers of x's type as mma.sync takes them: whole numbers, and so exact.
+// From the codes of a share to numbers of x's type as mma.sync takes them: whole numbers, and so exact.
 // A byte that is put below the upper one of 2^7 (bf16) or of 2^10 (f16) is in the last bits of the mantissa.
 #ifndef IS_SUPER
-#error "few_blocks.cl comes first"
+#error "few_blocks.cl or mma_blocks_codes.cl comes first"
 #endif
 
 #define IS_BF16 (CAT(NAME_, X_T) == 1)
@@ -50,15 +50,33 @@ static inline uint two_bytes(uint bytes, int from, uint above) {
 #endif
 
 // Two words of two neighbours each
-#if BY_WORDS == WORDS_MXFP4
-// The bits of e2m1 are those of a number 2^126 or 2^14 times smaller.
-static inline uint numbers_at(uint codes, int from) {
-    const uint two = two_bytes(codes, from, 0), magnitudes = TWO_OF(IS_BF16 ? 7u << 6 : 7u << 9);
-    const uint bits = (two << (IS_BF16 ? 6 : 9) & magnitudes) | (two << 12 & TWO_OF(0x8000u));
+#if BY_WORDS == WORDS_MXFP4 || BY_WORDS == WORDS_F4_E2M1
+// Of the 4 bits at `at` of either half: those of e2m1 are the bits of a number 2^126 or 2^14 times smaller.
+static inline uint e2m1_numbers(uint codes, int at) {
+    const int to = IS_BF16 ? 6 : 9;
+    const uint bits = (codes << (to - at) & TWO_OF(7u << to)) | (codes << (12 - at) & TWO_OF(0x8000u));
     return fma_two(bits, IS_BF16 ? TWO_OF(0x7e80u) : TWO_OF(0x7400u), TWO_OF(0x8000u));
 }
-static inline void four_numbers(uint *to, uint codes) { to[0] = numbers_at(codes, 0), to[1] = numbers_at(codes, 2); }
-#elif BY_WORDS == WORDS_Q8_0 && IS_BF16
+static inline void four_numbers(uint *to, uint codes) {
+#if BY_WORDS == WORDS_F4_E2M1
+    to[0] = e2m1_numbers(codes, 0), to[1] = e2m1_numbers(codes, 4);
+#else
+    to[0] = e2m1_numbers(two_bytes(codes, 0, 0), 0), to[1] = e2m1_numbers(two_bytes(codes, 2, 0), 0);
+#endif
+}
+#elif BY_WORDS == WORDS_F8_E4M3
+// The bits of e4m3 are those of a number 2^120 or 2^8 times smaller, but for NaN, which gets the highest exponent here.
+static inline uint e4m3_numbers(uint two) { // the upper bytes of halves
+    const int down = IS_BF16 ? 4 : 1;
+    const uint lowest = TWO_OF(1u << (8 - down)), magnitude = two >> down & TWO_OF(0x7fu << (8 - down));
+    const uint nan = (magnitude + lowest) & lowest << 7;
+    const uint bits = magnitude | (IS_BF16 ? (nan << 4) - (nan >> 4) : nan) | (two & TWO_OF(0x8000u));
+    return fma_two(bits, IS_BF16 ? TWO_OF(0x7b80u) : TWO_OF(0x5c00u), TWO_OF(0x8000u));
+}
+static inline void four_numbers(uint *to, uint codes) {
+    UNROLL for (int i = 0; i < 2; i++) to[i] = e4m3_numbers(two_bytes(codes, 2 * i, 0) << 8);
+}
+#elif (BY_WORDS == WORDS_Q8_0 || BY_WORDS == WORDS_I8) && IS_BF16
 // 8 bits are one too many: 128 + the lower ones, and what is left of the highest and CODE_ZERO, -128 or -256
 static inline void four_numbers(uint *to, uint codes) {
     const uint low = codes & FOUR_OF(0x7fu), rest = (codes ^ FOUR_OF(CODE_ZERO)) & FOUR_OF(0x80u);

@@ -30,7 +30,10 @@ bool matmul_few_pays(const struct device *dev, const struct matmul_problem *p, s
     if (p->max_tokens > MATMUL_FP8_FEW_TOKENS && matmul_wgmma_fp8_here(dev, p))
         return refuse(why, "%lld tokens > %d, and there is matmul_wgmma_fp8", (long long)p->max_tokens,
                       MATMUL_FP8_FEW_TOKENS);
-    if (pairs > matmul_blocks_few_pairs(p->experts) && matmul_mma_blocks_here(dev, p))
+    /* Where codes have rows of Hopper's, these have said above when they win. */
+    const bool hopper = matmul_wgmma_coded_here(dev, p) || matmul_wgmma_fp8_here(dev, p);
+    if (pairs > matmul_blocks_few_pairs(p->experts) && matmul_mma_blocks_here(dev, p) &&
+        !(hopper && dtype_is_scaled(p->w_dtype)))
         return refuse(why, "%lld pairs > %lld of %d experts, and there is matmul_mma_blocks",
                       (long long)pairs, (long long)matmul_blocks_few_pairs(p->experts), (int)p->experts);
     return true;

@@ -5,8 +5,9 @@
 #include "matmul_rows.h"
 
 /* Work-items, of which each has a row of w in a tile; steps of K of a stage of x. */
-enum { LOCAL = 128, WAVE = 32, STAGE_STEPS = 128, EIGHT = 8 };
+enum { ITEMS = 128, WAVE = 32, STAGE_STEPS = 128, EIGHT = 8 };
 enum { FEATURE = CLMOE_FEATURE_NV_MMA, HELD = 12 }; /* numbers of a work-item that emulation keeps */
+enum { LEAST_SCALED = 32 };                         /* steps that share a scale that lies apart */
 enum { OFFERED = 48 << 10, MOST_LOCAL = 99 << 10 }; /* what drivers list, what every chip from sm_80 on has */
 enum { UNALIGNED_EDGE = 64 }; /* of the kernel for operands that 16 bytes do not divide */
 
@@ -14,38 +15,52 @@ enum { UNALIGNED_EDGE = 64 }; /* of the kernel for operands that 16 bytes do not
 static const int heights[] = {16, 32, 64};
 enum { HEIGHTS = sizeof heights / sizeof *heights };
 
-/* Formats as numbers of cl/matmul/few_words.cl; 0: none of them. */
-static int by_words(const struct matmul_problem *p) {
-    return dtype_is_block(p->w_dtype) ? matmul_few_words(p->w_dtype) : 0;
+static bool scales_last(const struct matmul_problem *p) {
+    return dtype_is_scaled(p->w_dtype) && p->w_scale.columns >= p->in;
 }
 
 static bool emulates(const struct device *dev) {
     return (dev->emulated & FEATURE) != 0;
 }
 
+/* A tile, of which K is split between `ways` times ITEMS work-items. */
+struct shape {
+    int pairs, stages, ways;
+};
+
 /* As cl/matmul/mma_blocks.cl has it. */
-static uint64_t local_mem(const struct device *dev, const struct matmul_problem *p, int pairs, int stages) {
-    enum { COPY = 16, MOST_PADDING = 64, PARTS = 4 };
+static uint64_t local_mem(const struct device *dev, const struct matmul_problem *p, const struct shape *s) {
+    enum { COPY = 16, PARTS = 4 };
     const struct dtype_info *const info = dtype_info(p->w_dtype);
-    const bool super = info->block > STAGE_STEPS;
+    const bool super = info->block > STAGE_STEPS, apart = dtype_is_scaled(p->w_dtype) && !scales_last(p);
+    const bool eights = p->w_dtype == CLMOE_Q4_K || p->w_dtype == CLMOE_Q5_K || p->w_dtype == CLMOE_F4_E2M1;
     const int steps = super ? info->block : STAGE_STEPS, bytes = steps / info->block * info->bytes;
-    const int pitch = ((bytes + 2 * (COPY - 1)) / COPY | 1) * COPY, slots = super ? 2 : stages;
-    const int x = pairs * (STAGE_STEPS * 2 + MOST_PADDING) * stages, w = LOCAL * pitch * slots;
-    const int scratch = emulates(dev) ? LOCAL * HELD : LOCAL / WAVE;
-    return (uint64_t)(x + w + COPY + pairs * (PARTS * 4 + 24) + 3 * 8 + scratch * 4);
+    const int pitch = ((bytes + 2 * (COPY - 1)) / COPY | 1) * COPY, slots = super ? 2 : s->stages;
+    const int x = s->pairs * (STAGE_STEPS * 2 + (eights ? 64 : 32)) * s->stages, w = ITEMS * pitch * slots;
+    const int numbers =
+        s->pairs * PARTS + (apart ? 2 * PARTS * ITEMS : 1) + (emulates(dev) ? ITEMS * HELD : ITEMS / WAVE);
+    return (uint64_t)(s->ways * (x + w + numbers * 4) + COPY + s->pairs * 24 + 3 * 8);
+}
+
+/* The driver lists 48 KiB of every chip: a caller who allows these allows what the chip has. */
+static bool shape_fits(const struct device *dev, const struct matmul_problem *p, const struct shape *s) {
+    const uint64_t needs = local_mem(dev, p, s);
+    return dev->caps.max_work_group >= (size_t)(s->ways * ITEMS) &&
+           dev->caps.local_mem >= (!emulates(dev) && needs > OFFERED ? OFFERED : needs);
 }
 
 /* Of super-blocks, which arrive whole, x has a third stage where there is room for it. Else two are faster:
  * more work-groups live on a compute unit. */
-static int stages_of(const struct device *dev, const struct matmul_problem *p, int pairs) {
+static struct shape shape_of(const struct device *dev, const struct matmul_problem *p, int pairs) {
     const bool super = dtype_info(p->w_dtype)->block > STAGE_STEPS;
-    return super && local_mem(dev, p, pairs, 3) <= MOST_LOCAL ? 3 : 2;
+    struct shape s = {pairs, super ? 3 : 2, 1};
+    if (local_mem(dev, p, &s) > MOST_LOCAL) s.stages = 2;
+    return s;
 }
 
-/* The driver lists 48 KiB of every chip: a caller who allows these allows what the chip has. */
 static bool height_fits(const struct device *dev, const struct matmul_problem *p, int pairs) {
-    const uint64_t needs = local_mem(dev, p, pairs, stages_of(dev, p, pairs));
-    return dev->caps.local_mem >= (!emulates(dev) && needs > OFFERED ? OFFERED : needs);
+    const struct shape s = shape_of(dev, p, pairs);
+    return shape_fits(dev, p, &s);
 }
 
 /* The lowest tile that holds one and a half times the pairs of an average expert. */
@@ -65,11 +80,14 @@ bool matmul_mma_blocks_fits(const struct device *dev, const void *problem, struc
     const struct matmul_problem *const p = problem;
     if (!p->sorted && !p->dense) return refuse(why, "needs sorted routing");
     if (p->w_order != CLMOE_W_ENK) return refuse(why, "w_order = %d: K is not fastest", (int)p->w_order);
-    if (!by_words(p)) return refuse(why, "needs weights in blocks");
+    if (!matmul_few_words(p->w_dtype)) return refuse(why, "needs coded weights");
     if (p->x_dtype != CLMOE_F16 && p->x_dtype != CLMOE_BF16) return refuse(why, "needs x of 16 bits");
     if (p->limit == CLMOE_LIMIT_IN) return refuse(why, "has no limits of K");
-    if (dev->caps.max_work_group < LOCAL)
-        return refuse(why, "work-groups of %zu < %d", dev->caps.max_work_group, LOCAL);
+    if (dtype_is_scaled(p->w_dtype) && !scales_last(p) && p->w_scale.columns < LEAST_SCALED)
+        return refuse(why, "blocks of scales have %lld columns < %d", (long long)p->w_scale.columns,
+                      LEAST_SCALED);
+    if (dev->caps.max_work_group < ITEMS)
+        return refuse(why, "work-groups of %zu < %d", dev->caps.max_work_group, ITEMS);
     return height_fits(dev, p, heights[0]) ||
            refuse(why, "%llu bytes of local memory are too few", (unsigned long long)dev->caps.local_mem);
 }
@@ -83,23 +101,28 @@ void matmul_mma_blocks_prepare(const struct device *dev, const void *problem, st
     const struct matmul_problem *const p = problem;
     const bool limited = p->act.gate_max > 0 || p->act.up_max > 0 || p->act.act_max > 0;
     for (int i = 0; i <= highest(dev, p); i++) {
-        const int stages = stages_of(dev, p, heights[i]);
+        const struct shape s = shape_of(dev, p, heights[i]);
         struct kernel_spec *const spec =
-            matmul_add_kernel(p, recipe, "matmul/mma_blocks.cl", "matmul_mma_blocks", LOCAL);
-        spec->unlisted = !emulates(dev) && local_mem(dev, p, heights[i], stages) > OFFERED;
+            matmul_add_kernel(p, recipe, "matmul/mma_blocks.cl", "matmul_mma_blocks", s.ways * ITEMS);
+        spec->unlisted = !emulates(dev) && local_mem(dev, p, &s) > OFFERED;
         spec_define(spec, "LAYOUT", "MMA_16");
         spec_define(spec, "EMULATED", "%d", emulates(dev));
         spec_define(spec, "FRAGMENTS_N", "%d", heights[i] / EIGHT);
-        spec_define(spec, "STAGES", "%d", stages);
-        spec_define(spec, "BY_WORDS", "%d", by_words(p));
+        spec_define(spec, "STAGES", "%d", s.stages);
+        spec_define(spec, "WAYS", "%d", s.ways);
+        spec_define(spec, "BY_WORDS", "%d", matmul_few_words(p->w_dtype));
+        spec_define(spec, "SCALES_LAST", "%d", scales_last(p));
         spec_define(spec, "LIMITED", "%d", limited);
-        spec_define(spec, "THROUGH_L1", "%d", (dev->features & CLMOE_FEATURE_NV_WGMMA) != 0);
+        const bool hopper = (dev->features & CLMOE_FEATURE_NV_WGMMA) != 0;
+        spec_define(spec, "X_THROUGH_L1", "%d", hopper);
+        spec_define(spec, "W_THROUGH_L1", "%d", hopper);
     }
     matmul_prepare_tile(p, UNALIGNED_EDGE, recipe);
 }
 
 /* Whether blocks begin where the kernel can load their words: of two blocks of 32 the first and of Q4_K and
- * Q5_K all, as in whole tensors whose K is a multiple of 64. Others are loaded from any byte on. */
+ * Q5_K all, as in whole tensors whose K is a multiple of 64. Others are loaded from any byte on. Codes whose
+ * scales lie apart are loaded by words, too. */
 static bool aligned(const struct matmul_problem *p, const struct columns *c) {
     const struct dtype_info *const info = dtype_info(p->w_dtype);
     const bool by_bytes = p->w_dtype == CLMOE_Q6_K || p->w_dtype == CLMOE_MXFP4;
@@ -119,7 +142,7 @@ static enum clmoe_status run_part(const struct run *run, const struct matmul_par
     const struct matmul_call *const c = run->call;
     if (!addressable(p, c, part)) return matmul_run_tile(run, highest(run->dev, p) + 1, part, UNALIGNED_EDGE);
     const int i = height_of(run->dev, p, c->tokens * p->topk);
-    const int columns = p->glu == CLMOE_GLU_NONE ? LOCAL : LOCAL / 2;
+    const int columns = p->glu == CLMOE_GLU_NONE ? ITEMS : ITEMS / 2;
     return matmul_launch_part(run, i, part, matmul_slots_times_columns(run, part, heights[i], columns));
 }
 

@@ -5,61 +5,101 @@
 
 #define ROW "matmul_mma_blocks"
 
-/* What decides which programs are compiled: kept few. */
+/* What decides which programs are compiled: kept few. Each format has its lowest tiles, each height of tiles some
+ * format of each kind, and so have parts of K, which few work-groups are split into. */
 static const struct {
     enum clmoe_dtype w, x, y;
-    bool gated;
-    bool super; /* blocks of 256 */
+    bool gated, few;
+    int heights;                /* up to so many */
+    struct clmoe_w_scale scale; /* of codes that have them apart */
 } variants[] = {
-    {CLMOE_Q8_0, CLMOE_BF16, CLMOE_F32, true, false},  {CLMOE_Q8_0, CLMOE_F16, CLMOE_F16, false, false},
-    {CLMOE_Q4_0, CLMOE_BF16, CLMOE_BF16, true, false}, {CLMOE_Q5_0, CLMOE_F16, CLMOE_F32, false, false},
-    {CLMOE_MXFP4, CLMOE_BF16, CLMOE_F32, true, false}, {CLMOE_Q4_K, CLMOE_F16, CLMOE_F32, true, true},
-    {CLMOE_Q5_K, CLMOE_BF16, CLMOE_BF16, false, true}, {CLMOE_Q6_K, CLMOE_BF16, CLMOE_BF16, true, true},
-    {CLMOE_MXFP4, CLMOE_F16, CLMOE_F16, false, false},
+    {CLMOE_Q8_0, CLMOE_BF16, CLMOE_F32, true, false, 3, {0}},
+    {CLMOE_Q8_0, CLMOE_F16, CLMOE_F16, false, true, 1, {0}},
+    {CLMOE_Q4_0, CLMOE_BF16, CLMOE_BF16, true, true, 2, {0}},
+    {CLMOE_Q5_0, CLMOE_F16, CLMOE_F32, false, false, 1, {0}},
+    {CLMOE_MXFP4, CLMOE_BF16, CLMOE_F32, true, false, 2, {0}},
+    {CLMOE_MXFP4, CLMOE_F16, CLMOE_F16, false, true, 1, {0}},
+    {CLMOE_Q4_K, CLMOE_F16, CLMOE_F32, true, false, 3, {0}},
+    {CLMOE_Q5_K, CLMOE_BF16, CLMOE_BF16, false, true, 2, {0}},
+    {CLMOE_Q6_K, CLMOE_BF16, CLMOE_BF16, true, false, 1, {0}},
+    {CLMOE_I8, CLMOE_BF16, CLMOE_F32, true, false, 3, {CLMOE_F32, 1, 0, 0}},
+    {CLMOE_I8, CLMOE_F16, CLMOE_F16, false, true, 1, {CLMOE_BF16, 1, 64, 0}},
+    {CLMOE_F8_E4M3, CLMOE_BF16, CLMOE_BF16, true, true, 2, {CLMOE_F32, 128, 128, 0}},
+    {CLMOE_F8_E4M3, CLMOE_F16, CLMOE_F32, false, false, 1, {CLMOE_F16, 1, 0, 0}},
+    {CLMOE_F4_E2M1, CLMOE_BF16, CLMOE_F32, true, false, 2, {CLMOE_U8, 1, 32, 0}},
+    {CLMOE_F4_E2M1, CLMOE_F16, CLMOE_BF16, false, true, 1, {CLMOE_U8, 1, 32, 0}},
 };
-enum { N_VARIANTS = sizeof variants / sizeof *variants, N_CASES = 16 * N_VARIANTS, N_SMALL = N_VARIANTS };
+enum {
+    N_VARIANTS = sizeof variants / sizeof *variants,
+    N_CASES = 16 * N_VARIANTS,
+    N_SMALL = N_VARIANTS,
+    N_FLAGS = 4,
+    MOST_HEIGHTS = 3
+};
 
 #define PICK(rng, array) (array)[rng_below(rng, sizeof(array) / sizeof *(array))]
 
+/* Stages have 128 steps, and up to three are on their way. A block lies behind each row, so that rows of an odd
+ * number of blocks begin where the kernel can load them. */
+static int64_t pick_steps(struct rng *rng, enum clmoe_dtype dtype) {
+    static const int64_t blocks[] = {1, 3, 5, 7, 9, 13, 17, 41}, supers[] = {1, 2, 3, 4, 9};
+    static const int64_t steps[] = {2, 36, 64, 100, 130, 256, 260, 544, 1300};
+    switch (dtype) {
+    case CLMOE_Q4_K:
+    case CLMOE_Q5_K:
+    case CLMOE_Q6_K: return tester()->small ? 256 : 256 * PICK(rng, supers);
+    case CLMOE_I8:
+    case CLMOE_F8_E4M3:
+    case CLMOE_F4_E2M1: return tester()->small ? 100 : PICK(rng, steps);
+    default: return tester()->small ? 96 : 32 * PICK(rng, blocks);
+    }
+}
+
 static struct clmoe_matmul_params pick_params(struct rng *rng, int i, int64_t *tokens) {
-    /* Stages have 128 steps, and up to three are on their way. */
-    static const int64_t blocks[] = {1, 2, 3, 4, 5, 8, 9, 12, 17}, supers[] = {1, 2, 3, 4};
     static const int64_t columns[] = {1, 7, 8, 9, 31, 63, 64, 65, 127, 128, 129, 200};
     static const int64_t pairs[] = {1, 7, 8, 9, 15, 16, 17, 33, 63, 64, 65, 130};
-    static const int experts[] = {1, 2, 5}, topks[] = {1, 2, 3};
+    static const int topks[] = {1, 2, 3};
     const int v = i % N_VARIANTS, turn = i / N_VARIANTS;
+    /* The kernel for rows that are not aligned is compiled for these. */
+    struct rng flags = {(uint64_t)(v * N_FLAGS + turn % N_FLAGS) * 0x9e3779b97f4a7c15u + 5};
     struct clmoe_matmul_params p = {
         .topk = PICK(rng, topks),
-        .experts = PICK(rng, experts),
-        .in = variants[v].super ? 256 * PICK(rng, supers) : 32 * PICK(rng, blocks),
+        .experts = variants[v].few ? 1 + (int)rng_below(rng, 2) : 5,
+        .in = pick_steps(rng, variants[v].w),
         .out = PICK(rng, columns),
         .x_dtype = variants[v].x,
         .w_dtype = variants[v].w,
         .y_dtype = variants[v].y,
         .bias_dtype = CLMOE_F32,
+        .w_scale = variants[v].scale,
         .glu = variants[v].gated ? (enum clmoe_glu)(1 + turn % 4) : CLMOE_GLU_NONE,
         .act = {variants[v].gated ? CLMOE_ACT_SILU : CLMOE_ACT_NONE},
         .routing = CLMOE_ROUTING_SORTED,
-        .x_rows = (enum clmoe_rows)rng_below(rng, 3),
-        .y_rows = rng_below(rng, 2) ? CLMOE_ROWS_SORTED : CLMOE_ROWS_PAIR,
-        .gamma = (enum clmoe_gamma)rng_below(rng, 3),
-        .limit = rng_below(rng, 3) ? CLMOE_LIMIT_NONE : CLMOE_LIMIT_OUT,
+        .x_rows = (enum clmoe_rows)rng_below(&flags, 3),
+        .y_rows = rng_below(&flags, 2) ? CLMOE_ROWS_SORTED : CLMOE_ROWS_PAIR,
+        .gamma = (enum clmoe_gamma)rng_below(&flags, 3),
+        .limit = rng_below(&flags, 3) ? CLMOE_LIMIT_NONE : CLMOE_LIMIT_OUT,
         .bias = turn % 2,
-        .add = rng_below(rng, 4) == 0,
-        .expert_scale = (int)rng_below(rng, 2),
+        .add = rng_below(&flags, 4) == 0,
+        .expert_scale = (int)rng_below(&flags, 2),
     };
     *tokens = PICK(rng, pairs);
+    if (variants[v].few) p.out = 1 + p.out % (variants[v].gated ? 64 : 128);
     if (tester()->small) {
-        p.in = variants[v].super ? 256 : 96, p.out = 1 + p.out % 9, p.topk = 1, p.experts = 2;
+        p.out = 1 + p.out % 9, p.topk = 1, p.experts = 2;
         *tokens = 1 + *tokens % 3;
     }
     while (*tokens * p.topk * p.in * p.out > 4000000)
         *tokens /= 2;
-    if (p.experts == 1 && rng_below(rng, 2)) {
+    if (p.experts == 1 && turn % 2) {
         p.topk = 1, p.routing = CLMOE_ROUTING_DENSE;
         p.x_rows = p.y_rows = CLMOE_ROWS_PAIR;
     }
     p.max_tokens = *tokens + rng_below(rng, 2) * 40;
+    /* A call takes the lowest tiles that hold one and a half times the pairs of an average expert. */
+    const int64_t most = (INT64_C(16) << variants[v].heights) * p.experts / 3 / p.topk;
+    if (variants[v].heights < MOST_HEIGHTS && p.max_tokens > most) p.max_tokens = most;
+    if (*tokens > p.max_tokens) *tokens = p.max_tokens;
     return p;
 }
 
@@ -68,7 +108,8 @@ START_TEST(against_reference) {
     int64_t tokens;
     const struct clmoe_matmul_params params = pick_params(&structure, _i, &tokens);
     struct matmul_sample s = matmul_sample_pick(&structure, &rng, &params, tokens);
-    s.aligned = _i / N_VARIANTS % 4 < 3;
+    /* Others are for tiles of another row. */
+    s.aligned = _i / N_VARIANTS % 4 < 3 || variants[_i % N_VARIANTS].heights == 1;
     matmul_run_emulated(&rng, &s, ROW);
 }
 END_TEST

@@ -188,7 +188,9 @@ def programs(recipes, target, device, only_matrix):
         values = defines(options)
         if only_matrix and "LAYOUT" not in values:
             continue
-        names = ("LAYOUT", "FRAGMENTS_M", "FRAGMENTS_N", "X_T", "W_T", "GLU", "ENK") if "LAYOUT" in values else ()
+        # Of coded weights, whose formats are many, either with GLU or without
+        more = ("SCALES_LAST",) if "SCALES_LAST" in values else ("FRAGMENTS_M", "GLU", "ENK")
+        names = ("LAYOUT", "FRAGMENTS_N", "X_T", "W_T", *more) if "LAYOUT" in values else ()
         kind = (file, entry) + tuple(map(values.get, names))
         kinds.setdefault(kind, []).append(options)
     for (file, entry, *_), sets in sorted(kinds.items()):
