@@ -9,6 +9,11 @@ enum { ITEMS = 128, WAVE = 32, STAGE_STEPS = 128, EIGHT = 8 };
 enum { FEATURE = CLMOE_FEATURE_NV_MMA, HELD = 12 }; /* numbers of a work-item that emulation keeps */
 enum { LEAST_SCALED = 32 };                         /* steps that share a scale that lies apart */
 enum { OFFERED = 48 << 10, MOST_LOCAL = 99 << 10 }; /* what drivers list, what every chip from sm_80 on has */
+enum { UNIT_LOCAL = 100 << 10, UNIT_HOPPER = 228 << 10 }; /* of a unit, of every chip and of sm_90 */
+enum { MORE = 1 << 10 };                                  /* than a work-group has, it takes of that */
+
+/* Low tiles have so many pairs; UNIT_GROUPS of ITEMS live on a unit. */
+enum { LOW = 32, MOST_WAYS = 4, UNIT_GROUPS = 4 };
 enum { UNALIGNED_EDGE = 64 }; /* of the kernel for operands that 16 bytes do not divide */
 
 /* Pairs of a tile. */
@@ -49,13 +54,38 @@ static bool shape_fits(const struct device *dev, const struct matmul_problem *p,
            dev->caps.local_mem >= (!emulates(dev) && needs > OFFERED ? OFFERED : needs);
 }
 
+/* Tiles of a row of y for each expert, and so work-groups where there are few pairs. */
+static int64_t groups_of(const struct matmul_problem *p) {
+    return p->experts * ceil_div(p->out, p->glu == CLMOE_GLU_NONE ? ITEMS : ITEMS / 2);
+}
+
+/* Whether units have room for all work-groups of few pairs at a time. */
+static bool live_at_once(const struct device *dev, const struct matmul_problem *p, const struct shape *s) {
+    const int64_t each = ceil_div(groups_of(p), dev->caps.compute_units);
+    const uint64_t room = dev->features & CLMOE_FEATURE_NV_WGMMA || emulates(dev) ? UNIT_HOPPER : UNIT_LOCAL;
+    return each * s->ways <= UNIT_GROUPS && (uint64_t)each * (local_mem(dev, p, s) + MORE) <= room;
+}
+
 /* Of super-blocks, which arrive whole, x has a third stage where there is room for it. Else two are faster:
- * more work-groups live on a compute unit. */
+ * more work-groups live on a compute unit. Low tiles, of which one is enough for most experts, may be too few
+ * to keep units busy: then K is split. */
 static struct shape shape_of(const struct device *dev, const struct matmul_problem *p, int pairs) {
     const bool super = dtype_info(p->w_dtype)->block > STAGE_STEPS;
     struct shape s = {pairs, super ? 3 : 2, 1};
     if (local_mem(dev, p, &s) > MOST_LOCAL) s.stages = 2;
+    for (struct shape more = {pairs, 2, 2}; pairs <= LOW && more.ways <= MOST_WAYS; more.ways *= 2)
+        if (live_at_once(dev, p, &more) && shape_fits(dev, p, &more)) s = more;
     return s;
+}
+
+/* Neighbouring stages share sectors of rows of w, which L1 keeps: 1.08 times as fast on an H200 (8 tokens, q4_0).
+ * But of the memory that a unit has for both, L1 is what work-groups leave, and where its lines are fewer than
+ * those on their way, copies by way of it wait (64 tokens, int8: 1.27 times as long). */
+static bool w_through_l1(const struct device *dev, const struct matmul_problem *p, const struct shape *s) {
+    enum { LEAVES_L1 = 164 << 10 };
+    const uint64_t each = local_mem(dev, p, s) + MORE;
+    const uint64_t room = UNIT_HOPPER / each, most = (uint64_t)(UNIT_GROUPS / s->ways);
+    return s->pairs > LOW || (room < most ? room : most) * each <= LEAVES_L1;
 }
 
 static bool height_fits(const struct device *dev, const struct matmul_problem *p, int pairs) {
@@ -105,6 +135,7 @@ void matmul_mma_blocks_prepare(const struct device *dev, const void *problem, st
         struct kernel_spec *const spec =
             matmul_add_kernel(p, recipe, "matmul/mma_blocks.cl", "matmul_mma_blocks", s.ways * ITEMS);
         spec->unlisted = !emulates(dev) && local_mem(dev, p, &s) > OFFERED;
+        if (s.ways > 1) spec->resident = UNIT_GROUPS / s.ways;
         spec_define(spec, "LAYOUT", "MMA_16");
         spec_define(spec, "EMULATED", "%d", emulates(dev));
         spec_define(spec, "FRAGMENTS_N", "%d", heights[i] / EIGHT);
@@ -115,7 +146,7 @@ void matmul_mma_blocks_prepare(const struct device *dev, const void *problem, st
         spec_define(spec, "LIMITED", "%d", limited);
         const bool hopper = (dev->features & CLMOE_FEATURE_NV_WGMMA) != 0;
         spec_define(spec, "X_THROUGH_L1", "%d", hopper);
-        spec_define(spec, "W_THROUGH_L1", "%d", hopper);
+        spec_define(spec, "W_THROUGH_L1", "%d", hopper && w_through_l1(dev, p, &s));
     }
     matmul_prepare_tile(p, UNALIGNED_EDGE, recipe);
 }
