@@ -32,10 +32,10 @@ bool matmul_few_pays(const struct device *dev, const struct matmul_problem *p, s
                       MATMUL_FP8_FEW_TOKENS);
     /* Where codes have rows of Hopper's, these have said above when they win. */
     const bool hopper = matmul_wgmma_coded_here(dev, p) || matmul_wgmma_fp8_here(dev, p);
-    if (pairs > matmul_blocks_few_pairs(p->experts) && matmul_mma_blocks_here(dev, p) &&
-        !(hopper && dtype_is_scaled(p->w_dtype)))
+    const int64_t few = hopper && dtype_is_scaled(p->w_dtype) ? most : matmul_mma_blocks_few(dev, p);
+    if (pairs > few)
         return refuse(why, "%lld pairs > %lld of %d experts, and there is matmul_mma_blocks",
-                      (long long)pairs, (long long)matmul_blocks_few_pairs(p->experts), (int)p->experts);
+                      (long long)pairs, (long long)few, (int)p->experts);
     return true;
 }
 

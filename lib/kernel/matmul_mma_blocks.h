@@ -3,14 +3,17 @@
 #ifndef CLMOE_KERNEL_MATMUL_MMA_BLOCKS_H
 #define CLMOE_KERNEL_MATMUL_MMA_BLOCKS_H
 
-#include "row.h"
+#include "matmul.h"
 
-/* Up to so many pairs kernels that read weights for every pair win: at 14, 2 for each expert that has any,
- * both took as long on an H200 (Mixtral, q4_0). */
+/* Up to so many pairs kernels that read weights for every pair win: on an H200 both take as long at 1.3 to 1.7
+ * pairs for each expert of Mixtral (q4_0, q8_0, q4_K, int8), at 1 of Qwen3-30B-A3B, at less of gpt-oss (q4_0,
+ * q8_0). */
 static inline int64_t matmul_blocks_few_pairs(int64_t experts) {
-    return experts * 7 / 4;
+    return experts * 5 / 4;
 }
-bool matmul_mma_blocks_here(const struct device *dev, const void *problem);
+
+/* The same for a problem, INT64_MAX where this row is not. */
+int64_t matmul_mma_blocks_few(const struct device *dev, const struct matmul_problem *p);
 
 bool matmul_mma_blocks_fits(const struct device *dev, const void *problem, struct reason *why);
 void matmul_mma_blocks_prepare(const struct device *dev, const void *problem, struct recipe *recipe);
