@@ -44,8 +44,19 @@ inline void make_maps(struct window *own, const struct weights *w, uint words, g
     own->from = ((uint)(ulong)s.w & 15u) + lid % PERIOD * (uint)s.column;
 }
 
+// Scales of a tile's rows that lie apart: who multiplies reads them as it goes, and would wait for memory at the
+// beginning of each tile. By the first warp.
+inline void ask_for_scales(const struct weights *w, uint lane, int expert, long column) {
+    for (uint row = lane; row < W_ROWS; row += 32) {
+        const global uchar *const scales = scales_at(w, row % SIDE_ROWS, row / SIDE_ROWS, expert, column);
+        for (uint block = 0; block < w->blocks + 31; block += 32)
+            ask_for(scales + min(block, w->blocks - 1));
+    }
+}
+
 inline void place_window(struct window *own, const struct weights *w, uint lid, int expert, long column) {
     own->expert = expert, own->first = (int)column / PERIOD;
+    if (SCALED && lid < 32) ask_for_scales(w, lid, expert, column);
 }
 
 inline void fetch_weights(uint stage, uint full, const struct window *own, uint lid, uint step, uint row_bytes) {

@@ -7,27 +7,35 @@
 //                   up: a work-item has both sums of an element of y.
 //   warp 0          plans tiles (wgmma_tiles.cl)
 //   warp 1          fetches TK steps of w and x into a ring of STAGES stages
-//   warps 2 .. 9    multiply 16 rows of w each; where there are fewer than 128, WAYS of them take parts of a stage in
-//                   turns. Then activation, gamma and elements of y
+//   warps 2 .. 9    multiply WARP_ROWS rows of w each, of which WAYS of them take parts of K in turns. Then activation,
+//                   gamma and elements of y
 //
-// Of a part of 128 steps work-item q of a quad takes all of block q, of two rows: 16 bytes that lie together, with one
-// scale. So what a product adds up are not neighbours in K, and of x it takes the same block, of pair lane / 4.
+// Of a part of 128 steps work-item q of a quad takes all of block q, of two rows of 16: 16 bytes that lie together,
+// with one scale. So what a product adds up are not neighbours in K, and of x it takes the same block, of pair
+// lane / 4.
 #include "matmul/coded_begin.cl"
 
 #ifndef W_ROWS
 #error "W_ROWS: rows of w of a tile, 64 or 128"
 #endif
+#ifndef WARP_ROWS
+#error "WARP_ROWS: rows of w of a warp, 16 or 32"
+#endif
 #define MULTIPLYING_WARPS 8
-#define WAYS (16 * MULTIPLYING_WARPS / W_ROWS)
+#define SIXTEENS (WARP_ROWS / 16)
+#define WARP_COLUMNS (GLU ? WARP_ROWS / 2 : WARP_ROWS) // of y
+#define TEAMS (W_ROWS / WARP_ROWS)
+#define WAYS (MULTIPLYING_WARPS / TEAMS)
 #define TN (GLU ? W_ROWS / 2 : W_ROWS) // columns of y
 #include "matmul/wgmma_tiles.cl"
 
 #define PITCH WINDOW // of rows of w
-// Of x blocks of 64 bytes lie X_PITCH apart: 16 bytes of each of eight lie in all banks.
-#define X_PITCH (64 + 16)
-#define X_PART (TOKENS * 4 * X_PITCH)
+// Of x blocks of 64 bytes, those of a pair side by side. The chunks of block n are exchanged as bits 1 and 2 of n say:
+// the same chunk of eight blocks lies in all banks.
+#define X_BLOCK 64
+#define X_CHUNK(block, chunk) ((block) * X_BLOCK + ((chunk) ^ ((block) >> 1 & 3u)) * 16)
+#define X_PART (TOKENS * 4 * X_BLOCK)
 #define PARTS (TK / 128)
-#define OWN_PARTS (PARTS / WAYS) // of a warp
 #define X_BYTES (PARTS * X_PART)
 #define STAGE_BYTES (X_BYTES + W_ROWS * PITCH)
 
@@ -51,6 +59,8 @@ inline void init_barriers(const struct ring *r) {
 
 // A work-item fetches 16 bytes of every second pair: half a warp what a part has of one.
 #define EIGHTS (TOKENS / 8)
+#define EIGHT_SUMS (4 * SIXTEENS) // of a work-item, of 8 pairs
+#define SUMS (EIGHTS * EIGHT_SUMS)
 #define PART_CHUNKS (128 * 2 / 16)
 
 struct rows {
@@ -64,7 +74,7 @@ inline void place_rows(struct rows *own, const local struct slot *slot, int rows
     own->x = x;
     own->chunk = lane % PART_CHUNKS;
     own->first = lane / PART_CHUNKS;
-    own->to = (own->first * 4 + own->chunk / 4) * X_PITCH + own->chunk % 4 * 16;
+    own->to = X_CHUNK(own->first * 4 + own->chunk / 4, own->chunk % 4);
     own->n = rows;
 #pragma unroll
     for (int i = 0; i < TOKENS / 2; i++)
@@ -80,7 +90,7 @@ inline void fetch_rows(uint stage, const struct rows *own, uint step, uint block
 #pragma unroll
         for (int part = 0; part < PARTS; part++) {
             const bool there = (step * PARTS + part) * 4 + own->chunk / 4 < blocks;
-            copy_16_below(stage + own->to + (part * X_PART + i * 8 * X_PITCH), from + part * (PART_CHUNKS * 16),
+            copy_16_below(stage + own->to + (part * X_PART + i * 8 * X_BLOCK), from + part * (PART_CHUNKS * 16),
                           there ? 16 : 0, 2 * i + own->first, own->n);
         }
     }
@@ -118,76 +128,83 @@ inline void fetch_tiles(const struct ring *r, const struct job *j, const struct 
 
 #include "matmul/coded_words.cl"
 
-// Of a block of x what meets words 2 * two and 2 * two + 1 of its codes: two registers for each of two products of
-// either.
-inline void load_x(uint *to, const local uchar *block, int two) {
-    const local uint4 *const at = (const local uint4 *)block;
+// Of a work-item's block of x, of an eight of pairs, what meets word `word` of its codes: two registers for each of two
+// products.
+inline void load_x(uint *to, const local uchar *blocks, int word) {
+    const uint lane = get_local_id(0) & 31u;
+#define CHUNK_OF_X(chunk) (*(const local uint4 *)(blocks + X_CHUNK(lane, (uint)(chunk))))
 #if SCALED
-#pragma unroll
-    for (int i = 0; i < 2; i++) {
-        const uint4 v = at[2 * two + i];
-        to[4 * i] = permute_bytes(v.s0, v.s2, 0x5410), to[4 * i + 1] = permute_bytes(v.s0, v.s2, 0x7632);
-        to[4 * i + 2] = permute_bytes(v.s1, v.s3, 0x5410), to[4 * i + 3] = permute_bytes(v.s1, v.s3, 0x7632);
-    }
+    const uint4 v = CHUNK_OF_X(word);
+    to[0] = permute_bytes(v.s0, v.s2, 0x5410), to[1] = permute_bytes(v.s0, v.s2, 0x7632);
+    to[2] = permute_bytes(v.s1, v.s3, 0x5410), to[3] = permute_bytes(v.s1, v.s3, 0x7632);
 #else
-    const uint4 low = at[two], high = at[2 + two];
-    to[0] = low.s0, to[1] = high.s0, to[2] = low.s1, to[3] = high.s1;
-    to[4] = low.s2, to[5] = high.s2, to[6] = low.s3, to[7] = high.s3;
+    const uint4 low = CHUNK_OF_X(word / 2), high = CHUNK_OF_X(2 + word / 2);
+    to[0] = word % 2 ? low.s2 : low.s0, to[1] = word % 2 ? high.s2 : high.s0;
+    to[2] = word % 2 ? low.s3 : low.s1, to[3] = word % 2 ? high.s3 : high.s1;
 #endif
 }
 
-// Scales that lie apart are on their way while a stage is multiplied.
-inline void ask_scales(uint *e, const struct held *h, uint part) {
+// Scales that lie apart are on their way while the part before is multiplied.
+inline void ask_scales(uint (*e)[2], const struct held *h, uint part) {
 #pragma unroll
-    for (int i = 0; i < 2; i++)
-        e[i] = SCALED ? scale_at(h, i, part * 4 + (get_local_id(0) & 3u)) : 0;
+    for (int i = 0; i < 2 * SIXTEENS; i++)
+        e[i / 2][i % 2] = SCALED ? scale_at(&h[i / 2], i % 2, part * 4 + (get_local_id(0) & 3u)) : 0;
 }
 
-// A part of a stage, of at most 8 * eights pairs.
-inline void multiply_part(const struct raw *raw, const local uchar *x, float *sums, const int eights) {
-    const uint factor[2] = {scale_factor(raw->e[0]), scale_factor(raw->e[1])};
-    const bool large = any_of_warp(max(raw->e[0], raw->e[1]) > LARGE_SCALE);
+// A part of at most 8 * eights pairs.
+inline void multiply_part(const struct raw *raw, const local uchar *x, float *sums, const int eights,
+                          const bool large) {
 #pragma unroll
-    for (int two = 0; two < 2; two++) {
-        uint held[2][8];
+    for (int word = 0; word < 4; word++) {
+        uint held[SIXTEENS][8];
 #pragma unroll
-        for (int i = 0; i < 2; i++)
-            hold_word(raw, 2 * two + i, factor, held[i]);
-        if (large) scale_held(raw->e, held[0]), scale_held(raw->e, held[1]);
+        for (int i = 0; i < SIXTEENS; i++) {
+            const uint factor[2] = {scale_factor(raw[i].e[0]), scale_factor(raw[i].e[1])};
+            hold_word(&raw[i], word, factor, held[i]);
+            if (large) scale_held(raw[i].e, held[i]);
+        }
 #pragma unroll
-        for (int e = 0; e < EIGHTS; e++) {
-            if (e >= eights) break;
-            uint xs[8];
-            load_x(xs, x + e * 32 * X_PITCH, two);
+        for (int e = 0; e < eights; e++) {
+            uint xs[4];
+            load_x(xs, x + e * 32 * X_BLOCK, word);
 #pragma unroll
-            for (int i = 0; i < 4; i++)
-                warp_multiply(sums + 4 * e, held[i / 2] + i % 2 * 4, xs + 2 * i);
+            for (int i = 0; i < 2 * SIXTEENS; i++)
+                warp_multiply(sums + 4 * (e * SIXTEENS + i % SIXTEENS), held[i % SIXTEENS] + i / SIXTEENS * 4,
+                              xs + i / SIXTEENS * 2);
         }
     }
 }
 
-// All steps of a tile, of which the warp takes every WAYS-th part.
+// All steps of a tile, of which the warp takes every WAYS-th part. Where scales are large is asked once for a part, so
+// that what else there is to do stands in one piece.
 inline void multiply_steps(const struct ring *r, struct turn *stage, uint steps, const local uchar *memory,
                            const struct held *h, uint way, float *sums, const int eights) {
-    const uint lane = get_local_id(0) & 31u;
-    uint ahead[OWN_PARTS][2];
+    const uint lane = get_local_id(0) & 31u, parts = (h->blocks + 3) / 4;
+    uint ahead[SIXTEENS][2], part = way;
+    ask_scales(ahead, h, part);
 #pragma unroll
-    for (int i = 0; i < OWN_PARTS; i++)
-        ask_scales(ahead[i], h, i * WAYS + way);
-#pragma unroll
-    for (int i = 0; i < 4 * EIGHTS; i++)
+    for (int i = 0; i < SUMS; i++)
         sums[i] = 0.0f;
     for (uint step = 0; step < steps; step++) {
         const local uchar *const at = memory + stage->at * STAGE_BYTES;
+        const uint end = min((step + 1) * PARTS, parts);
         mb_wait(r->full + 8 * stage->at, stage->phase);
+        for (; part < end; part += WAYS) {
+            const uint of_stage = part - step * PARTS;
+            struct raw raw[SIXTEENS];
+            uint largest = 0;
 #pragma unroll
-        for (int i = 0; i < OWN_PARTS; i++) {
-            const uint part = i * WAYS + way, of_row = step * PARTS + part;
-            if (of_row * 4 >= h->blocks) break;
-            struct raw raw = {.e = {ahead[i][0], ahead[i][1]}};
-            ask_scales(ahead[i], h, of_row + PARTS);
-            load_block(&raw, at, h, step, part * 4 + (lane & 3u));
-            multiply_part(&raw, at + part * X_PART + lane * X_PITCH, sums, eights);
+            for (int i = 0; i < SIXTEENS; i++) {
+                raw[i].e[0] = ahead[i][0], raw[i].e[1] = ahead[i][1];
+                load_block(&raw[i], at, &h[i], step, of_stage * 4 + (lane & 3u));
+                largest = max(largest, max(raw[i].e[0], raw[i].e[1]));
+            }
+            ask_scales(ahead, h, part + WAYS);
+            const local uchar *const x = at + of_stage * X_PART;
+            if (any_of_warp(largest > LARGE_SCALE))
+                multiply_part(raw, x, sums, eights, true);
+            else
+                multiply_part(raw, x, sums, eights, false);
         }
         WARP_BARRIER();
         if (lane == 0) mb_arrive(r->empty + 8 * stage->at);
@@ -195,30 +212,45 @@ inline void multiply_steps(const struct ring *r, struct turn *stage, uint steps,
     }
 }
 
+// Tiles of fewer pairs do without products for more.
 inline void multiply_tile(const struct ring *r, struct turn *stage, uint steps, const local uchar *memory,
                           const struct held *h, uint way, int rows, float *sums) {
-#if TOKENS > 8
-    if (rows > 8) {
-        multiply_steps(r, stage, steps, memory, h, way, sums, EIGHTS);
-        return;
+#if EIGHTS > 1
+#define MULTIPLY_UP_TO(eights)                                                                                         \
+    if (eights < EIGHTS && rows <= 8 * eights) {                                                                       \
+        multiply_steps(r, stage, steps, memory, h, way, sums, eights);                                                 \
+        return;                                                                                                        \
     }
+    MULTIPLY_UP_TO(1)
+#if EIGHTS > 2
+    MULTIPLY_UP_TO(2)
+    MULTIPLY_UP_TO(3)
 #endif
-    multiply_steps(r, stage, steps, memory, h, way, sums, 1);
+#endif
+    multiply_steps(r, stage, steps, memory, h, way, sums, EIGHTS);
 }
 
-// What the first of the warps that share rows has then are the sums of all. Those that have given theirs may give more
-// once it has read them.
-inline void add_ways(local float *given, uint group, uint way, float *sums) {
+// What the first of the warps that share rows has then are the sums of all, by eights of pairs. Those that have given
+// theirs may give more once it has read them.
+inline void add_ways(local float *given, uint team, uint way, int rows, float *sums) {
 #if WAYS > 1
-    local float *const own = given + group * 32 + (get_local_id(0) & 31u);
-    WARPS_BARRIER(1 + group);
+    local float *const own = given + (team * (WAYS - 1) * EIGHT_SUMS) * 32 + (get_local_id(0) & 31u);
 #pragma unroll
-    for (int i = 0; i < 4 * EIGHTS; i++)
-        if (way) own[i * (W_ROWS / 16 * 32)] = sums[i];
-    WARPS_BARRIER(1 + group);
+    for (int e = 0; e < EIGHTS; e++) {
+        if (8 * e >= rows) break;
+        WARPS_BARRIER(1 + team, WAYS * 32);
+        if (way) {
 #pragma unroll
-    for (int i = 0; i < 4 * EIGHTS; i++)
-        if (!way) sums[i] += own[i * (W_ROWS / 16 * 32)];
+            for (int i = 0; i < EIGHT_SUMS; i++)
+                own[((way - 1) * EIGHT_SUMS + i) * 32] = sums[e * EIGHT_SUMS + i];
+        }
+        WARPS_BARRIER(1 + team, WAYS * 32);
+        if (!way) {
+#pragma unroll
+            for (int i = 0; i < EIGHT_SUMS * (WAYS - 1); i++)
+                sums[e * EIGHT_SUMS + i % EIGHT_SUMS] += own[i * 32];
+        }
+    }
 #endif
 }
 
@@ -234,7 +266,7 @@ kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) void matmul_mma_c
     local uint map_words[2 * 32] __attribute__((aligned(128)));
     local ulong barriers[2 * STAGES + 2 * SLOTS];
     local struct slot slots[SLOTS];
-    local float given[WAYS > 1 ? W_ROWS / 16 * 32 * 4 * EIGHTS : 1];
+    local float given[WAYS > 1 ? TEAMS * (WAYS - 1) * EIGHT_SUMS * 32 : 1];
     WHEN_SHOWN
     const uint lid = get_local_id(0), lane = lid & 31u;
     const global int *const starts = offsets + offsets_skip;
@@ -259,34 +291,44 @@ kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) void matmul_mma_c
         return;
     }
 
-    const uint warp = lid / 32 - 2, group = warp % (W_ROWS / 16), way = WAYS > 1 ? warp / (W_ROWS / 16) : 0;
-    const uint column = group * (GLU ? 8 : 16) + lane / 4;
+    const uint warp = lid / 32 - 2, team = warp % TEAMS, way = WAYS > 1 ? warp / TEAMS : 0;
     struct turn stage = {0, 0}, turn = {0, 0};
-    float sums[4 * EIGHTS];
+    float sums[SUMS];
     for (;; next_turn(&turn, SLOTS)) {
         const local struct slot *const slot = &slots[turn.at];
         mb_wait(r.told + 8 * turn.at, turn.phase);
         const int rows = slot->rows, e = first + slot->expert;
         if (rows == 0) break;
         const float scale = PAIR_SCALE(e);
-        const struct held held = held_of(&weights, slot->expert, slot->column, column, GLU ? column : column + 8);
-        const long n = slot->column + column, n8 = GLU ? n : n + 8;
-        const long n_in = min(n, columns - 1), n8_in = min(n8, columns - 1);
-        const float bias_n = BIAS_AT(e, n_in), bias_n8 = GLU ? BIAS_UP_AT(e, n_in) : BIAS_AT(e, n8_in);
-        multiply_tile(&r, &stage, j.steps, memory, &held, way, rows, sums);
-        add_ways(given, group, way, sums);
+        struct held held[SIXTEENS];
+        float biases[SIXTEENS][2];
+#pragma unroll
+        for (int i = 0; i < SIXTEENS; i++) {
+            const uint column = team * WARP_COLUMNS + i * (GLU ? 8 : 16) + lane / 4, next = GLU ? column : column + 8;
+            held[i] = held_of(&weights, slot->expert, slot->column, column, next);
+            if (way) continue;
+            const long n = column_of(column, 0, slot->column, columns), n8 = column_of(next, 0, slot->column, columns);
+            biases[i][0] = BIAS_AT(e, n), biases[i][1] = GLU ? BIAS_UP_AT(e, n) : BIAS_AT(e, n8);
+        }
+        multiply_tile(&r, &stage, j.steps, memory, held, way, rows, sums);
+        add_ways(given, team, way, rows, sums);
         const int own_rows = way ? 0 : rows;
+        const long n0 = slot->column + team * WARP_COLUMNS + lane / 4;
 #pragma unroll
         for (int i = 0; i < 2 * EIGHTS; i++) {
-            const int t = i / 2 * 8 + (int)(lane & 3u) * 2 + i % 2, sum = i / 2 * 4 + i % 2;
-            if (t < own_rows) {
-                const float weight = slot->gamma[t];
-                const ulong to = y_skip + slot->y_row[t] * y_stride;
+            const int t = i / 2 * 8 + (int)(lane & 3u) * 2 + i % 2;
+            if (t >= own_rows) continue;
+            const float weight = slot->gamma[t];
+            const ulong to = y_skip + slot->y_row[t] * y_stride;
+#pragma unroll
+            for (int s = 0; s < SIXTEENS; s++) {
+                const float *const own = sums + i / 2 * EIGHT_SUMS + s * 4 + i % 2, *const bias_n = biases[s];
+                const long n = n0 + s * (GLU ? 8 : 16);
 #if GLU
-                if (n < columns) STORE(Y_T, y, to + n, FINISH(sums[sum], sums[sum + 2], bias_n, bias_n8, weight));
+                if (n < columns) STORE(Y_T, y, to + n, FINISH(own[0], own[2], bias_n[0], bias_n[1], weight));
 #else
-                if (n < columns) STORE(Y_T, y, to + n, FINISH(sums[sum], 0.0f, bias_n, 0.0f, weight));
-                if (n8 < columns) STORE(Y_T, y, to + n8, FINISH(sums[sum + 2], 0.0f, bias_n8, 0.0f, weight));
+                if (n < columns) STORE(Y_T, y, to + n, FINISH(own[0], 0.0f, bias_n[0], 0.0f, weight));
+                if (n + 8 < columns) STORE(Y_T, y, to + n + 8, FINISH(own[2], 0.0f, bias_n[1], 0.0f, weight));
 #endif
             }
         }

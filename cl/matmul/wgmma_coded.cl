@@ -21,7 +21,7 @@
 #define FEW (TOKENS < 256)
 
 // Rows of w lie PITCH apart, so that reading those of eight rows meets few banks twice. Many pairs: none where rows in
-// global memory are a multiple of 16 bytes apart, or 10 more (gpt-oss). Few: none in f4_e2m1, in mxfp4 two.
+// global memory are a multiple of 16 bytes apart, or 10 more (gpt-oss). Few: none.
 #define PITCH (FEW ? WINDOW : SCALED ? WINDOW + 16 : WINDOW + 80)
 #define W_ROWS 128
 #define PAIRS_STEP (TOKENS < 64 ? TOKENS : 64) // a group stages so many

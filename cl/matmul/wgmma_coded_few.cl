@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 // What wgmma_coded.cl does where pairs are few, and decoding is what costs: weights by tensor copies, codes by words.
+// Only with scales apart: for blocks there is mma_coded.cl.
 //
 // Work-item q of four takes all of block q of the stage's four: 16 bytes that lie together, with one scale. So what it
 // holds of a product are not neighbours in K, and x has to lie in local memory in the same order:
@@ -7,9 +8,10 @@
 //   word j of block q holds 8 codes; code i and code i + 4 go to register i of 4, which is columns 2q and 2q + 1 of
 //   chunk 4j + i of 8 columns of the stage's rows of x
 //
-// In f4_e2m1 these are elements 8j + i and 8j + i + 4 of the block. In mxfp4, of whose words the two bytes between are
-// exchanged when they are shifted to where a register has them, they are neighbours, so that x is copied by words:
-// elements 4j + 2 * (i / 2) and the next, or with odd i those 16 further.
+// These are elements 8j + i and 8j + i + 4 of the block.
+#if !SCALED
+#error "W_T: f4_e2m1 with scales where pairs are few"
+#endif
 #if TK != 128
 #error "TK: 128, a block for each of four work-items"
 #endif
@@ -55,18 +57,13 @@ inline void read_rows(struct rows *own, uint lid, uint step, uint depth) {
     }
 }
 
-// 8 elements of a block. f4_e2m1: the columns of a word's codes, by pairs four apart, to the word's four chunks. mxfp4:
-// neighbours to every second chunk; those between are for the block's other half.
+// 8 elements of a block: the columns of a word's codes, by pairs four apart, to the word's four chunks.
 inline void store_eight(uint at, uint4 x) {
-#if SCALED
     const uint two[4] = {permute_bytes(x.s0, x.s2, 0x5410), permute_bytes(x.s0, x.s2, 0x7632),
                          permute_bytes(x.s1, x.s3, 0x5410), permute_bytes(x.s1, x.s3, 0x7632)};
-#else
-    const uint two[4] = {x.s0, x.s1, x.s2, x.s3};
-#endif
 #pragma unroll
     for (uint i = 0; i < 4; i++)
-        store_local(at + i * (SCALED ? 1 : 2) * CHUNK_BYTES, two[i]);
+        store_local(at + i * CHUNK_BYTES, two[i]);
 }
 
 inline void fetch_rows(uint stage, const struct rows *own, uint lid, uint step, uint depth) {
@@ -74,9 +71,9 @@ inline void fetch_rows(uint stage, const struct rows *own, uint lid, uint step, 
     for (int i = 0; i < PIECES_EACH; i++) {
         if (i < own->n) {
             const uint piece = lid / 32 + i * FETCHING_WARPS;
-            const uint at = stage + (piece & 1u) * (SCALED ? 8 : 1) * CHUNK_BYTES + piece / 2 * 128 + (lid & 31u) * 4;
+            const uint at = stage + (piece & 1u) * 8 * CHUNK_BYTES + piece / 2 * 128 + (lid & 31u) * 4;
             store_eight(at, own->first[i]);
-            store_eight(at + (SCALED ? 4 : 8) * CHUNK_BYTES, own->second[i]);
+            store_eight(at + 4 * CHUNK_BYTES, own->second[i]);
         }
     }
 }
@@ -107,13 +104,13 @@ inline ulong chunks_of(uint at) {
         const bool tells = (get_local_id(0) & 31u) == 0;                                                               \
         struct raw raw;                                                                                                \
         uint held[2][8], ahead[2], previous = 0;                                                                       \
-        if (SCALED) take_scales(&raw, ahead, h, ~0u);                                                                  \
+        take_scales(&raw, ahead, h, ~0u);                                                                              \
         mb_wait(r->full + 8 * stage->at, stage->phase);                                                                \
         load_block(&raw, memory + stage->at * STAGE_BYTES, h, 0, get_local_id(0) & 3u);                                \
         for (uint step = 0; step < steps; step++) {                                                                    \
             const uint own = stage->at;                                                                                \
             const ulong pairs = chunks_of(r->base + own * STAGE_BYTES);                                                \
-            if (SCALED) take_scales(&raw, ahead, h, step);                                                             \
+            take_scales(&raw, ahead, h, step);                                                                         \
             const uint factor[2] = {scale_factor(raw.e[0]), scale_factor(raw.e[1])};                                   \
             const uint e[2] = {raw.e[0], raw.e[1]};                                                                    \
             const bool large = any_of_warp(max(raw.e[0], raw.e[1]) > LARGE_SCALE);                                     \

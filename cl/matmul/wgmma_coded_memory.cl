@@ -23,6 +23,9 @@ inline void copy_some_of_4(uint to, const global uint *from, int bytes) {
 
 inline void store_local(uint at, uint v) { asm volatile("st.shared.b32 [%0], %1;" : : "r"(at), "r"(v) : "memory"); }
 
+// On its way to the second cache.
+inline void ask_for(const global uchar *at) { asm volatile("prefetch.global.L2 [%0];" : : "l"(at) : "memory"); }
+
 // What is computed of a and b behind it is not computed before it, where it may not be needed.
 #define COMPUTED_HERE(a, b) asm volatile("" : "+r"(a), "+r"(b))
 
@@ -34,7 +37,7 @@ inline bool any_of_warp(bool is) {
     return any;
 }
 
-#define WARPS_BARRIER(id) asm volatile("bar.sync %0, 64;" : : "r"(id) : "memory") // of two warps
+#define WARPS_BARRIER(id, items) asm volatile("bar.sync %0, %1;" : : "r"(id), "n"(items) : "memory")
 
 // sums[m][n] += over 16 steps of w[m][k] * x[n][k], of a warp: 16 rows of w, 8 of x. Of a work-item sums[0]
 // and sums[1] are in row lane / 4, columns 2 * (lane % 4) and the next, sums[2] and sums[3] eight rows below.

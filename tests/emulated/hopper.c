@@ -42,7 +42,7 @@ static void fail(const char *what) {
 
 /* ---- what OpenCL has ---- */
 
-static pthread_barrier_t all, of_pair, of_warps[5], of_group[ITEMS / GROUP + 1], of_warp[ITEMS / WARP];
+static pthread_barrier_t all, of_pair, of_warps[2][5], of_group[ITEMS / GROUP + 1], of_warp[ITEMS / WARP];
 
 size_t _Z12get_local_idj(uint d) {
     return d ? 0 : lid;
@@ -104,10 +104,10 @@ void pair_barrier(uint id) {
     pthread_barrier_wait(&of_pair);
 }
 
-/* Of two warps. */
-void warps_barrier(uint id) {
+/* Of two warps or of four. */
+void warps_barrier(uint id, uint items) {
     if (id < 1 || id > 4) fail("a barrier that there is not");
-    pthread_barrier_wait(&of_warps[id]);
+    pthread_barrier_wait(&of_warps[items / WARP / 4][id]);
 }
 
 /* What the work-items of a warp say, from its first one on. They meet again before they say more. */
@@ -557,7 +557,8 @@ static void run_groups(void) {
     pthread_barrier_init(&all, NULL, ITEMS);
     pthread_barrier_init(&of_pair, NULL, 2 * GROUP);
     for (int i = 1; i < 5; i++)
-        pthread_barrier_init(&of_warps[i], NULL, 2 * WARP);
+        for (uint fours = 0; fours < 2; fours++)
+            pthread_barrier_init(&of_warps[fours][i], NULL, (2 + 2 * fours) * WARP);
     for (int i = 0; i < ITEMS / GROUP; i++)
         pthread_barrier_init(&of_group[i], NULL, GROUP);
     for (int i = 0; i < ITEMS / WARP; i++)

@@ -15,8 +15,9 @@ from common import ROOT, finish, skip  # noqa: E402
 
 TILES = ((32, 10), (176, 4))  # TOKENS, STAGES: as lib/kernel/matmul_wgmma.c has them
 FP8_TILES = ((32, 5), (128, 3))  # matmul_wgmma_fp8.c
-# matmul_wgmma_coded.c: with TK, and W_ROWS where the kernel is that of mma_coded.cl
-FEW_CODED = {"blocks": (16, 3, 256, 128), "codes": (8, 4, 512, 64)}
+# matmul_wgmma_coded.c: with TK, and with W_ROWS and WARP_ROWS where the kernel is that of mma_coded.cl
+FEW_CODED = {"blocks": ((8, 5, 384, 64, 32), (8, 3, 384, 128, 32), (16, 3, 256, 128, 16), (32, 3, 256, 128, 16)),
+             "codes": ((8, 4, 512, 64, 32), (8, 3, 384, 128, 32), (16, 3, 256, 128, 32))}
 SOME_CODED, MANY_CODED = (32, 5, 128), (256, 4, 64)
 # K, N, experts, tokens, topk, groups: fewer steps than the ring has stages, and more; one tile and more; columns for one
 # multiplying group alone; a tile of each width; tiles of which a second work-group has some
@@ -29,8 +30,9 @@ MANY_CODED_SHAPES = ((64, 136, 1, 250, 1, 1), (352, 136, 2, 170, 1, 2))
 CODED = {"blocks": 17, "codes": 16}  # bytes of 32
 VARIANTS = (*(("bf16", tile, glu, contiguous, SHAPES) for tile in TILES for glu in (0, 1) for contiguous in (0, 1)),
             *(("fp8", tile, glu, 1 - glu, SHAPES[:5]) for tile in FP8_TILES for glu in (0, 1)),
-            *((kind, FEW_CODED[kind], glu, 0, CODED_SHAPES) for kind in ("blocks", "codes") for glu in (0, 1)),
-            *((kind, SOME_CODED, glu, 0, CODED_SHAPES) for kind, glu in (("blocks", 0), ("blocks", 1), ("codes", 1))),
+            *((kind, tile, (i + j) % 2, 0, CODED_SHAPES) for i, kind in enumerate(FEW_CODED)
+              for j, tile in enumerate(FEW_CODED[kind])),
+            *(("codes", SOME_CODED, glu, 0, CODED_SHAPES) for glu in (0, 1)),
             *((kind, MANY_CODED, 0, 0, MANY_CODED_SHAPES) for kind in ("blocks", "codes")))
 X_TOKEN, X_SORTED, SORTED, HAS_BIAS, GAMMA_OUTPUT, K_FASTEST = 1, 2, 8, 16, 64, 256  # cl/matmul/pair.cl
 LIMIT_S = 150  # a kernel that waits for ever
@@ -51,7 +53,7 @@ def values_of(kind, tile, glu, contiguous):
         period = 4 if glu else 8  # of rows of an odd number of two blocks, interleaved with GLU
         values.update(TK=tile[2], PERIOD=period if few and kind == "blocks" else 1, PTX=0)
         if few_coded:
-            values.update(W_ROWS=tile[3])
+            values.update(W_ROWS=tile[3], WARP_ROWS=tile[4])
         values.update(S_T="e8m0" if kind == "codes" else "f32")
     else:
         values.update(CONTIGUOUS=contiguous, IS_BF16=1)
