@@ -267,17 +267,7 @@ kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) void matmul_mma_c
     local ulong barriers[2 * STAGES + 2 * SLOTS];
     local struct slot slots[SLOTS];
     local float given[WAYS > 1 ? TEAMS * (WAYS - 1) * EIGHT_SUMS * 32 : 1];
-    WHEN_SHOWN
-    const uint lid = get_local_id(0), lane = lid & 31u;
-    const global int *const starts = offsets + offsets_skip;
-    struct ring r = {(uint)(size_t)memory, (uint)(size_t)barriers, 0, 0, 0};
-    r.empty = r.full + 8 * STAGES, r.told = r.empty + 8 * STAGES, r.heard = r.told + 8 * SLOTS;
-
-    const struct job j = {
-        starts, order + order_skip,           gamma + gamma_skip, gamma_stride, pairs, columns, k, first, count,
-        flags,  (uint)((depth + TK - 1) / TK)};
-    const struct weights weights = {SOURCE_OF(w), SOURCE_OF(v), (uint)(depth / 32) * BLOCK_BYTES, (uint)(depth / 32),
-                                    columns};
+    CODED_BEGIN
     if (lid == 0) init_barriers(&r);
     if (lid < 64) map_words[lid] = 0;
     barrier(CLK_LOCAL_MEM_FENCE);

@@ -45,3 +45,15 @@ inline const global uchar *scales_at(const struct weights *w, uint at, uint side
         w + w##_skip, SCALES_OF(w), TO_BYTES(w##_expert), TO_BYTES(w##_column), w##_scale_expert,                      \
             scale_step * w##_scale_row                                                                                 \
     }
+
+// How both kernels begin, behind what they have in local memory: where that is, tiles to come, and weights.
+#define CODED_BEGIN                                                                                                    \
+    WHEN_SHOWN                                                                                                         \
+    const uint lid = get_local_id(0), lane = lid & 31u;                                                                \
+    const global int *const starts = offsets + offsets_skip;                                                           \
+    struct ring r = {(uint)(size_t)memory, (uint)(size_t)barriers, 0, 0, 0};                                           \
+    r.empty = r.full + 8 * STAGES, r.told = r.empty + 8 * STAGES, r.heard = r.told + 8 * SLOTS;                        \
+    const struct job j = {starts, order + order_skip, gamma + gamma_skip, gamma_stride, pairs, columns, k,             \
+                          first, count, flags, (uint)((depth + TK - 1) / TK)};                                         \
+    const struct weights weights = {SOURCE_OF(w), SOURCE_OF(v), (uint)(depth / 32) * BLOCK_BYTES,                      \
+                                    (uint)(depth / 32), columns};
