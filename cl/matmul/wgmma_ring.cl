@@ -5,6 +5,7 @@
 //
 //   stage   rows of w of either group | rows of x, 64 steps of K behind 64 steps
 //
+// A kernel whose scale warps bring w, too, says how many bytes of a stage that is (W_BYTES).
 // Rows in local memory have 128 bytes, their chunks of 16 bytes swizzled as the instruction wants it: chunk ^ row % 8.
 #ifndef CONTIGUOUS
 #error "CONTIGUOUS: whether the pair at position i has row i of x, 0 or 1"
@@ -47,8 +48,13 @@
 #include "matmul/wgmma_tiles.cl"
 
 #define ROW 128 // bytes of a row in local memory
-#define GROUP_BYTES (GROUP_ROWS * ROW)
-#define W_BYTES (2 * GROUP_BYTES)
+#ifdef W_BYTES
+#define W_BOXES 0
+#else
+#define W_BOXES 1 // of tensor copies
+#define W_BYTES (2 * GROUP_ROWS * ROW)
+#endif
+#define GROUP_BYTES (W_BYTES / 2)
 #define X_PARTS (TK / 64)
 #define X_BYTES (TOKENS * ROW) // of a part
 #define BOX_PAIRS (TOKENS % 32 ? 16 : 32) // of x in a tensor copy
@@ -57,8 +63,11 @@
 #define BARRIERS (2 * STAGES + 2 * SLOTS)
 
 #define MULTIPLYING_WARPS 8
+#define BOX_WARPS (W_BOXES || CONTIGUOUS ? 1 : 0)
+#ifndef X_FETCHERS
 #define X_FETCHERS 128 // after the multiplying warps
 #define FIRST_X_FETCHER 384
+#endif
 
 // Addresses in local memory: of the stages and of their barriers, of the barriers of slots.
 struct ring {
@@ -72,12 +81,13 @@ inline struct ring ring_at(uint base, uint barriers) {
 
 inline void init_barriers(const struct ring *r) {
     ROLL for (int i = 0; i < STAGES; i++) {
-        mb_init(r->full + 8 * i, 1 + SCALE_WARPS + (CONTIGUOUS ? 0 : X_FETCHERS));
+        mb_init(r->full + 8 * i, BOX_WARPS + SCALE_WARPS + (CONTIGUOUS ? 0 : X_FETCHERS));
         mb_init(r->empty + 8 * i, MULTIPLYING_WARPS);
     }
     ROLL for (int i = 0; i < SLOTS; i++) {
         mb_init(r->told + 8 * i, 1);
-        mb_init(r->heard + 8 * i, MULTIPLYING_WARPS + 1 + SCALE_WARPS + (CONTIGUOUS ? 0 : X_FETCHERS / 32));
+        mb_init(r->heard + 8 * i,
+                MULTIPLYING_WARPS + BOX_WARPS + SCALE_WARPS + (CONTIGUOUS ? 0 : X_FETCHERS / 32));
     }
     ASYNC_FENCE();
 }
@@ -121,11 +131,12 @@ inline void make_maps(global uchar *maps, uint at, const global void *gate, cons
     const ulong gate_at = (ulong)gate, up_at = (ulong)up;
     const bool up_first = GLU && up_at < gate_at;
     if ((get_local_id(0) & 31u) == 0) {
-        map_w(at, up_first ? up : gate, up_first ? gate_at - up_at : up_at - gate_at, column, expert, depth, j->columns,
-              experts);
+        if (W_BOXES)
+            map_w(at, up_first ? up : gate, up_first ? gate_at - up_at : up_at - gate_at, column, expert, depth,
+                  j->columns, experts);
         if (CONTIGUOUS) map_x(at + 128, x, x_row_bytes, depth, j->pairs);
     }
-    publish_map(maps, at);
+    if (W_BOXES) publish_map(maps, at);
     if (CONTIGUOUS) publish_map(maps + 128, at + 128);
 }
 
@@ -143,7 +154,7 @@ inline void fetch_boxes(const struct ring *r, const struct job *j, const local s
         mb_arrive(r->heard + 8 * turn.at);
         if (rows == 0) return;
         const uint pairs = CONTIGUOUS ? (rows + BOX_PAIRS - 1) / BOX_PAIRS * BOX_PAIRS : 0;
-        const uint groups = groups_of(j, column);
+        const uint groups = W_BOXES ? groups_of(j, column) : 0;
         for (uint step = 0; step < j->steps; step++) {
             mb_wait(r->empty + 8 * stage.at, stage.phase ^ 1);
             const uint base = r->base + stage.at * STAGE_BYTES, full = r->full + 8 * stage.at;
