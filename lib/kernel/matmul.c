@@ -13,6 +13,7 @@
 #include "matmul_wgmma.h"
 #include "matmul_wgmma_coded.h"
 #include "matmul_wgmma_fp8.h"
+#include "matmul_wgmma_words.h"
 #include "matmul_words.h"
 
 #include <stdio.h>
@@ -269,6 +270,8 @@ static const struct kernel_row rows[] = {
     {"matmul_wgmma_coded", matmul_wgmma_coded_fits, matmul_wgmma_coded_prepare, matmul_wgmma_coded_run,
      .needs = CLMOE_FEATURE_NV_WGMMA},
     {"matmul_wgmma_fp8", matmul_wgmma_fp8_fits, matmul_wgmma_fp8_prepare, matmul_wgmma_fp8_run,
+     .needs = CLMOE_FEATURE_NV_WGMMA},
+    {"matmul_wgmma_words", matmul_wgmma_words_fits, matmul_wgmma_words_prepare, matmul_wgmma_words_run,
      .needs = CLMOE_FEATURE_NV_WGMMA},
     {"matmul_mfma", matmul_mfma_fits, matmul_mfma_prepare, matmul_mfma_run, .needs = CLMOE_FEATURE_AMD_MFMA},
     {"matmul_wmma_11", matmul_wmma_11_fits, matmul_wmma_11_prepare, matmul_wmma_11_run,

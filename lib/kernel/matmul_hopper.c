@@ -12,7 +12,8 @@ enum { MAPS = 256 };
 
 bool hopper_fits(const struct device *dev, const struct matmul_problem *p, int local, struct reason *why) {
     if (!p->sorted && !p->dense) return refuse(why, "needs sorted routing");
-    if (p->w_order != CLMOE_W_ENK) return refuse(why, "needs weights in the order ENK");
+    if (p->w_order != CLMOE_W_ENK && !matmul_in_words(p->w_order))
+        return refuse(why, "needs weights in the order ENK");
     if (p->add || p->limit != CLMOE_LIMIT_NONE) return refuse(why, "has no addends and no limits");
     if (dev->caps.local_mem < OFFERED)
         return refuse(why, "%llu bytes of local memory < %d", (unsigned long long)dev->caps.local_mem,
@@ -56,6 +57,10 @@ struct kernel_spec *hopper_add_kernel(const struct matmul_problem *p, struct rec
 void hopper_end(const struct device *dev, const struct matmul_problem *p, const struct hopper_height *heights,
                 struct recipe *recipe) {
     matmul_prepare_tile(p, HOPPER_UNALIGNED_EDGE, recipe);
+    hopper_space(dev, heights, recipe);
+}
+
+void hopper_space(const struct device *dev, const struct hopper_height *heights, struct recipe *recipe) {
     recipe->workspace = (uint64_t)dev->caps.compute_units * (uint64_t)heights[0].groups * MAPS;
     recipe->counters = 2 * sizeof(cl_uint);
 }

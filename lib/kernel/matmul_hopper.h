@@ -39,6 +39,9 @@ struct kernel_spec *hopper_add_kernel(const struct matmul_problem *p, struct rec
 void hopper_end(const struct device *dev, const struct matmul_problem *p, const struct hopper_height *heights,
                 struct recipe *recipe);
 
+/* Of these only room for tensor maps and counters. */
+void hopper_space(const struct device *dev, const struct hopper_height *heights, struct recipe *recipe);
+
 /* Whether one tensor map can have both gate and up. */
 bool hopper_alike(const struct matmul_part *part);
 

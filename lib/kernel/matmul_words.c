@@ -2,6 +2,7 @@
 #include "matmul_words.h"
 
 #include "matmul_rows.h"
+#include "matmul_wgmma_words.h"
 
 #include <string.h>
 
@@ -65,8 +66,9 @@ static int waves_of(const struct device *dev, const struct matmul_problem *p, in
     return tiles >= 4 * units ? 4 : tiles >= units ? 8 : 16;
 }
 
-static bool words_params(const struct device *dev, const struct matmul_problem *p, int params[ROW_PARAMS]) {
-    const int last = shape_of(p, p->max_tokens * p->topk);
+/* Of a recipe whose last shape this is. */
+static bool words_params(const struct device *dev, const struct matmul_problem *p, int last,
+                         int params[ROW_PARAMS]) {
     const int waves = waves_of(dev, p, last);
     params[WORDS_LOCAL] = waves * WAVE;
     params[WORDS_STAGES] = waves == 4 || (single(p) && waves == 8) ? 4 : 3;
@@ -81,8 +83,7 @@ static bool words_params(const struct device *dev, const struct matmul_problem *
     return true;
 }
 
-/* Steps that share a scale, of those of a segment. */
-static int scale_steps(const struct matmul_problem *p) {
+int matmul_words_scale_steps(const struct matmul_problem *p) {
     const int64_t columns = p->w_scale.columns;
     return columns >= p->in || columns > SEGMENT ? SEGMENT : (int)columns;
 }
@@ -93,10 +94,14 @@ bool matmul_words_mma_fits(const struct device *dev, const void *problem, struct
     if (!matmul_in_words(p->w_order)) return refuse(why, "w_order = %d: no words", (int)p->w_order);
     if (p->x_dtype != CLMOE_F16 && p->x_dtype != CLMOE_BF16) return refuse(why, "needs x of 16 bits");
     if (p->w_scale.dtype == CLMOE_U8) return refuse(why, "needs scales with a mantissa");
-    if (scale_steps(p) < STEPS)
+    if (matmul_words_scale_steps(p) < STEPS)
         return refuse(why, "groups have %lld columns < %d", (long long)p->w_scale.columns, STEPS);
-    words_params(dev, p, params);
+    if (p->max_tokens * p->topk > (int64_t)MATMUL_WORDS_FEW_PAIRS * p->experts &&
+        matmul_wgmma_words_here(dev, p))
+        return refuse(why, "%lld pairs > %d for each of %d experts, and there is matmul_wgmma_words",
+                      (long long)(p->max_tokens * p->topk), MATMUL_WORDS_FEW_PAIRS, (int)p->experts);
     const int last = shape_of(p, p->max_tokens * p->topk);
+    words_params(dev, p, last, params);
     if (!shape_fits(dev, p, last, params))
         return refuse(why,
                       "needs work-groups of %d and %llu bytes of local memory, the device has %zu and %llu",
@@ -105,34 +110,52 @@ bool matmul_words_mma_fits(const struct device *dev, const void *problem, struct
     return true;
 }
 
-void matmul_words_mma_prepare(const struct device *dev, const void *problem, struct recipe *recipe) {
+static void add_shape(const struct device *dev, const struct matmul_problem *p, int shape,
+                      const int params[ROW_PARAMS], struct recipe *recipe) {
     enum { UNIT_ITEMS = 512, UNIT_ITEMS_MANY = 256 }; /* that a unit has registers for */
+    const int items = fragments[shape] > 2 ? UNIT_ITEMS_MANY : UNIT_ITEMS, local = params[WORDS_LOCAL];
+    struct kernel_spec *const spec =
+        matmul_add_kernel(p, recipe, "matmul/words_mma.cl", "matmul_words_mma", local);
+    spec->unlisted = !emulates(dev) && local_mem(dev, p, shape, params) > OFFERED;
+    spec->resident = local < items ? items / local : 1;
+    spec_define(spec, "EMULATED", "%d", emulates(dev));
+    spec_define(spec, "STAGES", "%d", params[WORDS_STAGES]);
+    spec_define(spec, "FRAGMENTS", "%d", fragments[shape]);
+    spec_define(spec, "SINGLE", "%d", single(p));
+    spec_define(spec, "SCALE_STEPS", "%d", matmul_words_scale_steps(p));
+}
+
+void matmul_words_mma_prepare(const struct device *dev, const void *problem, struct recipe *recipe) {
     const struct matmul_problem *const p = problem;
-    int *const params = recipe->params;
-    recipe->tuned = words_params(dev, p, params);
     const int last = shape_of(p, p->max_tokens * p->topk);
-    for (int i = 0; i <= last; i++) {
-        const int items = fragments[i] > 2 ? UNIT_ITEMS_MANY : UNIT_ITEMS, local = params[WORDS_LOCAL];
-        struct kernel_spec *const spec =
-            matmul_add_kernel(p, recipe, "matmul/words_mma.cl", "matmul_words_mma", local);
-        spec->unlisted = !emulates(dev) && local_mem(dev, p, i, params) > OFFERED;
-        spec->resident = local < items ? items / local : 1;
-        spec_define(spec, "EMULATED", "%d", emulates(dev));
-        spec_define(spec, "STAGES", "%d", params[WORDS_STAGES]);
-        spec_define(spec, "FRAGMENTS", "%d", fragments[i]);
-        spec_define(spec, "SINGLE", "%d", single(p));
-        spec_define(spec, "SCALE_STEPS", "%d", scale_steps(p));
-    }
+    recipe->tuned = words_params(dev, p, last, recipe->params);
+    for (int i = 0; i <= last; i++)
+        add_shape(dev, p, i, recipe->params, recipe);
+}
+
+void matmul_words_add_lowest(const struct device *dev, const struct matmul_problem *p,
+                             struct recipe *recipe) {
+    int params[ROW_PARAMS] = {0};
+    words_params(dev, p, 0, params);
+    add_shape(dev, p, 0, params, recipe);
+}
+
+static enum clmoe_status run_tiles(const struct run *run, int kernel, int shape,
+                                   const struct matmul_part *part) {
+    return matmul_launch_part(run, kernel, part,
+                              matmul_slots_times_columns(run, part, 8 * fragments[shape], COLUMNS));
+}
+
+enum clmoe_status matmul_words_run_lowest(const struct run *run, int kernel, const struct matmul_part *part) {
+    return run_tiles(run, kernel, 0, part);
 }
 
 static enum clmoe_status run_part(const struct run *run, const struct matmul_part *part) {
     const struct matmul_problem *const p = run->problem;
     const struct matmul_call *const c = run->call;
     const int shape = shape_of(p, c->tokens * p->topk);
-    return matmul_launch_part(run, shape, part,
-                              single(p)
-                                  ? matmul_pairs_times_columns(run, COLUMNS)
-                                  : matmul_slots_times_columns(run, part, 8 * fragments[shape], COLUMNS));
+    if (single(p)) return matmul_launch_part(run, shape, part, matmul_pairs_times_columns(run, COLUMNS));
+    return run_tiles(run, shape, shape, part);
 }
 
 enum clmoe_status matmul_words_mma_run(const struct run *run) {

@@ -1,11 +1,14 @@
 /* SPDX-License-Identifier: MIT
- * matmul's row for words of 4-bit codes on tensor cores, emulated where there are none: straight from ids and
- * in tiles of each height, around where stages, segments and groups of K, tiles and words of columns end. */
+ * matmul's rows for words of 4-bit codes on tensor cores. That on mma.sync, emulated where there are none: straight
+ * from ids and in tiles of each height, around where stages, segments and groups of K, tiles and words of columns
+ * end. That for Hopper, elsewhere that it is refused: as many pairs of an expert as tiles have, and some more or
+ * fewer. */
 #include "matmul_case.h"
 
 #include <string.h>
 
 #define ROW "matmul_words_mma"
+#define HOPPER_ROW "matmul_wgmma_words"
 
 /* What decides which programs are compiled: kept few. Tiles of 8, 16 and 32 rows take more pairs for an expert
  * than 0, 8 and 16. */
@@ -25,6 +28,17 @@ static const struct variant {
     {CLMOE_W_GPTQ, CLMOE_F16, CLMOE_F16, {CLMOE_F16, 1, 256, CLMOE_ZERO_EIGHT}, false, true, 33},
 };
 enum { N_VARIANTS = sizeof variants / sizeof *variants, N_CASES = 16 * N_VARIANTS };
+
+/* The same for the row on Hopper. */
+static const struct variant many[] = {
+    {CLMOE_W_AWQ, CLMOE_BF16, CLMOE_BF16, {CLMOE_F16, 1, 128, CLMOE_ZERO_GIVEN}, false, true, 0},
+    {CLMOE_W_GPTQ, CLMOE_F16, CLMOE_F16, {CLMOE_F16, 1, 128, CLMOE_ZERO_PLUS_ONE}, true, true, 0},
+    {CLMOE_W_AWQ, CLMOE_F16, CLMOE_F16, {CLMOE_F32, 1, 32, CLMOE_ZERO_EIGHT}, true, true, 0},
+    {CLMOE_W_GPTQ, CLMOE_BF16, CLMOE_BF16, {CLMOE_BF16, 1, 64, CLMOE_ZERO_GIVEN}, false, true, 0},
+    {CLMOE_W_AWQ, CLMOE_BF16, CLMOE_BF16, {CLMOE_F16, 1, 256, CLMOE_ZERO_GIVEN}, true, true, 0},
+    {CLMOE_W_GPTQ, CLMOE_BF16, CLMOE_BF16, {CLMOE_F32, 1, 32, CLMOE_ZERO_EIGHT}, true, true, 0},
+};
+enum { N_MANY = sizeof many / sizeof *many, N_MANY_CASES = 16 * N_MANY };
 
 #define PICK(rng, array) (array)[rng_below(rng, sizeof(array) / sizeof *(array))]
 
@@ -56,12 +70,27 @@ static struct clmoe_matmul_params pick_params(struct rng *rng, const struct vari
         .bias = turn % 2,
         .expert_scale = turn % 5 == 4,
     };
-    if (v->order == CLMOE_W_AWQ && turn % 4 == 1) p.in -= 1 + rng_below(rng, 7);
+    if (v->order == CLMOE_W_AWQ && v->tokens && turn % 4 == 1) p.in -= 1 + rng_below(rng, 7);
     if (v->sorted && turn % 8 == 7) {
         p.routing = CLMOE_ROUTING_DENSE;
         p.experts = p.topk = 1, p.x_rows = p.y_rows = CLMOE_ROWS_PAIR;
     }
     if (tester()->small) p.in = p.in < 40 ? p.in : 40, p.out = p.out < 16 ? p.out : 16;
+    return p;
+}
+
+/* All that the row on Hopper takes; every eighth time more tokens than a call has. */
+static struct clmoe_matmul_params pick_many(struct rng *rng, const struct variant *v, int turn,
+                                            int64_t *tokens) {
+    enum { MOST_PRODUCTS = 20000000 };
+    static const int64_t counts[] = {1, 31, 32, 33, 64, 65, 97, 129, 160, 161, 200, 330, 512};
+    struct clmoe_matmul_params p = pick_params(rng, v, turn);
+    p.limit = CLMOE_LIMIT_NONE;
+    p.y_rows = rng_below(rng, 2) && p.routing == CLMOE_ROUTING_SORTED ? CLMOE_ROWS_SORTED : CLMOE_ROWS_PAIR;
+    *tokens = PICK(rng, counts);
+    while (*tokens * p.topk * p.in * p.out > MOST_PRODUCTS)
+        *tokens /= 2;
+    p.max_tokens = *tokens + (turn % 8 == 4) * 500;
     return p;
 }
 
@@ -75,6 +104,21 @@ START_TEST(against_reference) {
                            params.experts > 1 && turn % 3 == 0 ? 2 : 1);
     s.aligned = turn % 4 != 2;
     matmul_run_emulated(&rng, &s, ROW);
+}
+END_TEST
+
+START_TEST(many_rows) {
+    struct rng structure = {(uint64_t)_i * 0x9e3779b97f4a7c15u + 31}, rng = rng_for((uint64_t)_i + 62000);
+    const int turn = _i / N_MANY;
+    int64_t tokens;
+    const struct clmoe_matmul_params params = pick_many(&structure, &many[_i % N_MANY], turn, &tokens);
+    struct matmul_sample s =
+        matmul_sample_make(&rng, &params, tokens, (enum routing_fill)(turn % ROUTING_COUNT),
+                           params.experts > 1 && turn % 3 == 0 ? 2 : 1);
+    s.aligned = turn % 8 != 6; /* else another kernel of the row runs */
+    matmul_sample_solve(&s);
+    matmul_run_row(&rng, &s, CAPS_OWN, matmul_row_of(HOPPER_ROW));
+    matmul_sample_free(&s);
 }
 END_TEST
 
@@ -112,10 +156,35 @@ START_TEST(ran_at_all) {
 }
 END_TEST
 
+START_TEST(many_rows_ran) {
+    row_require_ran("matmul", matmul_row_of(HOPPER_ROW));
+}
+END_TEST
+
+START_TEST(not_for_this_device) {
+    struct rng structure = {6};
+    int64_t tokens;
+    struct clmoe_matmul_params params = pick_many(&structure, &many[0], 0, &tokens);
+    params.plan.kernel = HOPPER_ROW;
+    clmoe_plan *plan;
+    case_begin("%s", HOPPER_ROW);
+    case_require(clmoe_matmul_plan(tester_context(CAPS_OWN), &params, &plan) == CLMOE_E_UNSUPPORTED,
+                 "not refused");
+    case_require(strstr(tester_log(), "the device lacks nv_wgmma"), "refused for another reason");
+}
+END_TEST
+
 static void add_tests(TCase *cases) {
-    struct clmoe_device_info info;
+    struct clmoe_device_info info, own;
     case_ok(clmoe_context_device_info(tester_context(CAPS_EMULATED), &info));
+    case_ok(clmoe_context_device_info(tester_context(CAPS_OWN), &own));
     const int n_shapes = tester()->small ? 0 : info.caps.max_work_group < 512 ? 2 : 3;
+    if (own.features & CLMOE_FEATURE_NV_WGMMA) {
+        tcase_add_loop_test(cases, many_rows, 0, N_MANY_CASES);
+        tcase_add_test(cases, many_rows_ran);
+    } else {
+        tcase_add_test(cases, not_for_this_device);
+    }
     tcase_add_loop_test(cases, against_reference, 0, tester()->small ? N_VARIANTS : N_CASES);
     tcase_add_loop_test(cases, shapes, 0, n_shapes);
     tcase_add_test(cases, fits);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT
- * Runs the kernel of cl/matmul/wgmma.cl, of wgmma_fp8.cl or of wgmma_coded.cl on a CPU: a work-group is
+ * Runs the kernel of cl/matmul/wgmma.cl, wgmma_fp8.cl, wgmma_coded.cl or wgmma_words.cl on a CPU: a work-group is
  * ITEMS threads, one after another. What the chip does beside the program (barriers that copies arrive on,
  * copies by tensor maps, products) is in this file, as the PTX manual has it; products read and write as
  * late as they may, when they are waited for. A kernel that waits for what never comes is ended by its
@@ -7,7 +7,9 @@
  *
  * hopper K N E tokens topk glu contiguous groups
  *   glu: 0 none, 1 gate rows then up rows, 2 interleaved, 3 in two places, up before gate */
+#include "call.h"
 #include "ref/convert.h"
+#include "words.h"
 
 #include <math.h>
 #include <pthread.h>
@@ -29,6 +31,9 @@ typedef uint16_t bf16;
 #endif
 #ifndef CODED
 #error "CODED: 17 for cl/matmul/wgmma_coded.cl with blocks of mxfp4, 16 with their scales apart, else 0"
+#endif
+#ifndef WORDS
+#error "WORDS: steps that share a scale in cl/matmul/wgmma_words.cl, less than 0 with GPTQ, else 0"
 #endif
 enum { GROUP = 128, WARP = 32, BLOCK = 128, CODES = 32 };
 
@@ -485,19 +490,6 @@ void wgmma_wait(int left) {
 
 /* ---- the kernel ---- */
 
-/* As in wgmma_call.cl. */
-struct call {
-    bf16 *x;
-    uchar *gate, *up;
-    void *scales;
-    bf16 *y;
-    float *bias, *gamma;
-    int *ids, *offsets, *order;
-    long numbers[15][4]; /* at_xy, at_w, at_v, .. of MATMUL_ARGS in cl/matmul/pair.cl */
-    float limits[4], shape[4];
-    uchar *maps;
-    uint *counters;
-};
 void call_kernel(const struct call *call);
 
 static struct problem {
@@ -513,6 +505,7 @@ static struct problem {
     int *ids, *offsets, *order, *place;
     float *gamma, *bias;
     uint counters[2];
+    struct words words[2]; /* the second one: up in a tensor of its own */
 } p;
 
 static void *run_item(void *argument) {
@@ -522,6 +515,7 @@ static void *run_item(void *argument) {
                         p.gate,
                         p.up,
                         p.scales,
+                        NULL,
                         p.y,
                         p.bias,
                         p.gamma,
@@ -543,6 +537,7 @@ static void *run_item(void *argument) {
     memcpy(call.numbers[12], (long[4]){p.pairs, p.depth, p.columns, BLOCK}, sizeof w);
     memcpy(call.numbers[13], (long[4]){p.k, p.experts, 0, p.experts}, sizeof w);
     memcpy(call.numbers[14], (long[4]){0, p.step, 7, 0}, sizeof w);
+    if (WORDS) words_set(&call, p.words, p.glu == 3, p.glu == 1 ? p.columns : 0);
     lid = (uint)(uintptr_t)argument;
     n_copies = n_products = turn = 0;
     call_kernel(&call);
@@ -667,6 +662,7 @@ static void make_data(void) {
     p.gate = p.weights + bytes_of(p.glu == 3 ? elements : 0);
     p.up = p.weights + bytes_of(p.glu == 1 ? p.columns * p.depth : p.glu == 2 ? p.depth : 0);
     make_scales();
+    if (WORDS) words_make(p.words, WORDS, p.experts, p.depth, p.rows, room, drawn);
     p.x = random_rows(x_rows * p.depth);
     p.y = room((size_t)(p.pairs * p.columns) * sizeof *p.y);
     readable[0] = (struct range){p.weights, p.weights + bytes_of(all_weights)};
@@ -689,6 +685,7 @@ static double e2m1(uint code) {
 
 /* Element k of the gate or up row of column n. */
 static double weight(long e, int up, long n, long k) {
+    if (WORDS) return words_weight(&p.words[up && p.glu == 3], e, n + (up && p.glu == 1 ? p.columns : 0), k);
     const long first = e * p.rows * p.depth + n * p.column, row = (up ? p.up_first : 0) + n * p.step;
     const uchar *const at = (up ? p.up : p.gate) + bytes_of(CODED ? first + k / CODES * CODES : first + k);
     if (CODED) {

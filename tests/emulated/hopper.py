@@ -18,6 +18,7 @@ FP8_TILES = ((32, 5), (128, 3))  # matmul_wgmma_fp8.c
 # matmul_wgmma_coded.c: with TK, and with W_ROWS and WARP_ROWS where the kernel is that of mma_coded.cl
 FEW_CODED = {"blocks": ((8, 5, 384, 64, 32), (8, 3, 384, 128, 32), (16, 3, 256, 128, 16), (32, 3, 256, 128, 16)),
              "codes": ((8, 4, 512, 64, 32), (8, 3, 384, 128, 32), (16, 3, 256, 128, 32))}
+WORDS_TILES = ((32, 5), (160, 4))  # matmul_wgmma_words.c
 SOME_CODED, MANY_CODED = (32, 5, 128), (256, 4, 64)
 # K, N, experts, tokens, topk, groups: fewer steps than the ring has stages, and more; one tile and more; columns for one
 # multiplying group alone; a tile of each width; tiles of which a second work-group has some
@@ -27,14 +28,20 @@ SHAPES = ((136, 264, 2, 60, 2, 1), (72, 136, 3, 50, 3, 2), (328, 72, 2, 330, 2, 
 # Those of blocks have an odd number of two blocks in a row: rows begin at the same byte of 16 every eighth time.
 CODED_SHAPES = ((64, 136, 2, 20, 2, 1), (320, 72, 3, 50, 2, 2), (704, 256, 1, 40, 1, 1))
 MANY_CODED_SHAPES = ((64, 136, 1, 250, 1, 1), (352, 136, 2, 170, 1, 2))
+# Groups of K that end within a stage and within a word of it; a tile of each width.
+WORDS_SHAPES = ((136, 264, 2, 60, 2, 1), (72, 136, 3, 50, 3, 2), (520, 256, 1, 70, 1, 2), (1032, 72, 1, 105, 1, 1),
+                (72, 136, 1, 160, 1, 1), (200, 72, 2, 330, 2, 2))
 CODED = {"blocks": 17, "codes": 16}  # bytes of 32
+WORDS = {"awq128": 128, "awq64": 64, "awq32": 32, "gptq128": -128, "gptq64": -64, "gptq32": -32, "gptq256": -256}
+WORDS_KINDS = (("awq128", 0), ("awq64", 1), ("awq32", 1), ("gptq128", 0), ("gptq64", 1), ("gptq32", 1), ("gptq256", 0))
 VARIANTS = (*(("bf16", tile, glu, contiguous, SHAPES) for tile in TILES for glu in (0, 1) for contiguous in (0, 1)),
             *(("fp8", tile, glu, 1 - glu, SHAPES[:5]) for tile in FP8_TILES for glu in (0, 1)),
             *((kind, tile, (i + j) % 2, 0, CODED_SHAPES) for i, kind in enumerate(FEW_CODED)
               for j, tile in enumerate(FEW_CODED[kind])),
             *(("codes", SOME_CODED, glu, 0, CODED_SHAPES) for glu in (0, 1)),
+            *((kind, tile, glu, int(kind == "gptq64"), WORDS_SHAPES) for kind, glu in WORDS_KINDS for tile in WORDS_TILES),
             *((kind, MANY_CODED, 0, 0, MANY_CODED_SHAPES) for kind in ("blocks", "codes")))
-X_TOKEN, X_SORTED, SORTED, HAS_BIAS, GAMMA_OUTPUT, K_FASTEST = 1, 2, 8, 16, 64, 256  # cl/matmul/pair.cl
+X_TOKEN, X_SORTED, SORTED, HAS_BIAS, GAMMA_OUTPUT, K_FASTEST, HAS_ZERO = 1, 2, 8, 16, 64, 256, 8192  # cl/matmul/pair.cl
 LIMIT_S = 150  # a kernel that waits for ever
 
 
@@ -42,11 +49,14 @@ def values_of(kind, tile, glu, contiguous):
     """What defines one variant of a kernel, and the work-items of its work-groups: as matmul_wgmma*.c have them."""
     flags = (X_SORTED if contiguous else X_TOKEN) | SORTED | HAS_BIAS | GAMMA_OUTPUT | K_FASTEST
     few_coded = kind in CODED and len(tile) > 3
-    items = 320 if few_coded else 384 if kind in CODED or contiguous else 512
-    name = "matmul_mma_coded" if few_coded else "matmul_wgmma" + {"bf16": "", "fp8": "_fp8"}.get(kind, "_coded")
+    items = 320 if few_coded else 384 if kind in CODED or contiguous and kind not in WORDS else 512
+    words = kind.strip("0123456789") if kind in WORDS else None
+    name = "matmul_mma_coded" if few_coded else "matmul_wgmma" + (
+        "_words" if words else {"bf16": "", "fp8": "_fp8"}.get(kind, "_coded"))
     values = dict(TOKENS=tile[0], STAGES=tile[1], GLU=glu, ACT=glu, PLAN_FLAGS=flags, LIMITED=0, LOCAL_SIZE=items,
-                  X_T="bf16", Y_T="bf16", BIAS_T="f32", S_T="f32", SCALED=int(kind in ("fp8", "codes")), KERNEL=name,
-                  W_T={"fp8": "f8_e4m3", "blocks": "mxfp4", "codes": "f4_e2m1"}.get(kind, "bf16"),
+                  X_T="bf16", Y_T="bf16", BIAS_T="f32", S_T="f32",
+                  SCALED=int(kind in ("fp8", "codes") or kind in WORDS), KERNEL=name,
+                  W_T={"fp8": "f8_e4m3", "blocks": "mxfp4", "codes": "f4_e2m1"}.get(kind, words or "bf16"),
                   KERNEL_FILE=f'"{name.replace("_", "/", 1)}.cl"')
     if kind in CODED:
         few = tile[0] < 256
@@ -57,6 +67,8 @@ def values_of(kind, tile, glu, contiguous):
         values.update(S_T="e8m0" if kind == "codes" else "f32")
     else:
         values.update(CONTIGUOUS=contiguous, IS_BF16=1)
+    if words:
+        values.update(PLAN_FLAGS=flags | HAS_ZERO, SCALE_STEPS=min(abs(WORDS[kind]), 128), PTX=0)
     return values, items
 
 
@@ -75,10 +87,11 @@ def compile_kernel(clang, folder, kind, tile, glu, contiguous):
         kernel.write(callable_from_c)
     # Not position independent: addresses of local memory are uint.
     subprocess.run([clang, "-w", "-O2", "-no-pie", "-fno-pie", f"-DITEMS={items}", f"-DFP8={int(kind == 'fp8')}",
-                    f"-DCODED={CODED.get(kind, 0)}",
+                    f"-DCODED={CODED.get(kind, 0)}", f"-DWORDS={WORDS.get(kind, 0)}",
                     "-I", os.path.join(ROOT, "include"),
                     "-I", os.path.join(ROOT, "tests"), "-o", program, os.path.join(ROOT, "tests/emulated/hopper.c"),
-                    os.path.join(ROOT, "tests/ref/convert.c"), text, "-lm", "-lpthread"], check=True)
+                    os.path.join(ROOT, "tests/emulated/words.c"), os.path.join(ROOT, "tests/ref/convert.c"), text, "-lm",
+                    "-lpthread"], check=True)
     return program
 
 
@@ -92,7 +105,7 @@ def main():
             program = compile_kernel(clang, folder, kind, tile, glu, contiguous)
             for i, (depth, *shape, groups) in enumerate(shapes):
                 depth = (depth + 8) // 16 * 16 if kind == "fp8" else depth  # rows of w begin at multiples of 16 bytes
-                layout = 2 if kind in CODED else 1 + (i + contiguous) % 3
+                layout = 2 if kind in CODED else 1 + i % 2 * 2 if kind in WORDS else 1 + (i + contiguous) % 3
                 call = [program, str(depth), *map(str, shape), str(layout * glu), str(contiguous), str(groups)]
                 try:
                     code = subprocess.run(call, check=False, timeout=LIMIT_S).returncode
