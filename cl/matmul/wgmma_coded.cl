@@ -71,6 +71,7 @@ inline uint row_place(uint side, uint column) {
 #if FEW
 #include "matmul/wgmma_coded_few.cl"
 #else
+#include "matmul/wgmma_windows.cl"
 #include "matmul/wgmma_coded_many.cl"
 #endif
 

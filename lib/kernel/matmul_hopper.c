@@ -69,6 +69,15 @@ bool hopper_alike(const struct matmul_part *part) {
     return part->gate.column == part->up.column && part->gate.expert == part->up.expert;
 }
 
+int64_t hopper_bytes_of(const struct matmul_problem *p, int64_t elements) {
+    const struct dtype_info *const info = dtype_info(p->w_dtype);
+    return elements / info->block * info->bytes;
+}
+
+bool hopper_within_reach(const struct matmul_problem *p, const struct columns *c) {
+    return p->out <= UINT32_MAX / (hopper_bytes_of(p, c->column) + 1) - 1;
+}
+
 enum clmoe_status hopper_run(const struct run *run, const struct matmul_part *part,
                              const struct hopper_height *heights, int height) {
     const struct matmul_problem *const p = run->problem;

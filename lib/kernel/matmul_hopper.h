@@ -45,6 +45,12 @@ void hopper_space(const struct device *dev, const struct hopper_height *heights,
 /* Whether one tensor map can have both gate and up. */
 bool hopper_alike(const struct matmul_part *part);
 
+/* Bytes of so many weights that follow one another. */
+int64_t hopper_bytes_of(const struct matmul_problem *p, int64_t elements);
+
+/* Whether kernels that count what an expert has by 32 bits reach all of it. */
+bool hopper_within_reach(const struct matmul_problem *p, const struct columns *c);
+
 /* A part by the kernel of a height, or by that for other operands. */
 enum clmoe_status hopper_run(const struct run *run, const struct matmul_part *part,
                              const struct hopper_height *heights, int height);

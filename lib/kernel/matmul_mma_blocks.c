@@ -17,7 +17,7 @@ enum { LOW = 32, MOST_WAYS = 4, UNIT_GROUPS = 4 };
 enum { UNALIGNED_EDGE = 64 }; /* of the kernel for operands that 16 bytes do not divide */
 
 /* Pairs of a tile. */
-static const int heights[] = {16, 32, 64};
+static const int heights[] = {16, 32, 64}; /* matmul_wgmma_blocks.c knows the first two */
 enum { HEIGHTS = sizeof heights / sizeof *heights };
 
 static bool scales_last(const struct matmul_problem *p) {
@@ -131,27 +131,31 @@ int64_t matmul_mma_blocks_few(const struct device *dev, const struct matmul_prob
     return idle > 1 ? few * idle : few;
 }
 
+void matmul_mma_blocks_add(const struct device *dev, const struct matmul_problem *p, int height,
+                           struct recipe *recipe) {
+    const bool limited = p->act.gate_max > 0 || p->act.up_max > 0 || p->act.act_max > 0;
+    const bool hopper = (dev->features & CLMOE_FEATURE_NV_WGMMA) != 0;
+    const struct shape s = shape_of(dev, p, heights[height]);
+    struct kernel_spec *const spec =
+        matmul_add_kernel(p, recipe, "matmul/mma_blocks.cl", "matmul_mma_blocks", s.ways * ITEMS);
+    spec->unlisted = !emulates(dev) && local_mem(dev, p, &s) > OFFERED;
+    if (s.ways > 1) spec->resident = UNIT_GROUPS / s.ways;
+    spec_define(spec, "LAYOUT", "MMA_16");
+    spec_define(spec, "EMULATED", "%d", emulates(dev));
+    spec_define(spec, "FRAGMENTS_N", "%d", heights[height] / EIGHT);
+    spec_define(spec, "STAGES", "%d", s.stages);
+    spec_define(spec, "WAYS", "%d", s.ways);
+    spec_define(spec, "BY_WORDS", "%d", matmul_few_words(p->w_dtype));
+    spec_define(spec, "SCALES_LAST", "%d", scales_last(p));
+    spec_define(spec, "LIMITED", "%d", limited);
+    spec_define(spec, "X_THROUGH_L1", "%d", hopper);
+    spec_define(spec, "W_THROUGH_L1", "%d", hopper && w_through_l1(dev, p, &s));
+}
+
 void matmul_mma_blocks_prepare(const struct device *dev, const void *problem, struct recipe *recipe) {
     const struct matmul_problem *const p = problem;
-    const bool limited = p->act.gate_max > 0 || p->act.up_max > 0 || p->act.act_max > 0;
-    for (int i = 0; i <= highest(dev, p); i++) {
-        const struct shape s = shape_of(dev, p, heights[i]);
-        struct kernel_spec *const spec =
-            matmul_add_kernel(p, recipe, "matmul/mma_blocks.cl", "matmul_mma_blocks", s.ways * ITEMS);
-        spec->unlisted = !emulates(dev) && local_mem(dev, p, &s) > OFFERED;
-        if (s.ways > 1) spec->resident = UNIT_GROUPS / s.ways;
-        spec_define(spec, "LAYOUT", "MMA_16");
-        spec_define(spec, "EMULATED", "%d", emulates(dev));
-        spec_define(spec, "FRAGMENTS_N", "%d", heights[i] / EIGHT);
-        spec_define(spec, "STAGES", "%d", s.stages);
-        spec_define(spec, "WAYS", "%d", s.ways);
-        spec_define(spec, "BY_WORDS", "%d", matmul_few_words(p->w_dtype));
-        spec_define(spec, "SCALES_LAST", "%d", scales_last(p));
-        spec_define(spec, "LIMITED", "%d", limited);
-        const bool hopper = (dev->features & CLMOE_FEATURE_NV_WGMMA) != 0;
-        spec_define(spec, "X_THROUGH_L1", "%d", hopper);
-        spec_define(spec, "W_THROUGH_L1", "%d", hopper && w_through_l1(dev, p, &s));
-    }
+    for (int i = 0; i <= highest(dev, p); i++)
+        matmul_mma_blocks_add(dev, p, i, recipe);
     matmul_prepare_tile(p, UNALIGNED_EDGE, recipe);
 }
 
@@ -166,19 +170,26 @@ static bool aligned(const struct matmul_problem *p, const struct columns *c) {
     return !c->mem || (c->skip * (uint64_t)info->unit % to == 0 && strides * block % to == 0);
 }
 
-static bool addressable(const struct matmul_problem *p, const struct matmul_call *c,
-                        const struct matmul_part *part) {
+bool matmul_mma_blocks_reaches(const struct matmul_problem *p, const struct matmul_call *c,
+                               const struct matmul_part *part) {
     return (c->x.offset | (uint64_t)c->x.stride[0]) % EIGHT == 0 && aligned(p, &part->gate) &&
            aligned(p, &part->up);
+}
+
+enum clmoe_status matmul_mma_blocks_launch(const struct run *run, const struct matmul_part *part,
+                                           int height) {
+    const struct matmul_problem *const p = run->problem;
+    const int columns = p->glu == CLMOE_GLU_NONE ? ITEMS : ITEMS / 2;
+    return matmul_launch_part(run, height, part,
+                              matmul_slots_times_columns(run, part, heights[height], columns));
 }
 
 static enum clmoe_status run_part(const struct run *run, const struct matmul_part *part) {
     const struct matmul_problem *const p = run->problem;
     const struct matmul_call *const c = run->call;
-    if (!addressable(p, c, part)) return matmul_run_tile(run, highest(run->dev, p) + 1, part, UNALIGNED_EDGE);
-    const int i = height_of(run->dev, p, c->tokens * p->topk);
-    const int columns = p->glu == CLMOE_GLU_NONE ? ITEMS : ITEMS / 2;
-    return matmul_launch_part(run, i, part, matmul_slots_times_columns(run, part, heights[i], columns));
+    if (!matmul_mma_blocks_reaches(p, c, part))
+        return matmul_run_tile(run, highest(run->dev, p) + 1, part, UNALIGNED_EDGE);
+    return matmul_mma_blocks_launch(run, part, height_of(run->dev, p, c->tokens * p->topk));
 }
 
 enum clmoe_status matmul_mma_blocks_run(const struct run *run) {

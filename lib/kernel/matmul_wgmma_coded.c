@@ -102,28 +102,20 @@ void matmul_wgmma_coded_prepare(const struct device *dev, const void *problem, s
     hopper_end(dev, p, heights->of, recipe);
 }
 
-static int64_t bytes_of(const struct matmul_problem *p, int64_t elements) {
-    const struct dtype_info *const info = dtype_info(p->w_dtype);
-    return elements / info->block * info->bytes;
-}
-
 /* Tensor copies take every period-th row of all experts; a box of them has 128 bytes or a multiple. */
 static bool fits_boxes(const struct matmul_problem *p, const struct columns *c) {
     const int64_t period = period_of(p);
     return p->out % period == 0 && period <= ALIGNED / (p->glu == CLMOE_GLU_NONE ? 1 : 2) &&
-           bytes_of(p, c->column) * period % ALIGNED == 0 && bytes_of(p, c->expert) % ALIGNED == 0 &&
-           bytes_of(p, c->column) <= UINT32_MAX / ALIGNED - 1;
-}
-
-/* What an expert has is counted by 32 bits. */
-static bool fits_copies(const struct matmul_problem *p, const struct columns *c) {
-    return p->out <= UINT32_MAX / (bytes_of(p, c->column) + 1) - 1;
+           hopper_bytes_of(p, c->column) * period % ALIGNED == 0 &&
+           hopper_bytes_of(p, c->expert) % ALIGNED == 0 &&
+           hopper_bytes_of(p, c->column) <= UINT32_MAX / ALIGNED - 1;
 }
 
 /* Rows of codes alone begin at multiples of 16 bytes; blocks begin anywhere. */
 static bool within_reach(const struct matmul_problem *p, const struct columns *c, int pairs) {
     const bool aligned = c->skip % ALIGNED == 0 && ((uint64_t)c->expert | (uint64_t)c->column) % CODES == 0;
-    return (p->w_dtype == CLMOE_MXFP4 || aligned) && (pairs > BOXES ? fits_copies(p, c) : fits_boxes(p, c));
+    return (p->w_dtype == CLMOE_MXFP4 || aligned) &&
+           (pairs > BOXES ? hopper_within_reach(p, c) : fits_boxes(p, c));
 }
 
 static bool addressable(const struct matmul_problem *p, const struct matmul_call *c,
