@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: MIT
-// What the kernels for MXFP4 weights on sm_90a begin with.
+// What the kernels for coded weights on sm_90a begin with.
 //
 //   W_T   mxfp4: blocks of a scale and 16 bytes, elements j and j + 16 in byte j
 //         f4_e2m1: 16 bytes, elements 2j and 2j + 1 in byte j, scales elsewhere
+//         q4_0, q5_0, q8_0: blocks of a scale of 16 bits and codes (common/blocks.cl)
 #define MATMUL_FLAGS_ARG any_flags
 #include "matmul/pair.cl"
 
@@ -23,12 +24,30 @@
 #define PTX 1
 #endif
 #include "matmul/coded.cl"
+
+// Bits of codes whose blocks have scales that go to sums; 0: scales go to codes.
+#define APART CAT(APART_, W_T)
+#define APART_mxfp4 0
+#define APART_f4_e2m1 0
+#define APART_q4_0 4
+#define APART_q5_0 5
+#define APART_q8_0 8
+
+#define IS_BF16 CAT(IS_BF16_, X_T)
+#define IS_BF16_bf16 1
+#define IS_BF16_f16 0
+#if IS_BF16
 #define PACK_TWO "cvt.rn.bf16x2.f32"
+#define WGMMA_T "bf16.bf16"
+#else
+#define PACK_TWO "cvt.rn.f16x2.f32"
+#define WGMMA_T "f16.f16"
+#endif
 #include "matmul/wgmma_memory.cl"
 #include "matmul/wgmma_coded_memory.cl"
 
 // Of a row of w: bytes of a block of 32 elements; those of a stage, also where they may begin anywhere.
-#define BLOCK_BYTES (SCALED ? 16 : 17)
+#define BLOCK_BYTES (SCALED ? 16 : UNITS(W_T) * (int)sizeof(ELEM(W_T)))
 #define STEP_BYTES (TK / 32 * BLOCK_BYTES)
 #define WINDOW (SCALED ? STEP_BYTES : (STEP_BYTES + 15 + 15) / 16 * 16)
 

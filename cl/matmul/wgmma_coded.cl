@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// For MXFP4 weights and many rows on sm_90a: as wgmma.cl, but that weights go to the instruction from registers, where
+// For coded weights and many rows on sm_90a: as wgmma.cl, but that weights go to the instruction from registers, where
 // each multiplying work-item decodes what it holds of them. They are in local memory as they are in global memory.
 //
 //   tile   128 rows of w x TOKENS pairs. With GLU these rows are by turns 8 of gate and the 8 of up: a work-item has
@@ -8,21 +8,22 @@
 //   warps 1 .. 3    fetch TK steps of w and x into a ring of STAGES stages
 //   warps 4 .. 11   multiply: 64 rows of w a group of four; then activation, gamma and rows of y
 //
-// How they do it is in wgmma_coded_few.cl where tiles have few pairs, else in wgmma_coded_many.cl.
+// How they do it is in wgmma_coded_few.cl where tiles have few pairs, else in wgmma_coded_many.cl; where scales go to
+// sums in wgmma_coded_apart.cl.
 #include "matmul/coded_begin.cl"
 
 #define TN (GLU ? 64 : 128) // columns of y, and those of one group
 #define GROUP_N (TN / 2)
 #define STAGED_N GROUP_N
-#define WGMMA_T "bf16.bf16"
 #include "matmul/wgmma_held.cl"
 #include "matmul/wgmma_tiles.cl"
 
-#define FEW (TOKENS < 256)
+#define FEW (TOKENS < 256 && !APART)
 
 // Rows of w lie PITCH apart, so that reading those of eight rows meets few banks twice. Many pairs: none where rows in
 // global memory are a multiple of 16 bytes apart, or 10 more (gpt-oss). Few: none.
-#define PITCH (FEW ? WINDOW : SCALED ? WINDOW + 16 : WINDOW + 80)
+#define ODD_CHUNKS(bytes) (((bytes) / 16 | 1) * 16)
+#define PITCH (FEW ? WINDOW : APART ? ODD_CHUNKS(WINDOW) : SCALED ? WINDOW + 16 : WINDOW + 80)
 #define W_ROWS 128
 #define PAIRS_STEP (TOKENS < 64 ? TOKENS : 64) // a group stages so many
 #define X_BYTES (TOKENS * 2 * TK)
@@ -34,6 +35,9 @@
 #if FEW // of a work-item
 #define FETCHING_REGISTERS "64"
 #define MULTIPLYING_REGISTERS "88"
+#elif APART
+#define FETCHING_REGISTERS "104"
+#define MULTIPLYING_REGISTERS "200"
 #else
 #define FETCHING_REGISTERS "72"
 #define MULTIPLYING_REGISTERS "216"
@@ -72,7 +76,11 @@ inline uint row_place(uint side, uint column) {
 #include "matmul/wgmma_coded_few.cl"
 #else
 #include "matmul/wgmma_windows.cl"
+#if APART
+#include "matmul/wgmma_coded_apart.cl"
+#else
 #include "matmul/wgmma_coded_many.cl"
+#endif
 #endif
 
 // All tiles of this work-group.

@@ -34,7 +34,7 @@ inline const global uchar *scales_at(const struct weights *w, uint at, uint side
 }
 
 // Rows of w begin at whole blocks: what lies between two of them, in bytes.
-#define TO_BYTES(stride) ((stride) / BLOCK(W_T) * UNITS(W_T))
+#define TO_BYTES(stride) ((stride) / BLOCK(W_T) * (UNITS(W_T) * (long)sizeof(ELEM(W_T))))
 #if SCALED
 #define SCALES_OF(w) w##_scale + w##_scale_skip + w##_first * w##_scale_row
 #else
@@ -42,8 +42,8 @@ inline const global uchar *scales_at(const struct weights *w, uint at, uint side
 #endif
 #define SOURCE_OF(w)                                                                                                   \
     {                                                                                                                  \
-        w + w##_skip, SCALES_OF(w), TO_BYTES(w##_expert), TO_BYTES(w##_column), w##_scale_expert,                      \
-            scale_step * w##_scale_row                                                                                 \
+        (const global uchar *)(w + w##_skip), SCALES_OF(w), TO_BYTES(w##_expert), TO_BYTES(w##_column),                \
+            w##_scale_expert, scale_step * w##_scale_row                                                               \
     }
 
 // How both kernels begin, behind what they have in local memory: where that is, tiles to come, and weights.

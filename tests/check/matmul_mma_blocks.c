@@ -1,9 +1,14 @@
 /* SPDX-License-Identifier: MIT
  * matmul's row for many rows of x and coded weights on mma.sync, emulated where there are none: every format,
- * around where stages of K, tiles of each height and waves of columns end. */
+ * around where stages of K, tiles of each height and waves of columns end. Beside it, where there is one, the
+ * row for such weights on Hopper. */
 #include "matmul_case.h"
+#include "ref/quant.h"
+
+#include <string.h>
 
 #define ROW "matmul_mma_blocks"
+#define HOPPER_ROW "matmul_wgmma_blocks"
 
 /* What decides which programs are compiled: kept few. Each format has its lowest tiles, each height of tiles some
  * format of each kind, and so have parts of K, which few work-groups are split into. */
@@ -55,7 +60,7 @@ static int64_t pick_steps(struct rng *rng, enum clmoe_dtype dtype) {
     }
 }
 
-static struct clmoe_matmul_params pick_params(struct rng *rng, int i, int64_t *tokens) {
+static struct clmoe_matmul_params pick_params(struct rng *rng, int i, int heights, int64_t *tokens) {
     static const int64_t columns[] = {1, 7, 8, 9, 31, 63, 64, 65, 127, 128, 129, 200};
     static const int64_t pairs[] = {1, 7, 8, 9, 15, 16, 17, 33, 63, 64, 65, 130};
     static const int topks[] = {1, 2, 3};
@@ -97,19 +102,19 @@ static struct clmoe_matmul_params pick_params(struct rng *rng, int i, int64_t *t
     }
     p.max_tokens = *tokens + rng_below(rng, 2) * 40;
     /* A call takes the lowest tiles that hold one and a half times the pairs of an average expert. */
-    const int64_t most = (INT64_C(16) << variants[v].heights) * p.experts / 3 / p.topk;
-    if (variants[v].heights < MOST_HEIGHTS && p.max_tokens > most) p.max_tokens = most;
+    const int64_t most = (INT64_C(16) << heights) * p.experts / 3 / p.topk;
+    if (heights < MOST_HEIGHTS && p.max_tokens > most) p.max_tokens = most;
     if (*tokens > p.max_tokens) *tokens = p.max_tokens;
     return p;
 }
 
 START_TEST(against_reference) {
     struct rng structure = {(uint64_t)_i * 0x9e3779b97f4a7c15u + 17}, rng = rng_for((uint64_t)_i + 46000);
+    const int heights = variants[_i % N_VARIANTS].heights;
     int64_t tokens;
-    const struct clmoe_matmul_params params = pick_params(&structure, _i, &tokens);
+    const struct clmoe_matmul_params params = pick_params(&structure, _i, heights, &tokens);
     struct matmul_sample s = matmul_sample_pick(&structure, &rng, &params, tokens);
-    /* Others are for tiles of another row. */
-    s.aligned = _i / N_VARIANTS % 4 < 3 || variants[_i % N_VARIANTS].heights == 1;
+    s.aligned = _i / N_VARIANTS % 4 < 3 || heights == 1; /* others are for tiles of another row */
     matmul_run_emulated(&rng, &s, ROW);
 }
 END_TEST
@@ -119,7 +124,93 @@ START_TEST(ran_at_all) {
 }
 END_TEST
 
+/* ---- on Hopper ---- */
+
+/* What the row for Hopper has not. */
+static void for_hopper(struct clmoe_matmul_params *p) {
+    p->y_dtype = p->x_dtype;
+    p->add = 0;
+    p->limit = CLMOE_LIMIT_NONE;
+}
+
+static void run_on_hopper(struct rng *rng, struct matmul_sample *s) {
+    matmul_sample_solve(s);
+    matmul_run_row(rng, s, CAPS_OWN, matmul_row_of(HOPPER_ROW));
+    matmul_sample_free(s);
+}
+
+START_TEST(hopper_against_reference) {
+    struct rng structure = {(uint64_t)_i * 0x9e3779b97f4a7c15u + 17}, rng = rng_for((uint64_t)_i + 46000);
+    int64_t tokens;
+    struct clmoe_matmul_params params = pick_params(&structure, _i, MOST_HEIGHTS, &tokens);
+    for_hopper(&params);
+    struct matmul_sample s = matmul_sample_pick(&structure, &rng, &params, tokens);
+    s.aligned = _i / N_VARIANTS % 4 < 3;
+    run_on_hopper(&rng, &s);
+}
+END_TEST
+
+/* Tiles of each width, some of them of one expert. */
+START_TEST(hopper_tiles_of_all_widths) {
+    static const int64_t tokens[] = {20, 32, 33, 64, 65, 128, 129, 200, 300};
+    static const enum clmoe_dtype formats[] = {CLMOE_Q4_0, CLMOE_Q5_0, CLMOE_Q8_0};
+    const enum clmoe_dtype x = _i % 2 ? CLMOE_F16 : CLMOE_BF16;
+    const struct clmoe_matmul_params params = {.max_tokens = 300 + _i,
+                                               .topk = 1,
+                                               .experts = 2,
+                                               .in = 416,
+                                               .out = 136,
+                                               .x_dtype = x,
+                                               .w_dtype = formats[_i % 3],
+                                               .y_dtype = x,
+                                               .routing = CLMOE_ROUTING_SORTED};
+    struct rng rng = rng_for(47000 + (uint64_t)_i);
+    struct matmul_sample s = matmul_sample_make(&rng, &params, tokens[_i], ROUTING_ONE_EXPERT, 1);
+    run_on_hopper(&rng, &s);
+}
+END_TEST
+
+/* Blocks without weight, with denormal scales and with some beside which others are nothing. */
+START_TEST(hopper_scales_of_all_sizes) {
+    static const enum clmoe_dtype formats[] = {CLMOE_Q4_0, CLMOE_Q5_0, CLMOE_Q8_0};
+    static const uint16_t scales[] = {0x0000, 0x0001, 0x83ff, 0x0400, 0x3c00, 0xbc00, 0x7bff};
+    const struct clmoe_matmul_params params = {.max_tokens = 150,
+                                               .topk = 2,
+                                               .experts = 3,
+                                               .in = 288,
+                                               .out = 72,
+                                               .x_dtype = CLMOE_BF16,
+                                               .w_dtype = formats[_i],
+                                               .y_dtype = CLMOE_BF16,
+                                               .routing = CLMOE_ROUTING_SORTED};
+    struct rng rng = rng_for(48000 + (uint64_t)_i);
+    struct matmul_sample s = matmul_sample_make(&rng, &params, 150, ROUTING_RANDOM, 1);
+    const int64_t weights = params.experts * params.out * params.in;
+    const int length = ref_block_length(params.w_dtype), bytes = ref_block_bytes(params.w_dtype);
+    for (int64_t i = 0; i < weights / length; i++)
+        memcpy(s.raw_gate + i * bytes, &PICK(&rng, scales), sizeof *scales);
+    ref_unpack(params.w_dtype, s.raw_gate, weights, s.gate);
+    run_on_hopper(&rng, &s);
+}
+END_TEST
+
+START_TEST(hopper_ran_at_all) {
+    row_require_ran("matmul", matmul_row_of(HOPPER_ROW));
+}
+END_TEST
+
+static void add_hopper_tests(TCase *cases) {
+    struct clmoe_device_info info;
+    case_ok(clmoe_context_device_info(tester_context(CAPS_OWN), &info));
+    if (!(info.features & CLMOE_FEATURE_NV_WGMMA)) return;
+    tcase_add_loop_test(cases, hopper_against_reference, 0, N_CASES);
+    tcase_add_loop_test(cases, hopper_tiles_of_all_widths, 0, 9);
+    tcase_add_loop_test(cases, hopper_scales_of_all_sizes, 0, 3);
+    tcase_add_test(cases, hopper_ran_at_all);
+}
+
 static void add_tests(TCase *cases) {
+    add_hopper_tests(cases);
     tcase_add_loop_test(cases, against_reference, 0, tester()->small ? N_SMALL : N_CASES);
     tcase_add_test(cases, ran_at_all);
 }

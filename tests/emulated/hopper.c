@@ -9,6 +9,7 @@
  *   glu: 0 none, 1 gate rows then up rows, 2 interleaved, 3 in two places, up before gate */
 #include "call.h"
 #include "ref/convert.h"
+#include "ref/quant.h"
 #include "words.h"
 
 #include <math.h>
@@ -21,7 +22,7 @@
 typedef unsigned int uint;
 typedef unsigned char uchar;
 typedef unsigned short ushort;
-typedef uint16_t bf16;
+typedef uint16_t half; /* of the type of x and y */
 
 #ifndef ITEMS
 #error "ITEMS: of a work-group, 384 or 512"
@@ -30,7 +31,13 @@ typedef uint16_t bf16;
 #error "FP8: 1 for cl/matmul/wgmma_fp8.cl, else 0"
 #endif
 #ifndef CODED
-#error "CODED: 17 for cl/matmul/wgmma_coded.cl with blocks of mxfp4, 16 with their scales apart, else 0"
+#error "CODED: bytes of 32 weights for cl/matmul/wgmma_coded.cl: 17 in mxfp4, 16 with scales apart, else 0"
+#endif
+#ifndef BLOCKS
+#error "BLOCKS: their dtype if they are blocks of codes and an f16 scale, else 0"
+#endif
+#ifndef X_TYPE
+#error "X_TYPE: CLMOE_BF16 or CLMOE_F16, of x and y"
 #endif
 #ifndef WORDS
 #error "WORDS: steps that share a scale in cl/matmul/wgmma_words.cl, less than 0 with GPTQ, else 0"
@@ -284,12 +291,30 @@ static float e4m3(uint code) {
     return code & 128 ? -magnitude : magnitude;
 }
 
-uint widen(ushort codes) {
-    return ref_bf16_from_f32(e4m3(codes & 255)) | (uint)ref_bf16_from_f32(e4m3(codes >> 8)) << 16;
+static float value_of(half h) {
+    return X_TYPE == CLMOE_BF16 ? ref_bf16_to_f32(h) : ref_f16_to_f32(h);
+}
+
+static half half_of(float v) {
+    return X_TYPE == CLMOE_BF16 ? ref_bf16_from_f32(v) : ref_f16_from_f32(v);
 }
 
 uint pack_two(float low, float high) {
-    return ref_bf16_from_f32(low) | (uint)ref_bf16_from_f32(high) << 16;
+    return half_of(low) | (uint)half_of(high) << 16;
+}
+
+uint widen(ushort codes) {
+    return pack_two(e4m3(codes & 255), e4m3(codes >> 8));
+}
+
+float _Z10vload_halfmPU9CLprivateKDh(size_t i, const half *from) {
+    return ref_f16_to_f32(from[i]);
+}
+void _Z15vstore_half_rtefmPU9CLprivateDh(float v, size_t i, half *to) {
+    to[i] = ref_f16_from_f32(v);
+}
+void _Z15vstore_half_rtefmPU8CLglobalDh(float v, size_t i, half *to) {
+    to[i] = ref_f16_from_f32(v);
 }
 
 /* Matrix m of four: row r is stored at what work-item 8 * m + r names. */
@@ -301,7 +326,7 @@ void store_matrices(uint at, const uint *v) {
     warp_barrier();
     for (uint c = 0; c < 8; c++) {
         const uint two = given[lid - lane + c * 4 + r / 2][m];
-        ((bf16 *)(uintptr_t)at)[c] = (bf16)(r % 2 ? two >> 16 : two);
+        ((half *)(uintptr_t)at)[c] = (half)(r % 2 ? two >> 16 : two);
     }
     warp_barrier();
 }
@@ -431,10 +456,10 @@ static float element(uint64_t tile, uint row, uint k) {
     size_t at = (ring & ~0x3ffffu) | (tile & 0x3fff) << 4; /* 18 bits of the address */
     if (at < ring) at += 0x40000;
     if (tile >> 16 == (1ul | 64ul << 16 | 1ul << 46))
-        return ref_bf16_to_f32(*(bf16 *)swizzled(at + row * SWIZZLED + k * sizeof(bf16)));
+        return value_of(*(half *)swizzled(at + row * SWIZZLED + k * sizeof(half)));
     if (tile >> 46) fail("a description of another kind of tile");
     at += k / 8 * (tile >> 16 & 0x3fff) * 16 + row / 8 * (tile >> 32 & 0x3fff) * 16;
-    return ref_bf16_to_f32(*(bf16 *)(at + row % 8 * 16 + k % 8 * sizeof(bf16)));
+    return value_of(*(half *)(at + row % 8 * 16 + k % 8 * sizeof(half)));
 }
 
 /* a of the work-items that have a part of it: registers of the product that all of them compute now. */
@@ -442,7 +467,7 @@ static uint held[ITEMS][4];
 
 static float held_element(uint row, uint k) {
     const uint item = lid / WARP * WARP + row % 8 * 4 + k % 8 / 2, two = held[item][k / 8 * 2 + row % 16 / 8];
-    return ref_bf16_to_f32((bf16)(k % 2 ? two >> 16 : two));
+    return value_of((half)(k % 2 ? two >> 16 : two));
 }
 
 static void multiply(const struct product *p) {
@@ -471,8 +496,7 @@ void warp_multiply(float *sums, const uint *w, const uint *x) {
     for (uint i = 0; i < 4; i++)
         for (uint k = 0; k < 16; k++) {
             const uint two = held_x[lid - lane + (lane % 4 * 2 + i % 2) * 4 + k % 8 / 2][k / 8];
-            sums[i] +=
-                held_element(lane / 4 + 8 * (i / 2), k) * ref_bf16_to_f32((bf16)(k % 2 ? two >> 16 : two));
+            sums[i] += held_element(lane / 4 + 8 * (i / 2), k) * value_of((half)(k % 2 ? two >> 16 : two));
         }
     warp_barrier();
 }
@@ -496,7 +520,7 @@ static struct problem {
     long depth, columns, experts, tokens, k, pairs, rows; /* rows: of w for an expert */
     int glu, contiguous;
     uchar *weights, *gate, *up;
-    bf16 *x, *y;
+    half *x, *y;
     long column; /* elements from one gate row to the next, and from one up row */
     /* Scales of blocks of BLOCK x BLOCK or 1 x CODES, those of up behind those of gate if they are apart: rows
      * and columns of them, where those of up begin; up row n is up_first + n * step. */
@@ -582,16 +606,27 @@ static void *room(size_t bytes) {
     return at;
 }
 
-static bf16 *random_rows(long n) {
-    bf16 *const rows = room((size_t)n * sizeof *rows);
+static half *random_rows(long n) {
+    half *const rows = room((size_t)n * sizeof *rows);
     for (long i = 0; i < n; i++)
-        rows[i] = ref_bf16_from_f32(((int)drawn(2001) - 1000) / 1000.0f);
+        rows[i] = half_of(((int)drawn(2001) - 1000) / 1000.0f);
     return rows;
 }
 
-/* A scale is 2^(e - 127): few are so large that a product in bf16 does not have it. */
+/* A scale is 2^(e - 127): few are so large that a product in half does not have it. */
 static uchar random_exponent(void) {
     return (uchar)(drawn(500) ? 122 + drawn(8) : 129 + drawn(3));
+}
+
+/* Some that blocks do not have beside others, up to denormal ones. */
+static float random_scale(void) {
+    const float scale = (float)(1 + drawn(1000)) / 50000.0f;
+    switch (drawn(16)) {
+    case 0: return 0.0f;
+    case 1: return ldexpf(scale, -140);
+    case 2: return -ldexpf(scale, 8 - (int)drawn(40));
+    default: return scale;
+    }
 }
 
 /* Of so many weights. */
@@ -607,18 +642,11 @@ static uchar *random_weights(long n) {
         if (FP8 && isnan(e4m3(codes[i]))) codes[i] = 0;
         if (CODED == 17 && i % 17 == 0) codes[i] = random_exponent();
     }
-    return codes;
-}
-
-/* Some that blocks do not have beside others, up to denormal ones. */
-static float random_scale(void) {
-    const float scale = (float)(1 + drawn(1000)) / 50000.0f;
-    switch (drawn(16)) {
-    case 0: return 0.0f;
-    case 1: return ldexpf(scale, -140);
-    case 2: return -ldexpf(scale, 8 - (int)drawn(40));
-    default: return scale;
+    for (long i = 0; BLOCKS && i < bytes_of(n); i += CODED) {
+        const half scale = ref_f16_from_f32(random_scale());
+        memcpy(codes + i, &scale, sizeof scale);
     }
+    return codes;
 }
 
 static void make_scales(void) {
@@ -688,6 +716,11 @@ static double weight(long e, int up, long n, long k) {
     if (WORDS) return words_weight(&p.words[up && p.glu == 3], e, n + (up && p.glu == 1 ? p.columns : 0), k);
     const long first = e * p.rows * p.depth + n * p.column, row = (up ? p.up_first : 0) + n * p.step;
     const uchar *const at = (up ? p.up : p.gate) + bytes_of(CODED ? first + k / CODES * CODES : first + k);
+    if (BLOCKS) {
+        float values[CODES];
+        ref_unpack(BLOCKS, at, CODES, values);
+        return values[k % CODES];
+    }
     if (CODED) {
         const uchar *const scales = (uchar *)p.scales + (up ? p.up_scales : 0);
         const long j = k % CODES;
@@ -695,7 +728,7 @@ static double weight(long e, int up, long n, long k) {
         return ldexp(e2m1(code & 15),
                      (CODED == 17 ? at[0] : scales[(e * p.blocks[0] + row) * p.blocks[1] + k / CODES]) - 127);
     }
-    if (!FP8) return ref_bf16_to_f32(*(const bf16 *)at);
+    if (!FP8) return value_of(*(const half *)at);
     return (double)e4m3(*at) *
            ((float *)
                 p.scales)[(up ? p.up_scales : 0) + (e * p.blocks[0] + row / BLOCK) * p.blocks[1] + k / BLOCK];
@@ -704,10 +737,10 @@ static double weight(long e, int up, long n, long k) {
 /* One sum in double, with its bias; what its rounding may come to is added to `magnitude`. */
 static double sum_of(long pair, long n, int up, double *magnitude) {
     const long e = p.ids[pair];
-    const bf16 *const x = p.x + (p.contiguous ? p.place[pair] : pair / p.k) * p.depth;
+    const half *const x = p.x + (p.contiguous ? p.place[pair] : pair / p.k) * p.depth;
     double sum = p.bias[e * 2 * p.columns + 2 * n + up];
     for (long k = 0; k < p.depth; k++) {
-        const double product = weight(e, up, n, k) * ref_bf16_to_f32(x[k]);
+        const double product = weight(e, up, n, k) * value_of(x[k]);
         sum += product;
         *magnitude += fabs(product);
     }
@@ -722,7 +755,7 @@ static int is_right(long pair, long n) {
         want = (p.glu ? gate / (1 + exp(-gate)) * up : gate) * p.gamma[pair];
         if (p.glu) magnitude *= 1 + fabs(gate) + fabs(up);
     }
-    const double got = ref_bf16_to_f32(p.y[pair * p.columns + n]), error = fabs(got - want);
+    const double got = value_of(p.y[pair * p.columns + n]), error = fabs(got - want);
     if (error <= fabs(want) / 256 + magnitude * 1e-5 + 1e-6) return 1;
     printf("pair %ld of expert %d, column %ld: %g, expected %g\n", pair, p.ids[pair], n, got, want);
     return 0;

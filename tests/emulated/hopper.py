@@ -31,17 +31,24 @@ MANY_CODED_SHAPES = ((64, 136, 1, 250, 1, 1), (352, 136, 2, 170, 1, 2))
 # Groups of K that end within a stage and within a word of it; a tile of each width.
 WORDS_SHAPES = ((136, 264, 2, 60, 2, 1), (72, 136, 3, 50, 3, 2), (520, 256, 1, 70, 1, 2), (1032, 72, 1, 105, 1, 1),
                 (72, 136, 1, 160, 1, 1), (200, 72, 2, 330, 2, 2))
-CODED = {"blocks": 17, "codes": 16}  # bytes of 32
 WORDS = {"awq128": 128, "awq64": 64, "awq32": 32, "gptq128": -128, "gptq64": -64, "gptq32": -32, "gptq256": -256}
 WORDS_KINDS = (("awq128", 0), ("awq64", 1), ("awq32", 1), ("gptq128", 0), ("gptq64", 1), ("gptq32", 1), ("gptq256", 0))
+APART = {"q4_0": 18, "q5_0": 22, "q8_0": 34}  # lib/kernel/matmul_wgmma_blocks.c
+APART_TILE = (128, 5, 64)
+APART_SHAPES = ((96, 136, 2, 150, 1, 2), (416, 72, 3, 50, 2, 1), (64, 200, 1, 20, 1, 1), (64, 72, 1, 130, 1, 1),
+                (64, 72, 1, 220, 1, 1))  # tiles of each width: some pairs are skipped
+CODED = {"blocks": 17, "codes": 16, **APART}  # bytes of 32
 VARIANTS = (*(("bf16", tile, glu, contiguous, SHAPES) for tile in TILES for glu in (0, 1) for contiguous in (0, 1)),
             *(("fp8", tile, glu, 1 - glu, SHAPES[:5]) for tile in FP8_TILES for glu in (0, 1)),
             *((kind, tile, (i + j) % 2, 0, CODED_SHAPES) for i, kind in enumerate(FEW_CODED)
               for j, tile in enumerate(FEW_CODED[kind])),
             *(("codes", SOME_CODED, glu, 0, CODED_SHAPES) for glu in (0, 1)),
             *((kind, tile, glu, int(kind == "gptq64"), WORDS_SHAPES) for kind, glu in WORDS_KINDS for tile in WORDS_TILES),
-            *((kind, MANY_CODED, 0, 0, MANY_CODED_SHAPES) for kind in ("blocks", "codes")))
+            *((kind, MANY_CODED, 0, 0, MANY_CODED_SHAPES) for kind in ("blocks", "codes")),
+            *((kind, APART_TILE, glu, 0, APART_SHAPES) for kind in APART for glu in (0, 1)))
 X_TOKEN, X_SORTED, SORTED, HAS_BIAS, GAMMA_OUTPUT, K_FASTEST, HAS_ZERO = 1, 2, 8, 16, 64, 256, 8192  # cl/matmul/pair.cl
+SOURCES = ("tests/emulated/hopper.c", "tests/emulated/words.c", "tests/ref/convert.c", "tests/ref/quant.c",
+           "lib/api/tensor.c", "lib/base/dtype.c")
 LIMIT_S = 150  # a kernel that waits for ever
 
 
@@ -51,12 +58,13 @@ def values_of(kind, tile, glu, contiguous):
     few_coded = kind in CODED and len(tile) > 3
     items = 320 if few_coded else 384 if kind in CODED or contiguous and kind not in WORDS else 512
     words = kind.strip("0123456789") if kind in WORDS else None
+    x_type = "f16" if kind in APART and glu else "bf16"
     name = "matmul_mma_coded" if few_coded else "matmul_wgmma" + (
         "_words" if words else {"bf16": "", "fp8": "_fp8"}.get(kind, "_coded"))
     values = dict(TOKENS=tile[0], STAGES=tile[1], GLU=glu, ACT=glu, PLAN_FLAGS=flags, LIMITED=0, LOCAL_SIZE=items,
-                  X_T="bf16", Y_T="bf16", BIAS_T="f32", S_T="f32",
+                  X_T=x_type, Y_T=x_type, BIAS_T="f32", S_T="f32",
                   SCALED=int(kind in ("fp8", "codes") or kind in WORDS), KERNEL=name,
-                  W_T={"fp8": "f8_e4m3", "blocks": "mxfp4", "codes": "f4_e2m1"}.get(kind, words or "bf16"),
+                  W_T={"fp8": "f8_e4m3", "blocks": "mxfp4", "codes": "f4_e2m1"}.get(kind, words or kind),
                   KERNEL_FILE=f'"{name.replace("_", "/", 1)}.cl"')
     if kind in CODED:
         few = tile[0] < 256
@@ -88,10 +96,11 @@ def compile_kernel(clang, folder, kind, tile, glu, contiguous):
     # Not position independent: addresses of local memory are uint.
     subprocess.run([clang, "-w", "-O2", "-no-pie", "-fno-pie", f"-DITEMS={items}", f"-DFP8={int(kind == 'fp8')}",
                     f"-DCODED={CODED.get(kind, 0)}", f"-DWORDS={WORDS.get(kind, 0)}",
-                    "-I", os.path.join(ROOT, "include"),
-                    "-I", os.path.join(ROOT, "tests"), "-o", program, os.path.join(ROOT, "tests/emulated/hopper.c"),
-                    os.path.join(ROOT, "tests/emulated/words.c"), os.path.join(ROOT, "tests/ref/convert.c"), text, "-lm",
-                    "-lpthread"], check=True)
+                    f"-DBLOCKS={'CLMOE_' + kind.upper() if kind in APART else 0}",
+                    f"-DX_TYPE=CLMOE_{values['X_T'].upper()}",
+                    "-I", os.path.join(ROOT, "include"), "-I", os.path.join(ROOT, "lib"),
+                    "-I", os.path.join(ROOT, "tests"), "-o", program,
+                    *(os.path.join(ROOT, source) for source in SOURCES), text, "-lm", "-lpthread"], check=True)
     return program
 
 
