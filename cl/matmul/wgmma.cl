@@ -38,14 +38,8 @@
 #define MAPS_AT (STAGES * STAGE_BYTES)
 #define SLOTS_AT (MAPS_AT + 256)
 
-// Registers of a work-item once the groups have parted: sums alone take TOKENS. In all no more than there were before.
+// Sums alone take TOKENS registers of a work-item.
 #if TOKENS > 128
-#define FETCHER_REGISTERS "40"
-#if CONTIGUOUS
-#define MULTIPLIER_REGISTERS "232"
-#else
-#define MULTIPLIER_REGISTERS "216"
-#endif
 #define SET_REGISTERS(how, n) CHANGE_REGISTERS(how, n)
 #else
 #define SET_REGISTERS(how, n)

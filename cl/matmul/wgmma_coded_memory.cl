@@ -29,14 +29,6 @@ inline void ask_for(const global uchar *at) { asm volatile("prefetch.global.L2 [
 // What is computed of a and b behind it is not computed before it, where it may not be needed.
 #define COMPUTED_HERE(a, b) asm volatile("" : "+r"(a), "+r"(b))
 
-inline bool any_of_warp(bool is) {
-    uint any;
-    asm volatile("{ .reg .pred p, q; setp.ne.u32 p, %1, 0; vote.sync.any.pred q, p, 0xffffffff; selp.u32 %0, 1, 0, q; }"
-                 : "=r"(any)
-                 : "r"((uint)is));
-    return any;
-}
-
 #define WARPS_BARRIER(id, items) asm volatile("bar.sync %0, %1;" : : "r"(id), "n"(items) : "memory")
 
 // sums[m][n] += over 16 steps of w[m][k] * x[n][k], of a warp: 16 rows of w, 8 of x. Of a work-item sums[0]

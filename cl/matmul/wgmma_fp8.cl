@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
-// For fp8 weights and many rows on sm_90a: as wgmma.cl, but that weights go to the instruction from registers, where
-// each multiplying work-item widens its codes; scales follow in fp32, so that they round nothing but sums.
+// For weights of 8 bits with scales, fp8 or integers, and many rows on sm_90a: as wgmma.cl, but that weights go to the
+// instruction from registers, where each multiplying work-item widens its codes; scales follow in fp32, so that they
+// round nothing but sums.
 //
 //   tile   256 rows of w x TOKENS pairs. With GLU these are the rows of half as many columns of y, by turns 8 of gate
 //          and the 8 of up: a work-item has both sums of an element of y.
@@ -11,15 +12,20 @@
 //   warps 4 .. 11   multiply: two blocks of 64 rows a group of four; then activation, gamma and rows of y
 //   warps 12 .. 15  fetch the rows of x that the pairs name; not if CONTIGUOUS
 //
-// The TK steps of a stage have one scale. What becomes of it is in wgmma_fp8_apart.cl.
+// The TK steps of a stage have one scale (STAGE_SCALES), or all steps have. What becomes of it is in wgmma_fp8_scales.cl.
 // Lines behind "//@@ " are PTX that only sm_90a assembles: lib/device/ptx.h.
 #define MATMUL_FLAGS_ARG any_flags
 #include "matmul/pair.cl"
+
+#ifndef STAGE_SCALES
+#error "STAGE_SCALES: 1 where scales differ along K, 0 where a row has one"
+#endif
 
 #define VALUE float
 #include "matmul/activation_nv.cl"
 #include "matmul/epilogue.cl"
 
+#define SLOTS 2 // the ring leaves no room for more
 #define TK 128
 #define BLOCKS 2 // of 64 rows of w that a multiplying group has
 #define GROUP_ROWS (BLOCKS * 64)
@@ -39,38 +45,20 @@
 #define BLOCK_SUMS (TOKENS / 2) // those of the second block are behind those of the first
 #define ALL_SUMS (BLOCKS * BLOCK_SUMS)
 
-// In local memory: the ring, scales of W_ROWS rows for each stage, words of tensor maps, slots, barriers
-#define SCALES_AT (STAGES * STAGE_BYTES)
-#define MAPS_AT (SCALES_AT + STAGES * W_ROWS * 4)
+// In local memory: the ring, of W_ROWS rows for each stage units and factors, words of tensor maps, slots, barriers
+#define UNITS_AT (STAGES * STAGE_BYTES)
+#define FACTORS_AT (UNITS_AT + STAGES * W_ROWS * 4)
+#define MAPS_AT (FACTORS_AT + (STAGE_SCALES ? STAGES * W_ROWS * 2 : 0))
 #define SLOTS_AT (MAPS_AT + 256)
 
-// Registers of a work-item once the groups have parted. In all no more than there were before.
 #if TOKENS > 32
-#if CONTIGUOUS
-#define FETCHER_REGISTERS "40"
-#define MULTIPLIER_REGISTERS "232"
-#else
-#define FETCHER_REGISTERS "32"
-#define MULTIPLIER_REGISTERS "224"
-#endif
 #define SET_REGISTERS(how, n) CHANGE_REGISTERS(how, n)
 #else
 #define SET_REGISTERS(how, n)
 #endif
 
-// Codes of 16 steps, chunk `chunk` of a stage's row and of that eight rows behind it.
-inline void load_codes(const local uchar *row, uint chunk, ushort *codes) {
-    const uint lane = get_local_id(0) & 31u, turned = chunk ^ (lane / 4);
-    const local uchar *const at = row + turned * 16 + (lane & 3u) * 2;
-    codes[0] = *(const local ushort *)at;
-    codes[1] = *(const local ushort *)(at + 8 * ROW);
-    codes[2] = *(const local ushort *)(at + 8);
-    codes[3] = *(const local ushort *)(at + 8 * ROW + 8);
-}
-
 #include "matmul/wgmma_fp8_scales.cl"
-
-#include "matmul/wgmma_fp8_apart.cl"
+#include "matmul/wgmma_fp8_steps.cl"
 
 // ---- sums to y ----
 
@@ -109,7 +97,7 @@ kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) void matmul_wgmma
             const struct scale_rows of_w = SCALE_ROWS_OF(w), of_v = SCALE_ROWS_OF(v);
             const struct scales scales = {up_first ? of_v : of_w, up_first ? of_w : of_v,
                                           (uint)scale_rows, (uint)scale_step, (uint)columns, scale_shift};
-            fetch_scales(&r, &j, slots, &scales, (local float *)(memory + SCALES_AT));
+            fetch_scales(&r, &j, slots, &scales, memory);
         }
         return;
     }

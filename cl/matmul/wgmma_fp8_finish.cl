@@ -15,7 +15,7 @@ for (int block = 0; block < BLOCKS; block++) {
         if (staged < rows) {
             GROUP_BARRIER(1 + who); // what was staged before is in y
 #pragma unroll
-            for (int t8 = 0; t8 < PAIRS_STEP; t8 += GLU ? 32 : 16) {
+            for (int t8 = 0; t8 < min(PAIRS_STEP, TOKENS - staged); t8 += GLU ? 32 : 16) {
                 uint packed[4];
 #pragma unroll
                 for (int q = 0; q < 4; q++) { // of pairs t and t + 1

@@ -34,6 +34,32 @@ inline const global float *scales_at(const struct scales *s, uint row, uint expe
 #define SCALE_FETCHERS (32 * SCALE_WARPS)
 #define SCALES_EACH (W_ROWS / SCALE_FETCHERS)
 
+#if STAGE_SCALES
+#define ONES (IS_BF16 ? 0x3f803f80u : 0x3c003c00u)
+#define EXPONENT_OF(e) (127u + (e))
+
+// Sums of a row are in units of the stage that comes to them, and go to those of the next one behind it, at the end to 1.
+// So there is one set of sums, and codes are multiplied as they are. The unit is the scale, which is some ratio of the
+// next one. But where it is far from all that sums can bear, codes have a factor, and both together are the scale: so
+// that no sum before or behind it is lost.
+inline float unit_of(float scale, uint *factor) {
+    const uint exponent = as_uint(scale) >> 23 & 255u;
+    *factor = ONES;
+    if (exponent - EXPONENT_OF(-40) <= 80u) return scale;
+    if (scale == 0.0f || exponent == 255u) {
+        *factor = pack_two(scale, scale);
+        return 1.0f;
+    }
+#if IS_BF16
+    const uint power = clamp(exponent, EXPONENT_OF(-110), EXPONENT_OF(110));
+    *factor = power << 7;
+    return scale * as_float((EXPONENT_OF(127) - power) << 23);
+#else
+    return copysign(clamp(fabs(scale), 0x1p-80f, 0x1p80f), scale); // beyond both y has no number but 0 and infinity
+#endif
+}
+#endif
+
 // Those of stage `step`; behind the last one as before.
 inline void read_scales(float *scale, const global float *const *from, const struct job *j, uint step, int shift) {
 #pragma unroll
@@ -41,9 +67,22 @@ inline void read_scales(float *scale, const global float *const *from, const str
         if (step < j->steps) scale[i] = from[i][step * TK >> shift];
 }
 
+// What sums of a row are multiplied by behind a stage that is full, and its codes before that.
+inline void put_scale(local uchar *memory, uint at, float scale, float next, bool is_last) {
+    local float *const units = (local float *)(memory + UNITS_AT);
+#if STAGE_SCALES
+    uint factor, ignored;
+    const float unit = unit_of(scale, &factor), next_unit = unit_of(next, &ignored);
+    units[at] = is_last ? unit * CODE_UNIT : unit / next_unit;
+    ((local ushort *)(memory + FACTORS_AT))[at] = (ushort)factor;
+#else
+    units[at] = scale * CODE_UNIT;
+#endif
+}
+
 // Scales of all tiles.
 inline void fetch_scales(const struct ring *r, const struct job *j, const local struct slot *slots,
-                         const struct scales *s, local float *to) {
+                         const struct scales *s, local uchar *memory) {
     const uint lid = get_local_id(0) & (SCALE_FETCHERS - 1);
     struct turn stage = {0, 0}, turn = {0, 0};
     for (;;) {
@@ -57,14 +96,18 @@ inline void fetch_scales(const struct ring *r, const struct job *j, const local 
         WARP_BARRIER();
         if ((lid & 31u) == 0) mb_arrive(r->heard + 8 * turn.at);
         if (rows == 0) return;
-        float scale[SCALES_EACH];
-        read_scales(scale, from, j, 0, s->shift);
+        float scale[SCALES_EACH], next[SCALES_EACH];
+        read_scales(next, from, j, 0, s->shift);
         for (uint step = 0; step < j->steps; step++) {
+#pragma unroll
+            for (int i = 0; i < SCALES_EACH; i++)
+                scale[i] = next[i];
+            read_scales(next, from, j, step + 1, s->shift);
             mb_wait(r->empty + 8 * stage.at, stage.phase ^ 1);
 #pragma unroll
             for (int i = 0; i < SCALES_EACH; i++)
-                to[stage.at * W_ROWS + lid + i * SCALE_FETCHERS] = scale[i];
-            read_scales(scale, from, j, step + 1, s->shift);
+                put_scale(memory, stage.at * W_ROWS + lid + i * SCALE_FETCHERS, scale[i], next[i],
+                          step + 1 == j->steps);
             WARP_BARRIER();
             if ((lid & 31u) == 0) mb_arrive(r->full + 8 * stage.at);
             next_turn(&stage, STAGES);

@@ -18,6 +18,7 @@
 #define OPERANDS_64 OPERANDS_32                                                                                        \
     ", %32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47"                                 \
     ", %48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63"
+#define OPERANDS_72 OPERANDS_64 ", %64, %65, %66, %67, %68, %69, %70, %71"
 #define OPERANDS_80 OPERANDS_64 ", %64, %65, %66, %67, %68, %69, %70, %71, %72, %73, %74, %75, %76, %77, %78, %79"
 #define OPERANDS_96 OPERANDS_80 ", %80, %81, %82, %83, %84, %85, %86, %87, %88, %89, %90, %91, %92, %93, %94, %95"
 #define OPERANDS_128 OPERANDS_96                                                                                       \
@@ -34,6 +35,8 @@
     HELD_WGMMA(96, OPERANDS_48, "%48, %49, %50, %51", "%52", "%53", SUMS_48(d, 0), a, b, keep)
 #define HELD_WGMMA_128(d, a, b, keep)                                                                                  \
     HELD_WGMMA(128, OPERANDS_64, "%64, %65, %66, %67", "%68", "%69", SUMS_64(d, 0), a, b, keep)
+#define HELD_WGMMA_144(d, a, b, keep)                                                                                  \
+    HELD_WGMMA(144, OPERANDS_72, "%72, %73, %74, %75", "%76", "%77", SUMS_72(d, 0), a, b, keep)
 #define HELD_WGMMA_160(d, a, b, keep)                                                                                  \
     HELD_WGMMA(160, OPERANDS_80, "%80, %81, %82, %83", "%84", "%85", SUMS_80(d, 0), a, b, keep)
 #define HELD_WGMMA_192(d, a, b, keep)                                                                                  \

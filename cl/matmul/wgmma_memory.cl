@@ -69,6 +69,14 @@ inline uint sum_of_lanes_to(uint v) {
     return v;
 }
 
+inline bool any_of_warp(bool is) {
+    uint any;
+    asm volatile("{ .reg .pred p, q; setp.ne.u32 p, %1, 0; vote.sync.any.pred q, p, 0xffffffff; selp.u32 %0, 1, 0, q; }"
+                 : "=r"(any)
+                 : "r"((uint)is));
+    return any;
+}
+
 // One at least has it.
 inline uint first_lane_with(bool is) {
     uint lanes;

@@ -69,6 +69,14 @@
 #define FIRST_X_FETCHER 384
 #endif
 
+// Registers of a work-item once the groups have parted, where they differ. In all no more than there were before.
+#define FETCHER_REGISTERS "40"
+#if CONTIGUOUS
+#define MULTIPLIER_REGISTERS "232"
+#else
+#define MULTIPLIER_REGISTERS "216"
+#endif
+
 // Addresses in local memory: of the stages and of their barriers, of the barriers of slots.
 struct ring {
     uint base, full, empty, told, heard;

@@ -15,6 +15,7 @@
 
 #define SUMS_8(d, i) SUMS_4(d, i), SUMS_4(d, (i) + 4)
 #define SUMS_48(d, i) SUMS_32(d, i), SUMS_16(d, (i) + 32)
+#define SUMS_72(d, i) SUMS_64(d, i), SUMS_8(d, (i) + 64)
 #define SUMS_80(d, i) SUMS_64(d, i), SUMS_16(d, (i) + 64)
 #define SUMS_96(d, i) SUMS_64(d, i), SUMS_32(d, (i) + 64)
 #define SUMS_128(d, i) SUMS_64(d, i), SUMS_64(d, (i) + 64)

@@ -13,7 +13,9 @@
 #error "TN: columns of y of a tile"
 #endif
 
+#ifndef SLOTS
 #define SLOTS 3
+#endif
 #define BAND (2048 / TOKENS)
 #define TOGETHER (TOKENS % 16 ? 8 : 16) // pairs of a product
 

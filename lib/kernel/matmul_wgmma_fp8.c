@@ -3,10 +3,7 @@
 
 #include "matmul_hopper.h"
 
-static const struct hopper_height heights[HOPPER_HEIGHTS] = {{32, 256, 5, 1}, {128, 256, 3, 1}};
-
-/* Of K, over which a row of w has one scale. */
-enum { STEPS = 128 };
+static const struct hopper_height heights[HOPPER_HEIGHTS] = {{32, 256, 5, 1}, {160, 256, 3, 1}};
 
 enum { EIGHT = 8, SIXTEEN = 16 };
 
@@ -14,11 +11,13 @@ bool matmul_wgmma_fp8_fits(const struct device *dev, const void *problem, struct
     const struct matmul_problem *const p = problem;
     const bool half = p->x_dtype == CLMOE_F16 || p->x_dtype == CLMOE_BF16;
     const struct clmoe_w_scale *const scale = &p->w_scale;
-    if (p->w_dtype != CLMOE_F8_E4M3) return refuse(why, "needs fp8 weights");
+    if (p->w_dtype != CLMOE_F8_E4M3 && p->w_dtype != CLMOE_I8)
+        return refuse(why, "needs fp8 or int8 weights");
     if (!half || p->y_dtype != p->x_dtype) return refuse(why, "needs x and y both f16 or both bf16");
     if (scale->dtype != CLMOE_F32) return refuse(why, "needs scales of f32");
-    if (scale->columns < STEPS && scale->columns < p->in)
-        return refuse(why, "blocks of scales have %lld columns < %d", (long long)scale->columns, STEPS);
+    if (scale->columns < MATMUL_BYTES_STEPS && scale->columns < p->in)
+        return refuse(why, "blocks of scales have %lld columns < %d", (long long)scale->columns,
+                      MATMUL_BYTES_STEPS);
     if (p->in % EIGHT) return refuse(why, "%lld columns of x are no multiple of 8", (long long)p->in);
     if (p->glu != CLMOE_GLU_NONE && p->out % EIGHT)
         return refuse(why, "%lld columns of y from gate and up are no multiple of 8", (long long)p->out);
@@ -36,6 +35,8 @@ void matmul_wgmma_fp8_prepare(const struct device *dev, const void *problem, str
         struct kernel_spec *const spec = hopper_add_kernel(p, recipe, "matmul/wgmma_fp8.cl",
                                                            "matmul_wgmma_fp8", &heights[i], hopper_local(p));
         spec_define(spec, "CONTIGUOUS", "%d", hopper_contiguous(p));
+        spec_define(spec, "INTEGERS", "%d", p->w_dtype == CLMOE_I8);
+        spec_define(spec, "STAGE_SCALES", "%d", p->w_scale.columns < p->in);
         spec_define(spec, "IS_BF16", "%d", p->x_dtype == CLMOE_BF16);
     }
     hopper_end(dev, p, heights, recipe);

@@ -245,11 +245,12 @@ static int64_t few_tokens(const struct device *dev, const struct layer_params *p
     const bool wgmma = hopper && (p->w1_dtype == CLMOE_BF16 || p->w1_dtype == CLMOE_F16);
     const bool coded = hopper && layer_expert_dtype(p) == CLMOE_BF16 &&
                        (p->w1_dtype == CLMOE_MXFP4 || p->w1_dtype == CLMOE_F4_E2M1);
-    const bool fp8 = hopper && layer_expert_dtype(p) != CLMOE_F32 && p->w1_dtype == CLMOE_F8_E4M3 &&
-                     p->w_scale.dtype == CLMOE_F32;
+    const bool bytes = hopper && layer_expert_dtype(p) != CLMOE_F32 && p->w_scale.dtype == CLMOE_F32 &&
+                       (p->w_scale.columns == 0 || p->w_scale.columns >= MATMUL_BYTES_STEPS) &&
+                       (p->w1_dtype == CLMOE_F8_E4M3 || p->w1_dtype == CLMOE_I8);
     const int64_t tokens = wgmma   ? MATMUL_FEW_TOKENS
                            : coded ? MATMUL_CODED_FEW_TOKENS
-                           : fp8   ? MATMUL_FP8_FEW_TOKENS
+                           : bytes ? MATMUL_FP8_FEW_TOKENS
                                    : (pairs < FEW_PAIRS_MIN ? FEW_PAIRS_MIN : pairs) / p->topk;
     if (p->w_order == CLMOE_W_PACKED || p->plan.kernel) return 0;
     return tokens < p->max_tokens ? tokens : p->max_tokens;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
- * matmul's Hopper rows for weights of 16 bits and for fp8 against ref_matmul: as many pairs of an expert as tiles
- * have, and some more or fewer, with every option of the epilogue. Elsewhere that they are refused. */
+ * matmul's Hopper rows for weights of 16 bits and for fp8 and int8 against ref_matmul: as many pairs of an expert as
+ * tiles have, and some more or fewer, with every option of the epilogue. Elsewhere that they are refused. */
 #include "matmul_case.h"
 #include "matmul_coded.h"
 #include "ref/quant.h"
@@ -25,11 +25,15 @@ static const struct {
     {CLMOE_BF16, CLMOE_F8_E4M3, CLMOE_BF16, true, {CLMOE_ACT_SILU}, {CLMOE_F32, 128, 128}},
     {CLMOE_F16, CLMOE_F8_E4M3, CLMOE_F16, true, {CLMOE_ACT_SILU, .up_max = 0.7f}, {CLMOE_F32, 1}},
     {CLMOE_F16, CLMOE_F8_E4M3, CLMOE_F32, false, {CLMOE_ACT_RELU2}, {CLMOE_F32, 40, 256}},
+    {CLMOE_BF16, CLMOE_I8, CLMOE_F32, false, {CLMOE_ACT_NONE}, {CLMOE_F32, 1}},
+    {CLMOE_BF16, CLMOE_I8, CLMOE_BF16, true, {CLMOE_ACT_SILU}, {CLMOE_F32, 64, 128}},
+    {CLMOE_F16, CLMOE_I8, CLMOE_F16, true, {CLMOE_ACT_SILU, .up_max = 0.7f}, {CLMOE_F32}},
+    {CLMOE_F16, CLMOE_I8, CLMOE_F32, false, {CLMOE_ACT_RELU2}, {CLMOE_F32, 1, 512}},
 };
 enum {
-    N_VARIANTS = 4, /* of a row */
-    N_ROW_CASES = 96,
-    N_CASES = 2 * N_ROW_CASES,
+    N_VARIANTS = 4, /* of a kind of weights */
+    N_KIND_CASES = 96,
+    N_CASES = 3 * N_KIND_CASES,
     MAX_ROWS = 32,
     MOST_PRODUCTS = 20000000
 };
@@ -47,7 +51,7 @@ static struct clmoe_matmul_params pick_params(struct rng *rng, int i, int64_t *t
     static const int expert_counts[] = {1, 2, 3, 8, 60}, topks[] = {1, 2, 8};
     static const int64_t steps[] = {8, 40, 64, 72, 128, 136, 200, 264, 520},
                          columns[] = {8, 64, 72, 120, 128, 136, 256, 264};
-    const int v = i / N_ROW_CASES * N_VARIANTS + i % N_VARIANTS, turn = i % N_ROW_CASES / N_VARIANTS;
+    const int v = i / N_KIND_CASES * N_VARIANTS + i % N_VARIANTS, turn = i % N_KIND_CASES / N_VARIANTS;
     struct clmoe_matmul_params p = {
         .topk = PICK(rng, topks),
         .experts = PICK(rng, expert_counts),
@@ -85,7 +89,7 @@ static struct clmoe_matmul_params pick_params(struct rng *rng, int i, int64_t *t
 
 /* The row for weights of this kind. */
 static int which(enum clmoe_dtype w) {
-    return w == CLMOE_F8_E4M3;
+    return w == CLMOE_F8_E4M3 || w == CLMOE_I8;
 }
 
 static void run_row(struct rng *rng, struct matmul_sample *s) {
@@ -111,6 +115,7 @@ END_TEST
 static const struct clmoe_matmul_params plain[] = {
     {PLAIN, .w_dtype = CLMOE_BF16},
     {PLAIN, .w_dtype = CLMOE_F8_E4M3, .w_scale = {CLMOE_F32, 128, 128}},
+    {PLAIN, .w_dtype = CLMOE_I8, .w_scale = {CLMOE_F32, 1}},
 };
 
 /* A NaN row of x and a NaN column of w reach their own row and column of y, and nothing else. */
@@ -132,23 +137,25 @@ START_TEST(nan_stays_where_it_is) {
 }
 END_TEST
 
-/* Each code of fp8 at each step of K, once times 1. NaN is in rows of its own: 0 times it is NaN. */
+/* Each code of fp8 and int8 at each step of K, once times 1. NaN is in rows of its own: 0 times it is NaN. */
 START_TEST(each_code_is_exact) {
     enum { CODES = 256 };
     static const enum clmoe_dtype dtypes[] = {CLMOE_BF16, CLMOE_F16};
-    struct clmoe_matmul_params params = plain[1];
+    struct clmoe_matmul_params params = plain[1 + _i / 2];
+    const bool fp8 = params.w_dtype == CLMOE_F8_E4M3;
     params.topk = params.experts = 1;
     params.in = params.out = CODES;
-    params.x_dtype = params.y_dtype = dtypes[_i];
+    params.x_dtype = params.y_dtype = dtypes[_i % 2];
     struct rng rng = rng_for(4000);
     struct matmul_sample s = matmul_sample_make(&rng, &params, CODES, ROUTING_ONE_EXPERT, 1);
     for (int i = 0; i < CODES * CODES; i++) {
         const int n = i / CODES, k = i % CODES, code = (n + k) % CODES;
-        s.raw_gate[i] = (unsigned char)(code % 128 == 127 ? 0 : n % 128 == 127 && k == 3 ? n : code);
+        const bool nan = fp8 && code % 128 == 127, own_row = n % 128 == 127 && k == 3;
+        s.raw_gate[i] = (unsigned char)(!nan ? code : own_row ? n : 0);
         s.x[i] = n == k;
     }
-    ref_unpack(CLMOE_F8_E4M3, s.raw_gate, CODES * CODES, s.gate);
-    for (int i = 0; i < 4; i++)
+    ref_unpack(params.w_dtype, s.raw_gate, CODES * CODES, s.gate);
+    for (int i = 0; i < (fp8 ? 4 : CODES); i++)
         s.scales[i] = 1;
     s.aligned = true;
     matmul_sample_solve(&s);
@@ -249,7 +256,7 @@ static void add_tests(TCase *cases) {
     }
     tcase_add_loop_test(cases, against_reference, 0, N_CASES);
     tcase_add_loop_test(cases, nan_stays_where_it_is, 0, 6);
-    tcase_add_loop_test(cases, each_code_is_exact, 0, 2);
+    tcase_add_loop_test(cases, each_code_is_exact, 0, 4);
     tcase_add_loop_test(cases, scales_of_all_sizes, 0, 2);
     tcase_add_loop_test(cases, calls_of_all_sizes, 0, 2);
     tcase_add_loop_test(cases, out_of_order_queue, 0, 2);

@@ -30,6 +30,9 @@ typedef uint16_t half; /* of the type of x and y */
 #ifndef FP8
 #error "FP8: 1 for cl/matmul/wgmma_fp8.cl, else 0"
 #endif
+#ifndef INTEGERS
+#error "INTEGERS: 1 for integers in that, which have a scale for a row, else 0"
+#endif
 #ifndef CODED
 #error "CODED: bytes of 32 weights for cl/matmul/wgmma_coded.cl: 17 in mxfp4, 16 with scales apart, else 0"
 #endif
@@ -85,6 +88,15 @@ long _Z3maxll(long a, long b) {
 }
 float _Z3fmafff(float a, float b, float c) {
     return fmaf(a, b, c);
+}
+float _Z4fabsf(float v) {
+    return fabsf(v);
+}
+float _Z8copysignff(float v, float sign) {
+    return copysignf(v, sign);
+}
+uint _Z5clampjjj(uint v, uint low, uint high) {
+    return v < low ? low : v > high ? high : v;
 }
 float _Z10native_expf(float v) {
     return expf(v);
@@ -299,12 +311,23 @@ static half half_of(float v) {
     return X_TYPE == CLMOE_BF16 ? ref_bf16_from_f32(v) : ref_f16_from_f32(v);
 }
 
+/* What comes of a code, and by what it is less than what the code stands for, as wgmma_codes.cl has it. */
+enum { CODE_UNIT = INTEGERS ? 64 : 1 };
+static float code_value(uchar code) {
+    return INTEGERS ? (float)(signed char)code / CODE_UNIT : e4m3(code);
+}
+
 uint pack_two(float low, float high) {
     return half_of(low) | (uint)half_of(high) << 16;
 }
 
 uint widen(ushort codes) {
-    return pack_two(e4m3(codes & 255), e4m3(codes >> 8));
+    return pack_two(code_value((uchar)codes), code_value((uchar)(codes >> 8)));
+}
+
+uint multiply_two(uint a, uint b) {
+    return pack_two(value_of((half)a) * value_of((half)b),
+                    value_of((half)(a >> 16)) * value_of((half)(b >> 16)));
 }
 
 float _Z10vload_halfmPU9CLprivateKDh(size_t i, const half *from) {
@@ -522,8 +545,8 @@ static struct problem {
     uchar *weights, *gate, *up;
     half *x, *y;
     long column; /* elements from one gate row to the next, and from one up row */
-    /* Scales of blocks of BLOCK x BLOCK or 1 x CODES, those of up behind those of gate if they are apart: rows
-     * and columns of them, where those of up begin; up row n is up_first + n * step. */
+    /* Scales of blocks of BLOCK x BLOCK, 1 x CODES or 1 x all, those of up behind those of gate if they are
+     * apart: rows and columns of them, where those of up begin; up row n is up_first + n * step. */
     void *scales;
     long blocks[2], up_scales, up_first, step;
     int *ids, *offsets, *order, *place;
@@ -558,9 +581,9 @@ static void *run_item(void *argument) {
     memcpy(call.numbers[7], bias, sizeof bias);
     memcpy(call.numbers[8], bias, sizeof bias);
     memcpy(call.numbers[11], (long[4]){0, p.k, 0, p.k}, sizeof w);
-    memcpy(call.numbers[12], (long[4]){p.pairs, p.depth, p.columns, BLOCK}, sizeof w);
+    memcpy(call.numbers[12], (long[4]){p.pairs, p.depth, p.columns, INTEGERS ? 1 : BLOCK}, sizeof w);
     memcpy(call.numbers[13], (long[4]){p.k, p.experts, 0, p.experts}, sizeof w);
-    memcpy(call.numbers[14], (long[4]){0, p.step, 7, 0}, sizeof w);
+    memcpy(call.numbers[14], (long[4]){0, p.step, INTEGERS ? 30 : 7, 0}, sizeof w);
     if (WORDS) words_set(&call, p.words, p.glu == 3, p.glu == 1 ? p.columns : 0);
     lid = (uint)(uintptr_t)argument;
     n_copies = n_products = turn = 0;
@@ -639,7 +662,7 @@ static uchar *random_weights(long n) {
     uchar *const codes = room((size_t)bytes_of(n));
     for (long i = 0; i < bytes_of(n); i++) {
         codes[i] = (uchar)drawn(256);
-        if (FP8 && isnan(e4m3(codes[i]))) codes[i] = 0;
+        if (FP8 && isnan(code_value(codes[i]))) codes[i] = 0;
         if (CODED == 17 && i % 17 == 0) codes[i] = random_exponent();
     }
     for (long i = 0; BLOCKS && i < bytes_of(n); i += CODED) {
@@ -650,7 +673,7 @@ static uchar *random_weights(long n) {
 }
 
 static void make_scales(void) {
-    const long rows = CODED ? 1 : BLOCK, columns = CODED ? CODES : BLOCK;
+    const long rows = CODED || INTEGERS ? 1 : BLOCK, columns = CODED ? CODES : INTEGERS ? p.depth : BLOCK;
     p.blocks[0] = (p.rows + rows - 1) / rows;
     p.blocks[1] = (p.depth + columns - 1) / columns;
     const long n = p.experts * p.blocks[0] * p.blocks[1];
@@ -729,9 +752,10 @@ static double weight(long e, int up, long n, long k) {
                      (CODED == 17 ? at[0] : scales[(e * p.blocks[0] + row) * p.blocks[1] + k / CODES]) - 127);
     }
     if (!FP8) return value_of(*(const half *)at);
-    return (double)e4m3(*at) *
-           ((float *)
-                p.scales)[(up ? p.up_scales : 0) + (e * p.blocks[0] + row / BLOCK) * p.blocks[1] + k / BLOCK];
+    const float *const scales = (float *)p.scales + (up ? p.up_scales : 0);
+    const long block =
+        (e * p.blocks[0] + row / (INTEGERS ? 1 : BLOCK)) * p.blocks[1] + (INTEGERS ? 0 : k / BLOCK);
+    return (double)code_value(*at) * CODE_UNIT * scales[block];
 }
 
 /* One sum in double, with its bias; what its rounding may come to is added to `magnitude`. */

@@ -14,7 +14,7 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."
 from common import ROOT, finish, skip  # noqa: E402
 
 TILES = ((32, 10), (176, 4))  # TOKENS, STAGES: as lib/kernel/matmul_wgmma.c has them
-FP8_TILES = ((32, 5), (128, 3))  # matmul_wgmma_fp8.c
+FP8_TILES = ((32, 5), (160, 3))  # matmul_wgmma_fp8.c
 # matmul_wgmma_coded.c: with TK, and with W_ROWS and WARP_ROWS where the kernel is that of mma_coded.cl
 FEW_CODED = {"blocks": ((8, 5, 384, 64, 32), (8, 3, 384, 128, 32), (16, 3, 256, 128, 16), (32, 3, 256, 128, 16)),
              "codes": ((8, 4, 512, 64, 32), (8, 3, 384, 128, 32), (16, 3, 256, 128, 32))}
@@ -38,8 +38,11 @@ APART_TILE = (128, 5, 64)
 APART_SHAPES = ((96, 136, 2, 150, 1, 2), (416, 72, 3, 50, 2, 1), (64, 200, 1, 20, 1, 1), (64, 72, 1, 130, 1, 1),
                 (64, 72, 1, 220, 1, 1))  # tiles of each width: some pairs are skipped
 CODED = {"blocks": 17, "codes": 16, **APART}  # bytes of 32
+KERNELS = {"bf16": "", "fp8": "_fp8", "i8": "_fp8", **dict.fromkeys(CODED, "_coded"), **dict.fromkeys(WORDS, "_words")}
+BYTES = ("fp8", "i8")
+BYTES_SHAPES = (*SHAPES[:5], (264, 136, 1, 160, 1, 1), (264, 136, 1, 180, 1, 1))  # an eighth of the pairs is skipped
 VARIANTS = (*(("bf16", tile, glu, contiguous, SHAPES) for tile in TILES for glu in (0, 1) for contiguous in (0, 1)),
-            *(("fp8", tile, glu, 1 - glu, SHAPES[:5]) for tile in FP8_TILES for glu in (0, 1)),
+            *((kind, tile, glu, 1 - glu, BYTES_SHAPES) for kind in BYTES for tile in FP8_TILES for glu in (0, 1)),
             *((kind, tile, (i + j) % 2, 0, CODED_SHAPES) for i, kind in enumerate(FEW_CODED)
               for j, tile in enumerate(FEW_CODED[kind])),
             *(("codes", SOME_CODED, glu, 0, CODED_SHAPES) for glu in (0, 1)),
@@ -59,11 +62,10 @@ def values_of(kind, tile, glu, contiguous):
     items = 320 if few_coded else 384 if kind in CODED or contiguous and kind not in WORDS else 512
     words = kind.strip("0123456789") if kind in WORDS else None
     x_type = "f16" if kind in APART and glu else "bf16"
-    name = "matmul_mma_coded" if few_coded else "matmul_wgmma" + (
-        "_words" if words else {"bf16": "", "fp8": "_fp8"}.get(kind, "_coded"))
+    name = "matmul_mma_coded" if few_coded else "matmul_wgmma" + KERNELS[kind]
     values = dict(TOKENS=tile[0], STAGES=tile[1], GLU=glu, ACT=glu, PLAN_FLAGS=flags, LIMITED=0, LOCAL_SIZE=items,
                   X_T=x_type, Y_T=x_type, BIAS_T="f32", S_T="f32",
-                  SCALED=int(kind in ("fp8", "codes") or kind in WORDS), KERNEL=name,
+                  SCALED=int(kind in (*BYTES, "codes") or kind in WORDS), KERNEL=name,
                   W_T={"fp8": "f8_e4m3", "blocks": "mxfp4", "codes": "f4_e2m1"}.get(kind, words or kind),
                   KERNEL_FILE=f'"{name.replace("_", "/", 1)}.cl"')
     if kind in CODED:
@@ -73,6 +75,8 @@ def values_of(kind, tile, glu, contiguous):
         if few_coded:
             values.update(W_ROWS=tile[3], WARP_ROWS=tile[4])
         values.update(S_T="e8m0" if kind == "codes" else "f32")
+    elif kind in BYTES:
+        values.update(CONTIGUOUS=contiguous, IS_BF16=1, INTEGERS=int(kind == "i8"), STAGE_SCALES=int(kind == "fp8"))
     else:
         values.update(CONTIGUOUS=contiguous, IS_BF16=1)
     if words:
@@ -94,7 +98,8 @@ def compile_kernel(clang, folder, kind, tile, glu, contiguous):
     with open(text, "w", encoding="utf-8") as kernel:
         kernel.write(callable_from_c)
     # Not position independent: addresses of local memory are uint.
-    subprocess.run([clang, "-w", "-O2", "-no-pie", "-fno-pie", f"-DITEMS={items}", f"-DFP8={int(kind == 'fp8')}",
+    subprocess.run([clang, "-w", "-O2", "-no-pie", "-fno-pie", f"-DITEMS={items}", f"-DFP8={int(kind in BYTES)}",
+                    f"-DINTEGERS={int(kind == 'i8')}",
                     f"-DCODED={CODED.get(kind, 0)}", f"-DWORDS={WORDS.get(kind, 0)}",
                     f"-DBLOCKS={'CLMOE_' + kind.upper() if kind in APART else 0}",
                     f"-DX_TYPE=CLMOE_{values['X_T'].upper()}",
@@ -113,7 +118,7 @@ def main():
         for kind, tile, glu, contiguous, shapes in VARIANTS:
             program = compile_kernel(clang, folder, kind, tile, glu, contiguous)
             for i, (depth, *shape, groups) in enumerate(shapes):
-                depth = (depth + 8) // 16 * 16 if kind == "fp8" else depth  # rows of w begin at multiples of 16 bytes
+                depth = (depth + 8) // 16 * 16 if kind in BYTES else depth  # rows of w begin at multiples of 16 bytes
                 layout = 2 if kind in CODED else 1 + i % 2 * 2 if kind in WORDS else 1 + (i + contiguous) % 3
                 call = [program, str(depth), *map(str, shape), str(layout * glu), str(contiguous), str(groups)]
                 try:

@@ -7,7 +7,6 @@ void copy_16_if(bool there, uint to, const global uchar *from);
 void copy_some_of_16_if(bool there, uint to, const global uchar *from, int bytes);
 void copy_some_of_4(uint to, const global uint *from, int bytes);
 void store_local(uint at, uint v);
-bool any_of_warp(bool is);
 void warp_multiply(float *sums, const uint *w, const uint *x);
 #define WARPS_BARRIER(id, items) warps_barrier(id, items)
 void warps_barrier(uint id, uint items);

@@ -7,6 +7,7 @@
 #define HELD_WGMMA_64(d, a, b, keep) held_wgmma(64, d, a, b, keep)
 #define HELD_WGMMA_96(d, a, b, keep) held_wgmma(96, d, a, b, keep)
 #define HELD_WGMMA_128(d, a, b, keep) held_wgmma(128, d, a, b, keep)
+#define HELD_WGMMA_144(d, a, b, keep) held_wgmma(144, d, a, b, keep)
 #define HELD_WGMMA_160(d, a, b, keep) held_wgmma(160, d, a, b, keep)
 #define HELD_WGMMA_192(d, a, b, keep) held_wgmma(192, d, a, b, keep)
 #define HELD_WGMMA_256(d, a, b, keep) held_wgmma(256, d, a, b, keep)

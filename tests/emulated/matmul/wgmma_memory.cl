@@ -20,6 +20,7 @@ void copy_16_below(uint to, const global uchar *from, uint bytes, int row, int r
 #define WARP 32
 uint from_lane(uint v, uint lane);
 uint sum_of_lanes_to(uint v);
+bool any_of_warp(bool is);
 uint first_lane_with(bool is);
 uint pack_two(float low, float high);
 void store_matrices(uint at, const uint *v);
