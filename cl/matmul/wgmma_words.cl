@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// For words of 4-bit codes (AWQ, GPTQ) and many rows on sm_90a: as wgmma_fp8.cl, but that codes come to local memory by
+// For words of 4-bit codes (AWQ, GPTQ) and many rows on sm_90a: as wgmma_bytes.cl, but that codes come to local memory by
 // way of registers, in the order in which products have them, so that AWQ and GPTQ are the same from there on.
 //
 //   tile   128 rows of w x TOKENS pairs. With GLU these are the rows of 64 columns of y, by turns 8 of gate and the 8
@@ -57,14 +57,14 @@
 #define ALL_REGISTERS 512 // of a work-item of each group
 #define X_REGISTERS 56
 #define W_REGISTERS 72
-#define MULTIPLIER_REGISTERS 192
+#define PRODUCT_REGISTERS 192
 #else
 #define ALL_REGISTERS 256 // two work-groups share a unit
 #define X_REGISTERS 48
 #define W_REGISTERS 64
-#define MULTIPLIER_REGISTERS 72
+#define PRODUCT_REGISTERS 72
 #endif
-#if X_REGISTERS + W_REGISTERS + 2 * MULTIPLIER_REGISTERS > ALL_REGISTERS || W_REGISTERS > ALL_REGISTERS / 4
+#if X_REGISTERS + W_REGISTERS + 2 * PRODUCT_REGISTERS > ALL_REGISTERS || W_REGISTERS > ALL_REGISTERS / 4
 #error "more registers than a unit has"
 #endif
 #define TEXT_OF(n) TEXT(n)
@@ -120,7 +120,7 @@ kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) void matmul_wgmma
         return;
     }
 
-    CHANGE_REGISTERS("inc", TEXT_OF(MULTIPLIER_REGISTERS));
+    CHANGE_REGISTERS("inc", TEXT_OF(PRODUCT_REGISTERS));
     const uint who = lid / 128 - 1, warp = lid / 32 & 3u;
     const bool aligned = (((ulong)(y + y_skip) | (ulong)y_stride * 2) & 15) == 0;
     const bool up_first = false; // gate rows come first
@@ -133,7 +133,7 @@ kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) void matmul_wgmma
         if (rows == 0) break;
         const float scale = PAIR_SCALE(e);
         multiply_tile(&r, &stage, j.steps, memory, who * 4 + warp, rows, sums);
-#include "matmul/wgmma_fp8_finish.cl"
+#include "matmul/wgmma_bytes_finish.cl"
         ASYNC_FENCE(); // copies may follow
         WARP_BARRIER();
         if (lane == 0) mb_arrive(r.empty + 8 * last);

@@ -12,8 +12,8 @@
 #include "matmul_tile.h"
 #include "matmul_wgmma.h"
 #include "matmul_wgmma_blocks.h"
+#include "matmul_wgmma_bytes.h"
 #include "matmul_wgmma_coded.h"
-#include "matmul_wgmma_fp8.h"
 #include "matmul_wgmma_words.h"
 #include "matmul_words.h"
 
@@ -272,7 +272,7 @@ static const struct kernel_row rows[] = {
      .needs = CLMOE_FEATURE_NV_WGMMA},
     {"matmul_wgmma_blocks", matmul_wgmma_blocks_fits, matmul_wgmma_blocks_prepare, matmul_wgmma_blocks_run,
      .needs = CLMOE_FEATURE_NV_WGMMA | CLMOE_FEATURE_NV_MMA},
-    {"matmul_wgmma_fp8", matmul_wgmma_fp8_fits, matmul_wgmma_fp8_prepare, matmul_wgmma_fp8_run,
+    {"matmul_wgmma_bytes", matmul_wgmma_bytes_fits, matmul_wgmma_bytes_prepare, matmul_wgmma_bytes_run,
      .needs = CLMOE_FEATURE_NV_WGMMA},
     {"matmul_wgmma_words", matmul_wgmma_words_fits, matmul_wgmma_words_prepare, matmul_wgmma_words_run,
      .needs = CLMOE_FEATURE_NV_WGMMA},

@@ -5,7 +5,7 @@
 #include "matmul_rows.h"
 #include "matmul_wgmma.h"
 #include "matmul_wgmma_coded.h"
-#include "matmul_wgmma_fp8.h"
+#include "matmul_wgmma_bytes.h"
 
 #include <string.h>
 
@@ -27,11 +27,11 @@ bool matmul_few_pays(const struct device *dev, const struct matmul_problem *p, s
     if (p->max_tokens > MATMUL_CODED_FEW_TOKENS && matmul_wgmma_coded_here(dev, p))
         return refuse(why, "%lld tokens > %d, and there is matmul_wgmma_coded", (long long)p->max_tokens,
                       MATMUL_CODED_FEW_TOKENS);
-    if (p->max_tokens > MATMUL_FP8_FEW_TOKENS && matmul_wgmma_fp8_here(dev, p))
-        return refuse(why, "%lld tokens > %d, and there is matmul_wgmma_fp8", (long long)p->max_tokens,
-                      MATMUL_FP8_FEW_TOKENS);
+    if (p->max_tokens > MATMUL_BYTES_FEW_TOKENS && matmul_wgmma_bytes_here(dev, p))
+        return refuse(why, "%lld tokens > %d, and there is matmul_wgmma_bytes", (long long)p->max_tokens,
+                      MATMUL_BYTES_FEW_TOKENS);
     /* Where codes have rows of Hopper's, these have said above when they win. */
-    const bool hopper = matmul_wgmma_coded_here(dev, p) || matmul_wgmma_fp8_here(dev, p);
+    const bool hopper = matmul_wgmma_coded_here(dev, p) || matmul_wgmma_bytes_here(dev, p);
     const int64_t few = hopper && dtype_is_scaled(p->w_dtype) ? most : matmul_mma_blocks_few(dev, p);
     if (pairs > few)
         return refuse(why, "%lld pairs > %lld of %d experts, and there is matmul_mma_blocks",

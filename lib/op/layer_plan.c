@@ -4,7 +4,7 @@
 #include "kernel/matmul_mma_blocks.h"
 #include "kernel/matmul_wgmma.h"
 #include "kernel/matmul_wgmma_coded.h"
-#include "kernel/matmul_wgmma_fp8.h"
+#include "kernel/matmul_wgmma_bytes.h"
 
 /* With at most this many pairs for each expert, nearly all on different ones, the sort costs more than it
  * brings. From two pairs on the sorted order pays even for kernels that read the weights for every pair: the
@@ -250,7 +250,7 @@ static int64_t few_tokens(const struct device *dev, const struct layer_params *p
                        (p->w1_dtype == CLMOE_F8_E4M3 || p->w1_dtype == CLMOE_I8);
     const int64_t tokens = wgmma   ? MATMUL_FEW_TOKENS
                            : coded ? MATMUL_CODED_FEW_TOKENS
-                           : bytes ? MATMUL_FP8_FEW_TOKENS
+                           : bytes ? MATMUL_BYTES_FEW_TOKENS
                                    : (pairs < FEW_PAIRS_MIN ? FEW_PAIRS_MIN : pairs) / p->topk;
     if (p->w_order == CLMOE_W_PACKED || p->plan.kernel) return 0;
     return tokens < p->max_tokens ? tokens : p->max_tokens;

@@ -38,7 +38,7 @@ enum {
     MOST_PRODUCTS = 20000000
 };
 
-static const char *const names[] = {"matmul_wgmma", "matmul_wgmma_fp8"};
+static const char *const names[] = {"matmul_wgmma", "matmul_wgmma_bytes"};
 static int ran[2];
 
 #define PICK(rng, array) (array)[rng_below(rng, sizeof(array) / sizeof *(array))]

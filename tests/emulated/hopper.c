@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT
- * Runs the kernel of cl/matmul/wgmma.cl, wgmma_fp8.cl, wgmma_coded.cl or wgmma_words.cl on a CPU: a work-group is
+ * Runs the kernel of cl/matmul/wgmma.cl, wgmma_bytes.cl, wgmma_coded.cl or wgmma_words.cl on a CPU: a work-group is
  * ITEMS threads, one after another. What the chip does beside the program (barriers that copies arrive on,
  * copies by tensor maps, products) is in this file, as the PTX manual has it; products read and write as
  * late as they may, when they are waited for. A kernel that waits for what never comes is ended by its
@@ -27,8 +27,8 @@ typedef uint16_t half; /* of the type of x and y */
 #ifndef ITEMS
 #error "ITEMS: of a work-group, 384 or 512"
 #endif
-#ifndef FP8
-#error "FP8: 1 for cl/matmul/wgmma_fp8.cl, else 0"
+#ifndef BYTES
+#error "BYTES: 1 for cl/matmul/wgmma_bytes.cl, else 0"
 #endif
 #ifndef INTEGERS
 #error "INTEGERS: 1 for integers in that, which have a scale for a row, else 0"
@@ -654,15 +654,15 @@ static float random_scale(void) {
 
 /* Of so many weights. */
 static long bytes_of(long n) {
-    return CODED ? n / CODES * CODED : FP8 ? n : n * 2;
+    return CODED ? n / CODES * CODED : BYTES ? n : n * 2;
 }
 
 static uchar *random_weights(long n) {
-    if (!FP8 && !CODED) return (uchar *)random_rows(n);
+    if (!BYTES && !CODED) return (uchar *)random_rows(n);
     uchar *const codes = room((size_t)bytes_of(n));
     for (long i = 0; i < bytes_of(n); i++) {
         codes[i] = (uchar)drawn(256);
-        if (FP8 && isnan(code_value(codes[i]))) codes[i] = 0;
+        if (BYTES && isnan(code_value(codes[i]))) codes[i] = 0;
         if (CODED == 17 && i % 17 == 0) codes[i] = random_exponent();
     }
     for (long i = 0; BLOCKS && i < bytes_of(n); i += CODED) {
@@ -751,7 +751,7 @@ static double weight(long e, int up, long n, long k) {
         return ldexp(e2m1(code & 15),
                      (CODED == 17 ? at[0] : scales[(e * p.blocks[0] + row) * p.blocks[1] + k / CODES]) - 127);
     }
-    if (!FP8) return value_of(*(const half *)at);
+    if (!BYTES) return value_of(*(const half *)at);
     const float *const scales = (float *)p.scales + (up ? p.up_scales : 0);
     const long block =
         (e * p.blocks[0] + row / (INTEGERS ? 1 : BLOCK)) * p.blocks[1] + (INTEGERS ? 0 : k / BLOCK);

@@ -14,7 +14,7 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."
 from common import ROOT, finish, skip  # noqa: E402
 
 TILES = ((32, 10), (176, 4))  # TOKENS, STAGES: as lib/kernel/matmul_wgmma.c has them
-FP8_TILES = ((32, 5), (160, 3))  # matmul_wgmma_fp8.c
+BYTES_TILES = ((32, 5), (160, 3))  # matmul_wgmma_bytes.c
 # matmul_wgmma_coded.c: with TK, and with W_ROWS and WARP_ROWS where the kernel is that of mma_coded.cl
 FEW_CODED = {"blocks": ((8, 5, 384, 64, 32), (8, 3, 384, 128, 32), (16, 3, 256, 128, 16), (32, 3, 256, 128, 16)),
              "codes": ((8, 4, 512, 64, 32), (8, 3, 384, 128, 32), (16, 3, 256, 128, 32))}
@@ -38,11 +38,11 @@ APART_TILE = (128, 5, 64)
 APART_SHAPES = ((96, 136, 2, 150, 1, 2), (416, 72, 3, 50, 2, 1), (64, 200, 1, 20, 1, 1), (64, 72, 1, 130, 1, 1),
                 (64, 72, 1, 220, 1, 1))  # tiles of each width: some pairs are skipped
 CODED = {"blocks": 17, "codes": 16, **APART}  # bytes of 32
-KERNELS = {"bf16": "", "fp8": "_fp8", "i8": "_fp8", **dict.fromkeys(CODED, "_coded"), **dict.fromkeys(WORDS, "_words")}
+KERNELS = {"bf16": "", "fp8": "_bytes", "i8": "_bytes", **dict.fromkeys(CODED, "_coded"), **dict.fromkeys(WORDS, "_words")}
 BYTES = ("fp8", "i8")
 BYTES_SHAPES = (*SHAPES[:5], (264, 136, 1, 160, 1, 1), (264, 136, 1, 180, 1, 1))  # an eighth of the pairs is skipped
 VARIANTS = (*(("bf16", tile, glu, contiguous, SHAPES) for tile in TILES for glu in (0, 1) for contiguous in (0, 1)),
-            *((kind, tile, glu, 1 - glu, BYTES_SHAPES) for kind in BYTES for tile in FP8_TILES for glu in (0, 1)),
+            *((kind, tile, glu, 1 - glu, BYTES_SHAPES) for kind in BYTES for tile in BYTES_TILES for glu in (0, 1)),
             *((kind, tile, (i + j) % 2, 0, CODED_SHAPES) for i, kind in enumerate(FEW_CODED)
               for j, tile in enumerate(FEW_CODED[kind])),
             *(("codes", SOME_CODED, glu, 0, CODED_SHAPES) for glu in (0, 1)),
@@ -98,7 +98,7 @@ def compile_kernel(clang, folder, kind, tile, glu, contiguous):
     with open(text, "w", encoding="utf-8") as kernel:
         kernel.write(callable_from_c)
     # Not position independent: addresses of local memory are uint.
-    subprocess.run([clang, "-w", "-O2", "-no-pie", "-fno-pie", f"-DITEMS={items}", f"-DFP8={int(kind in BYTES)}",
+    subprocess.run([clang, "-w", "-O2", "-no-pie", "-fno-pie", f"-DITEMS={items}", f"-DBYTES={int(kind in BYTES)}",
                     f"-DINTEGERS={int(kind == 'i8')}",
                     f"-DCODED={CODED.get(kind, 0)}", f"-DWORDS={WORDS.get(kind, 0)}",
                     f"-DBLOCKS={'CLMOE_' + kind.upper() if kind in APART else 0}",

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// What wgmma_fp8.cl multiplies: all steps of a tile. While products of one block of rows run, the next codes are
-// widened, and sums of the other block go to the units of its next stage (wgmma_fp8_scales.cl).
+// What wgmma_bytes.cl multiplies: all steps of a tile. While products of one block of rows run, the next codes are
+// widened, and sums of the other block go to the units of its next stage (wgmma_bytes_scales.cl).
 #if TK != 128
 #error "TK: 128, steps of K that have one scale"
 #endif
@@ -16,8 +16,8 @@ inline void load_codes(const local uchar *row, int part, ushort *codes) {
     codes[3] = *(const local ushort *)(at + 8 * ROW + 8);
 }
 
-// Of what fetch_scales has put, those of both rows of a work-item. Whether the warp has to go to them behind each stage,
-// and there is one that is not 1.
+// Of what fetch_scales has put, those of both rows of a work-item. Whether the warp has to go to them behind each
+// stage, and there is one that is not 1.
 inline bool load_units(const local uchar *memory, uint stage, uint row, float *units) {
     const local float *const at = (const local float *)(memory + UNITS_AT) + stage * W_ROWS + row;
     units[0] = at[0];
@@ -95,8 +95,8 @@ inline void wait_for_stage(const struct ring *r, const struct turn *stage) {
                         behind_changes = load_units(memory, own, row + 64, units_behind);                              \
                         WGMMA_WAIT("0");                                                                               \
                     }                                                                                                  \
-                    if (block == 0 && behind_changes) CHANGE_UNITS(n / 16, behind, part * (n / 16), units_behind);      \
-                    if (block == 1 && changes) CHANGE_UNITS(n / 16, sums, part * (n / 16), units);                      \
+                    if (block == 0 && behind_changes) CHANGE_UNITS(n / 16, behind, part * (n / 16), units_behind);     \
+                    if (block == 1 && changes) CHANGE_UNITS(n / 16, sums, part * (n / 16), units);                     \
                 }                                                                                                      \
             }                                                                                                          \
             WARP_BARRIER();                                                                                            \

@@ -12,7 +12,7 @@
 //   warps 4 .. 11   multiply: two blocks of 64 rows a group of four; then activation, gamma and rows of y
 //   warps 12 .. 15  fetch the rows of x that the pairs name; not if CONTIGUOUS
 //
-// The TK steps of a stage have one scale (STAGE_SCALES), or all steps have. What becomes of it is in wgmma_fp8_scales.cl.
+// The TK steps of a stage have one scale (STAGE_SCALES), or all steps have: wgmma_bytes_scales.cl.
 // Lines behind "//@@ " are PTX that only sm_90a assembles: lib/device/ptx.h.
 #define MATMUL_FLAGS_ARG any_flags
 #include "matmul/pair.cl"
@@ -57,15 +57,15 @@
 #define SET_REGISTERS(how, n)
 #endif
 
-#include "matmul/wgmma_fp8_scales.cl"
-#include "matmul/wgmma_fp8_steps.cl"
+#include "matmul/wgmma_bytes_scales.cl"
+#include "matmul/wgmma_bytes_steps.cl"
 
 // ---- sums to y ----
 
 #include "matmul/wgmma_y.cl"
 #include "matmul/wgmma_staged.cl"
 
-kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) void matmul_wgmma_fp8(MATMUL_ARGS, global uchar *maps,
+kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) void matmul_wgmma_bytes(MATMUL_ARGS, global uchar *maps,
                                                                                      ulong maps_skip,
                                                                                      global uint *counters) {
     MATMUL_NUMBERS
@@ -121,7 +121,7 @@ kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) void matmul_wgmma
         if (rows == 0) break;
         const float scale = PAIR_SCALE(e);
         multiply_tile(&r, &stage, j.steps, memory, who * GROUP_ROWS + warp * 16 + lane / 4, rows, sums);
-#include "matmul/wgmma_fp8_finish.cl"
+#include "matmul/wgmma_bytes_finish.cl"
         ASYNC_FENCE(); // copies may follow
         WARP_BARRIER();
         if (lane == 0) mb_arrive(r.empty + 8 * last);

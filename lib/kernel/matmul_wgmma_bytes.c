@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-#include "matmul_wgmma_fp8.h"
+#include "matmul_wgmma_bytes.h"
 
 #include "matmul_hopper.h"
 
@@ -7,7 +7,7 @@ static const struct hopper_height heights[HOPPER_HEIGHTS] = {{32, 256, 5, 1}, {1
 
 enum { EIGHT = 8, SIXTEEN = 16 };
 
-bool matmul_wgmma_fp8_fits(const struct device *dev, const void *problem, struct reason *why) {
+bool matmul_wgmma_bytes_fits(const struct device *dev, const void *problem, struct reason *why) {
     const struct matmul_problem *const p = problem;
     const bool half = p->x_dtype == CLMOE_F16 || p->x_dtype == CLMOE_BF16;
     const struct clmoe_w_scale *const scale = &p->w_scale;
@@ -24,16 +24,16 @@ bool matmul_wgmma_fp8_fits(const struct device *dev, const void *problem, struct
     return hopper_fits(dev, p, hopper_local(p), why);
 }
 
-bool matmul_wgmma_fp8_here(const struct device *dev, const void *problem) {
+bool matmul_wgmma_bytes_here(const struct device *dev, const void *problem) {
     struct reason why;
-    return dev->features & CLMOE_FEATURE_NV_WGMMA && matmul_wgmma_fp8_fits(dev, problem, &why);
+    return dev->features & CLMOE_FEATURE_NV_WGMMA && matmul_wgmma_bytes_fits(dev, problem, &why);
 }
 
-void matmul_wgmma_fp8_prepare(const struct device *dev, const void *problem, struct recipe *recipe) {
+void matmul_wgmma_bytes_prepare(const struct device *dev, const void *problem, struct recipe *recipe) {
     const struct matmul_problem *const p = problem;
     for (int i = 0; i <= hopper_highest(p, heights); i++) {
-        struct kernel_spec *const spec = hopper_add_kernel(p, recipe, "matmul/wgmma_fp8.cl",
-                                                           "matmul_wgmma_fp8", &heights[i], hopper_local(p));
+        struct kernel_spec *const spec = hopper_add_kernel(
+            p, recipe, "matmul/wgmma_bytes.cl", "matmul_wgmma_bytes", &heights[i], hopper_local(p));
         spec_define(spec, "CONTIGUOUS", "%d", hopper_contiguous(p));
         spec_define(spec, "INTEGERS", "%d", p->w_dtype == CLMOE_I8);
         spec_define(spec, "STAGE_SCALES", "%d", p->w_scale.columns < p->in);
@@ -61,6 +61,6 @@ static enum clmoe_status run_part(const struct run *run, const struct matmul_par
     return hopper_run(run, part, heights, hopper_height(p, heights, c->tokens * p->topk));
 }
 
-enum clmoe_status matmul_wgmma_fp8_run(const struct run *run) {
+enum clmoe_status matmul_wgmma_bytes_run(const struct run *run) {
     return matmul_each_part(run, run_part);
 }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Scales of fp8 weights to local memory, for wgmma_fp8.cl: by 64 work-items, each has those of every 64th row of a tile.
+// Scales of weights to local memory, for wgmma_bytes.cl: by 64 work-items, each has those of every 64th row of a tile.
 #ifndef SCALE_WARPS
 #error "SCALE_WARPS: that fetch scales"
 #endif
@@ -38,10 +38,10 @@ inline const global float *scales_at(const struct scales *s, uint row, uint expe
 #define ONES (IS_BF16 ? 0x3f803f80u : 0x3c003c00u)
 #define EXPONENT_OF(e) (127u + (e))
 
-// Sums of a row are in units of the stage that comes to them, and go to those of the next one behind it, at the end to 1.
-// So there is one set of sums, and codes are multiplied as they are. The unit is the scale, which is some ratio of the
-// next one. But where it is far from all that sums can bear, codes have a factor, and both together are the scale: so
-// that no sum before or behind it is lost.
+// Sums of a row are in units of the stage that comes to them, and go to those of the next one behind it, at the end to
+// 1. So there is one set of sums, and codes are multiplied as they are. The unit is the scale. But where that is far
+// from what sums can bear, codes have a factor, and both together are the scale: so that no sum before or behind it is
+// lost.
 inline float unit_of(float scale, uint *factor) {
     const uint exponent = as_uint(scale) >> 23 & 255u;
     *factor = ONES;
@@ -55,7 +55,7 @@ inline float unit_of(float scale, uint *factor) {
     *factor = power << 7;
     return scale * as_float((EXPONENT_OF(127) - power) << 23);
 #else
-    return copysign(clamp(fabs(scale), 0x1p-80f, 0x1p80f), scale); // beyond both y has no number but 0 and infinity
+    return copysign(clamp(fabs(scale), 0x1p-70f, 0x1p50f), scale); // beyond both y has no number but 0 and infinity
 #endif
 }
 #endif

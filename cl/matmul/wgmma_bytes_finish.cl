@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// In wgmma_fp8.cl's kernel: sums of a tile to y by way of its last stage, which is no longer needed. Names are the kernel's.
+// In wgmma_bytes.cl's kernel: sums of a tile to y by way of its last stage, which is no longer needed. Names are the
+// kernel's.
 const uint last = (stage.at ? stage.at : STAGES) - 1;
 local uchar *const staging = memory + last * STAGE_BYTES + who * STAGED;
 PAIR_BARRIER(3); // the last stage has been read
