@@ -55,7 +55,10 @@ inline float unit_of(float scale, uint *factor) {
     *factor = power << 7;
     return scale * as_float((EXPONENT_OF(127) - power) << 23);
 #else
-    return copysign(clamp(fabs(scale), 0x1p-70f, 0x1p50f), scale); // beyond both y has no number but 0 and infinity
+    // Beyond the ends y has no number but 0 and infinity.
+    const float exact = fabs(scale) > 1.0f ? 0x1p7f : 0x1p-15f; // any code has these factors
+    *factor = pack_two(exact, exact);
+    return copysign(clamp(fabs(scale) / exact, 0x1p-50f, 0x1p43f), scale);
 #endif
 }
 #endif
