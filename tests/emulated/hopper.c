@@ -68,42 +68,6 @@ size_t _Z12get_group_idj(uint d) {
 size_t _Z14get_num_groupsj(uint d) {
     return d ? 1 : groups;
 }
-int _Z3minii(int a, int b) {
-    return a < b ? a : b;
-}
-int _Z3maxii(int a, int b) {
-    return a > b ? a : b;
-}
-uint _Z3minjj(uint a, uint b) {
-    return a < b ? a : b;
-}
-uint _Z3maxjj(uint a, uint b) {
-    return a > b ? a : b;
-}
-long _Z3minll(long a, long b) {
-    return a < b ? a : b;
-}
-long _Z3maxll(long a, long b) {
-    return a > b ? a : b;
-}
-float _Z3fmafff(float a, float b, float c) {
-    return fmaf(a, b, c);
-}
-float _Z4fabsf(float v) {
-    return fabsf(v);
-}
-float _Z8copysignff(float v, float sign) {
-    return copysignf(v, sign);
-}
-uint _Z5clampjjj(uint v, uint low, uint high) {
-    return v < low ? low : v > high ? high : v;
-}
-float _Z10native_expf(float v) {
-    return expf(v);
-}
-float _Z13native_divideff(float a, float b) {
-    return a / b;
-}
 uint _Z10atomic_incPU8CLglobalVj(volatile uint *p) {
     return __sync_fetch_and_add(p, 1);
 }
@@ -328,16 +292,6 @@ uint widen(ushort codes) {
 uint multiply_two(uint a, uint b) {
     return pack_two(value_of((half)a) * value_of((half)b),
                     value_of((half)(a >> 16)) * value_of((half)(b >> 16)));
-}
-
-float _Z10vload_halfmPU9CLprivateKDh(size_t i, const half *from) {
-    return ref_f16_to_f32(from[i]);
-}
-void _Z15vstore_half_rtefmPU9CLprivateDh(float v, size_t i, half *to) {
-    to[i] = ref_f16_from_f32(v);
-}
-void _Z15vstore_half_rtefmPU8CLglobalDh(float v, size_t i, half *to) {
-    to[i] = ref_f16_from_f32(v);
 }
 
 /* Matrix m of four: row r is stored at what work-item 8 * m + r names. */

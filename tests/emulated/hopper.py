@@ -50,8 +50,8 @@ VARIANTS = (*(("bf16", tile, glu, contiguous, SHAPES) for tile in TILES for glu 
             *((kind, MANY_CODED, 0, 0, MANY_CODED_SHAPES) for kind in ("blocks", "codes")),
             *((kind, APART_TILE, glu, 0, APART_SHAPES) for kind in APART for glu in (0, 1)))
 X_TOKEN, X_SORTED, SORTED, HAS_BIAS, GAMMA_OUTPUT, K_FASTEST, HAS_ZERO = 1, 2, 8, 16, 64, 256, 8192  # cl/matmul/pair.cl
-SOURCES = ("tests/emulated/hopper.c", "tests/emulated/words.c", "tests/ref/convert.c", "tests/ref/quant.c",
-           "lib/api/tensor.c", "lib/base/dtype.c")
+SOURCES = ("tests/emulated/hopper.c", "tests/emulated/builtins.c", "tests/emulated/words.c", "tests/ref/convert.c",
+           "tests/ref/quant.c", "lib/api/tensor.c", "lib/base/dtype.c")
 LIMIT_S = 150  # a kernel that waits for ever
 
 
