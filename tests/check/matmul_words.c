@@ -122,7 +122,7 @@ START_TEST(many_rows) {
 }
 END_TEST
 
-/* Fewer and more waves and stages than usual; the last ones where work-groups may be that large. */
+/* Fewer and more waves and stages than usual; the last ones where work-groups and their memory may be so large. */
 START_TEST(shapes) {
     static const char *const parameters[] = {"LOCAL=64 STAGES=6", "LOCAL=128 STAGES=2", "LOCAL=512 STAGES=3"};
     const struct variant *const v = &variants[_i % 2 ? 2 : 0];
@@ -178,7 +178,8 @@ static void add_tests(TCase *cases) {
     struct clmoe_device_info info, own;
     case_ok(clmoe_context_device_info(tester_context(CAPS_EMULATED), &info));
     case_ok(clmoe_context_device_info(tester_context(CAPS_OWN), &own));
-    const int n_shapes = tester()->small ? 0 : info.caps.max_work_group < 512 ? 2 : 3;
+    const bool large = info.caps.max_work_group >= 512 && info.caps.local_mem >= 128 << 10;
+    const int n_shapes = tester()->small ? 0 : large ? 3 : 2;
     if (own.features & CLMOE_FEATURE_NV_WGMMA) {
         tcase_add_loop_test(cases, many_rows, 0, N_MANY_CASES);
         tcase_add_test(cases, many_rows_ran);

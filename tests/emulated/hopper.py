@@ -21,16 +21,18 @@ FEW_CODED = {"blocks": ((8, 5, 384, 64, 32), (8, 3, 384, 128, 32), (16, 3, 256, 
 WORDS_TILES = ((32, 5), (160, 4))  # matmul_wgmma_words.c
 SOME_CODED, MANY_CODED = (32, 5, 128), (256, 4, 64)
 # K, N, experts, tokens, topk, groups: fewer steps than the ring has stages, and more; one tile and more; columns for one
-# multiplying group alone; a tile of each width; tiles of which a second work-group has some
+# multiplying group alone; tiles of which a second work-group has some
 SHAPES = ((136, 264, 2, 60, 2, 1), (72, 136, 3, 50, 3, 2), (328, 72, 2, 330, 2, 2), (520, 256, 1, 70, 1, 2),
-          (64, 520, 5, 40, 4, 3), (72, 136, 1, 105, 1, 1), (72, 136, 1, 135, 1, 1), (72, 136, 1, 160, 1, 1),
-          (72, 136, 1, 195, 1, 1), (64, 72, 70, 10, 2, 2))
+          (64, 520, 5, 40, 4, 3), (64, 72, 70, 10, 2, 2))
+# A tile of each width that the higher tiles have beside the lower ones; an eighth of the pairs is skipped.
+WIDTHS = ((72, 136, 1, 105, 1, 1), (72, 136, 1, 135, 1, 1), (72, 136, 1, 160, 1, 1), (72, 136, 1, 195, 1, 1))
+BYTES_WIDTHS = ((264, 136, 1, 160, 1, 1), (264, 136, 1, 180, 1, 1))
 # Those of blocks have an odd number of two blocks in a row: rows begin at the same byte of 16 every eighth time.
 CODED_SHAPES = ((64, 136, 2, 20, 2, 1), (320, 72, 3, 50, 2, 2), (704, 256, 1, 40, 1, 1))
 MANY_CODED_SHAPES = ((64, 136, 1, 250, 1, 1), (352, 136, 2, 170, 1, 2))
-# Groups of K that end within a stage and within a word of it; a tile of each width.
-WORDS_SHAPES = ((136, 264, 2, 60, 2, 1), (72, 136, 3, 50, 3, 2), (520, 256, 1, 70, 1, 2), (1032, 72, 1, 105, 1, 1),
-                (72, 136, 1, 160, 1, 1), (200, 72, 2, 330, 2, 2))
+# Groups of K that end within a stage and within a word of it.
+WORDS_SHAPES = ((136, 264, 2, 60, 2, 1), (72, 136, 3, 50, 3, 2), (520, 256, 1, 70, 1, 2))
+WORDS_WIDTHS = ((1032, 72, 1, 105, 1, 1), (72, 136, 1, 160, 1, 1), (200, 72, 2, 330, 2, 2))
 WORDS = {"awq128": 128, "awq64": 64, "awq32": 32, "gptq128": -128, "gptq64": -64, "gptq32": -32, "gptq256": -256}
 WORDS_KINDS = (("awq128", 0), ("awq64", 1), ("awq32", 1), ("gptq128", 0), ("gptq64", 1), ("gptq32", 1), ("gptq256", 0))
 APART = {"q4_0": 18, "q5_0": 22, "q8_0": 34}  # lib/kernel/matmul_wgmma_blocks.c
@@ -40,13 +42,22 @@ APART_SHAPES = ((96, 136, 2, 150, 1, 2), (416, 72, 3, 50, 2, 1), (64, 200, 1, 20
 CODED = {"blocks": 17, "codes": 16, **APART}  # bytes of 32
 KERNELS = {"bf16": "", "fp8": "_bytes", "i8": "_bytes", **dict.fromkeys(CODED, "_coded"), **dict.fromkeys(WORDS, "_words")}
 BYTES = ("fp8", "i8")
-BYTES_SHAPES = (*SHAPES[:5], (264, 136, 1, 160, 1, 1), (264, 136, 1, 180, 1, 1))  # an eighth of the pairs is skipped
-VARIANTS = (*(("bf16", tile, glu, contiguous, SHAPES) for tile in TILES for glu in (0, 1) for contiguous in (0, 1)),
-            *((kind, tile, glu, 1 - glu, BYTES_SHAPES) for kind in BYTES for tile in BYTES_TILES for glu in (0, 1)),
+
+
+def shapes_of(tile, shapes, widths):
+    """What is run of a kernel with lower and higher tiles."""
+    return shapes + widths if tile[0] > 32 else shapes
+
+
+VARIANTS = (*(("bf16", tile, glu, contiguous, shapes_of(tile, SHAPES, WIDTHS))
+              for tile in TILES for glu in (0, 1) for contiguous in (0, 1)),
+            *((kind, tile, glu, 1 - glu, shapes_of(tile, SHAPES[:5], BYTES_WIDTHS))
+              for kind in BYTES for tile in BYTES_TILES for glu in (0, 1)),
             *((kind, tile, (i + j) % 2, 0, CODED_SHAPES) for i, kind in enumerate(FEW_CODED)
               for j, tile in enumerate(FEW_CODED[kind])),
             *(("codes", SOME_CODED, glu, 0, CODED_SHAPES) for glu in (0, 1)),
-            *((kind, tile, glu, int(kind == "gptq64"), WORDS_SHAPES) for kind, glu in WORDS_KINDS for tile in WORDS_TILES),
+            *((kind, tile, glu, int(kind == "gptq64"), shapes_of(tile, WORDS_SHAPES, WORDS_WIDTHS))
+              for kind, glu in WORDS_KINDS for tile in WORDS_TILES),
             *((kind, MANY_CODED, 0, 0, MANY_CODED_SHAPES) for kind in ("blocks", "codes")),
             *((kind, APART_TILE, glu, 0, APART_SHAPES) for kind in APART for glu in (0, 1)))
 X_TOKEN, X_SORTED, SORTED, HAS_BIAS, GAMMA_OUTPUT, K_FASTEST, HAS_ZERO = 1, 2, 8, 16, 64, 256, 8192  # cl/matmul/pair.cl
