@@ -35,7 +35,7 @@
 #if FEW // of a work-item
 #define FETCHING_REGISTERS "64"
 #define MULTIPLYING_REGISTERS "88"
-#elif APART
+#elif APART && TOKENS <= 128
 #define FETCHING_REGISTERS "104"
 #define MULTIPLYING_REGISTERS "200"
 #else

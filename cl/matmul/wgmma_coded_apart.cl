@@ -87,17 +87,28 @@ DEFINE_PIECE(64, 32)
     }
 
 #define CAT3(a, b, c) CAT(CAT(a, b), CAT(_, c))
+#if TOKENS > 128
+DEFINE_MULTIPLY_STEPS(3, 64)
+#else
 DEFINE_MULTIPLY_STEPS(1, 32)
+#endif
 DEFINE_MULTIPLY_STEPS(1, 64)
 DEFINE_MULTIPLY_STEPS(2, 64)
 
 inline void multiply_tile(const struct ring *r, struct turn *stage, uint steps, const local uchar *memory,
                           const struct held *h, int rows, float *sums) {
     const uint none = rows <= 0;
+#if TOKENS > 128
+    if (rows > 128)
+        multiply_steps_3_64(r, stage, steps, memory, h, none, sums);
+    else
+#else
+    if (rows <= 32)
+        multiply_steps_1_32(r, stage, steps, memory, h, none, sums);
+    else
+#endif
     if (rows > 64)
         multiply_steps_2_64(r, stage, steps, memory, h, none, sums);
-    else if (rows > 32)
-        multiply_steps_1_64(r, stage, steps, memory, h, none, sums);
     else
-        multiply_steps_1_32(r, stage, steps, memory, h, none, sums);
+        multiply_steps_1_64(r, stage, steps, memory, h, none, sums);
 }

@@ -154,10 +154,10 @@ END_TEST
 
 /* Tiles of each width, some of them of one expert. */
 START_TEST(hopper_tiles_of_all_widths) {
-    static const int64_t tokens[] = {20, 32, 33, 64, 65, 128, 129, 200, 300};
+    static const int64_t tokens[] = {20, 32, 33, 64, 65, 128, 129, 200, 300, 190, 280, 129, 330};
     static const enum clmoe_dtype formats[] = {CLMOE_Q4_0, CLMOE_Q5_0, CLMOE_Q8_0};
     const enum clmoe_dtype x = _i % 2 ? CLMOE_F16 : CLMOE_BF16;
-    const struct clmoe_matmul_params params = {.max_tokens = 300 + _i,
+    const struct clmoe_matmul_params params = {.max_tokens = 330,
                                                .topk = 1,
                                                .experts = 2,
                                                .in = 416,
@@ -206,7 +206,7 @@ static void add_hopper_tests(TCase *cases) {
     case_ok(clmoe_context_device_info(tester_context(CAPS_OWN), &info));
     if (!(info.features & CLMOE_FEATURE_NV_WGMMA)) return;
     tcase_add_loop_test(cases, hopper_against_reference, 0, N_CASES);
-    tcase_add_loop_test(cases, hopper_tiles_of_all_widths, 0, 9);
+    tcase_add_loop_test(cases, hopper_tiles_of_all_widths, 0, 13);
     tcase_add_loop_test(cases, hopper_scales_of_all_sizes, 0, 3);
     tcase_add_test(cases, hopper_ran_at_all);
 }

@@ -36,9 +36,10 @@ WORDS_WIDTHS = ((1032, 72, 1, 105, 1, 1), (72, 136, 1, 160, 1, 1), (200, 72, 2, 
 WORDS = {"awq128": 128, "awq64": 64, "awq32": 32, "gptq128": -128, "gptq64": -64, "gptq32": -32, "gptq256": -256}
 WORDS_KINDS = (("awq128", 0), ("awq64", 1), ("awq32", 1), ("gptq128", 0), ("gptq64", 1), ("gptq32", 1), ("gptq256", 0))
 APART = {"q4_0": 18, "q5_0": 22, "q8_0": 34}  # lib/kernel/matmul_wgmma_blocks.c
-APART_TILE = (128, 5, 64)
+APART_TILE, APART_HIGH = (128, 5, 64), (192, 5, 64)
 APART_SHAPES = ((96, 136, 2, 150, 1, 2), (416, 72, 3, 50, 2, 1), (64, 200, 1, 20, 1, 1), (64, 72, 1, 130, 1, 1),
                 (64, 72, 1, 220, 1, 1))  # tiles of each width: some pairs are skipped
+APART_HIGH_SHAPES = ((96, 136, 2, 330, 2, 2), (64, 72, 1, 110, 1, 1))
 CODED = {"blocks": 17, "codes": 16, **APART}  # bytes of 32
 KERNELS = {"bf16": "", "fp8": "_bytes", "i8": "_bytes", **dict.fromkeys(CODED, "_coded"), **dict.fromkeys(WORDS, "_words")}
 BYTES = ("fp8", "i8")
@@ -59,7 +60,8 @@ VARIANTS = (*(("bf16", tile, glu, contiguous, shapes_of(tile, SHAPES, WIDTHS))
             *((kind, tile, glu, int(kind == "gptq64"), shapes_of(tile, WORDS_SHAPES, WORDS_WIDTHS))
               for kind, glu in WORDS_KINDS for tile in WORDS_TILES),
             *((kind, MANY_CODED, 0, 0, MANY_CODED_SHAPES) for kind in ("blocks", "codes")),
-            *((kind, APART_TILE, glu, 0, APART_SHAPES) for kind in APART for glu in (0, 1)))
+            *((kind, APART_TILE, glu, 0, APART_SHAPES) for kind in APART for glu in (0, 1)),
+            *((kind, APART_HIGH, glu, 0, APART_HIGH_SHAPES) for glu, kind in enumerate(("q4_0", "q5_0"))))
 X_TOKEN, X_SORTED, SORTED, HAS_BIAS, GAMMA_OUTPUT, K_FASTEST, HAS_ZERO = 1, 2, 8, 16, 64, 256, 8192  # cl/matmul/pair.cl
 SOURCES = ("tests/emulated/hopper.c", "tests/emulated/builtins.c", "tests/emulated/words.c", "tests/ref/convert.c",
            "tests/ref/quant.c", "lib/api/tensor.c", "lib/base/dtype.c")
