@@ -46,7 +46,9 @@ CLMOE_API uint64_t clmoe_plan_workspace_size(const clmoe_plan *plan);
 CLMOE_API enum clmoe_status clmoe_plan_set_workspace(clmoe_plan *plan, cl_mem mem, uint64_t offset);
 
 /* One line for each operation of the plan: its name, the chosen kernel, and for each better row why it was
- * refused, as in "topk: topk_bitonic (topk_lanes: n = 4096 > 1024)". Lives as long as the plan. */
+ * refused, as in "topk: topk_bitonic (topk_lanes: n = 4096 > 1024)". A row whose program does not build is
+ * refused, too: the reason has the first error of the compiler, and a warning in the context's log says so,
+ * behind the whole build log. Lives as long as the plan. */
 CLMOE_API const char *clmoe_plan_describe(const clmoe_plan *plan);
 
 /* The rows of the kernel table of one operation ("topk", "scatter", "route", "permute", "matmul",

@@ -3,13 +3,26 @@
 
 #include <stdlib.h>
 
+char *binary_log(cl_program program, cl_device_id id) {
+    size_t size = 0;
+    if (clGetProgramBuildInfo(program, id, CL_PROGRAM_BUILD_LOG, 0, NULL, &size) != CL_SUCCESS || size == 0)
+        return NULL;
+    char *const text = calloc(size + 1, 1);
+    if (text && clGetProgramBuildInfo(program, id, CL_PROGRAM_BUILD_LOG, size, text, NULL) == CL_SUCCESS)
+        return text;
+    free(text);
+    return NULL;
+}
+
 bool binary_build(cl_context context, cl_device_id id, const char *options, const unsigned char *binary,
-                  size_t size, cl_program *program) {
+                  size_t size, char **build_log, cl_program *program) {
     cl_int err, binary_status = CL_SUCCESS;
+    if (build_log) *build_log = NULL;
     *program = clCreateProgramWithBinary(context, 1, &id, &size, &binary, &binary_status, &err);
     if (err != CL_SUCCESS) return false;
     if (binary_status == CL_SUCCESS && clBuildProgram(*program, 1, &id, options, NULL, NULL) == CL_SUCCESS)
         return true;
+    if (build_log) *build_log = binary_log(*program, id);
     clReleaseProgram(*program);
     *program = NULL;
     return false;

@@ -125,7 +125,7 @@ static bool show_hidden(const struct probe *probe, const struct device *dev, cl_
     cl_program shown = NULL;
     const bool ok = binary && ptx_retarget(binary, size, &text) && !text.failed &&
                     binary_build(dev->context, dev->id, probe->options, (const unsigned char *)text.text,
-                                 text.size, &shown);
+                                 text.size, NULL, &shown);
     if (ok) clReleaseProgram(*program);
     if (ok) *program = shown;
     str_free(&text);

@@ -26,9 +26,9 @@ struct operand {
     int64_t stride[CLMOE_MAX_DIMS];
 };
 
-/* Why a row was refused: one short clause with the numbers. */
+/* Why a row was refused: one short clause with the numbers, or what the compiler said first. */
 struct reason {
-    char text[160];
+    char text[320];
 };
 
 /* Inside a fits function: `return refuse(why, "n = %lld > 1024", n)`. Always false. */

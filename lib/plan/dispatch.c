@@ -76,11 +76,25 @@ enum clmoe_status dispatch_check_names(const struct log *log, const char *names,
     return CLMOE_OK;
 }
 
-static enum clmoe_status build_kernel(clmoe_plan *plan, const struct kernel_spec *spec) {
+/* With CLMOE_E_BUILD `why` has what the compiler said first. */
+static enum clmoe_status get_program(struct clmoe_context *ctx, const struct kernel_spec *spec,
+                                     struct reason *why, cl_program *program) {
+    const struct program_spec wanted = {spec->file, spec->options, spec->resident, spec->local,
+                                        spec->retarget};
+    struct str complaint = {0};
+    const enum clmoe_status status =
+        store_get(&ctx->store, &ctx->dev, &ctx->log, &wanted, &complaint, program);
+    if (status == CLMOE_E_BUILD)
+        refuse(why, "%s does not build%s%s", spec->file, complaint.text ? ": " : "",
+               complaint.text ? complaint.text : "");
+    str_free(&complaint);
+    return status;
+}
+
+static enum clmoe_status build_kernel(clmoe_plan *plan, const struct kernel_spec *spec, struct reason *why) {
     struct clmoe_context *const ctx = plan->ctx;
     cl_program program;
-    TRY(store_get(&ctx->store, &ctx->dev, &ctx->log, spec->file, spec->options, spec->resident, spec->local,
-                  spec->retarget, &program));
+    TRY(get_program(ctx, spec, why, &program));
     cl_int err;
     const cl_kernel kernel = clCreateKernel(program, spec->entry, &err);
     clReleaseProgram(program); /* the kernel keeps it */
@@ -133,9 +147,7 @@ static enum clmoe_status try_recipe(clmoe_plan *plan, const struct device *dev, 
     if (!*fits) return CLMOE_OK;
     row->prepare(dev, plan->problem, recipe);
     for (int i = 0; i < recipe->n_kernels && *fits; i++) {
-        const enum clmoe_status status = build_kernel(plan, &recipe->kernels[i]);
-        if (status == CLMOE_E_BUILD) refuse(why, "%s does not build", recipe->kernels[i].file);
-        TRY(status);
+        TRY(build_kernel(plan, &recipe->kernels[i], why));
         TRY(check_limits(plan, i, &recipe->kernels[i], why, fits));
     }
     return CLMOE_OK;
@@ -186,7 +198,7 @@ enum clmoe_status dispatch(clmoe_plan *plan, const struct kernel_table *table, c
                            bool stage) {
     const struct log *const log = &plan->ctx->log;
     if (!stage) TRY(require_own_names(log, table, names));
-    struct str refusals = {0};
+    struct str refusals = {0}, unbuilt = {0};
     enum clmoe_status failure = CLMOE_E_UNSUPPORTED;
     bool fits = false;
     for (int i = 0; i < table->n_rows && !fits; i++) {
@@ -197,6 +209,8 @@ enum clmoe_status dispatch(clmoe_plan *plan, const struct kernel_table *table, c
         if (status == CLMOE_OK && fits) break;
         fits = false;
         drop_kernels(plan);
+        if (status == CLMOE_E_BUILD)
+            str_printf(&unbuilt, "%s%s: %s", unbuilt.size ? "; " : "", row->name, why.text);
         if (status != CLMOE_OK) failure = status;
         if (status != CLMOE_OK && status != CLMOE_E_BUILD) break;
         str_printf(&refusals, "%s%s: %s", refusals.size ? "; " : "", row->name, why.text);
@@ -205,11 +219,14 @@ enum clmoe_status dispatch(clmoe_plan *plan, const struct kernel_table *table, c
         describe(plan, table->op);
         if (refusals.size) str_printf(&plan->description, " (%s)", refusals.text);
         log_msg(log, CLMOE_LOG_INFO, "%s", clmoe_plan_describe(plan));
+        if (unbuilt.size)
+            log_msg(log, CLMOE_LOG_WARN, "%s: %s in place of %s", table->op, plan->row->name, unbuilt.text);
     } else {
         log_msg(log, CLMOE_LOG_ERROR, "%s: no kernel: %s", table->op,
                 refusals.size ? refusals.text : "see above");
     }
     const bool failed = refusals.failed || plan->description.failed;
     str_free(&refusals);
+    str_free(&unbuilt);
     return failed ? CLMOE_E_NO_MEMORY : fits ? CLMOE_OK : failure;
 }

@@ -2,7 +2,6 @@
 #include "store.h"
 
 #include "base/hash.h"
-#include "base/str.h"
 #include "blob.h"
 #include "device/binary.h"
 #include "device/clerr.h"
@@ -27,6 +26,7 @@ struct build {
     int resident;
     size_t local;
     bool retarget;
+    struct str *complaint; /* where a failed build goes, in one line */
 };
 
 void store_init(struct store *store, const struct clmoe_cache *cache) {
@@ -102,24 +102,26 @@ static enum clmoe_status insert(struct store *store, const struct log *log, cons
     return CLMOE_OK;
 }
 
-/* To be freed; NULL if it cannot be had. */
-static char *log_of(const struct build *b, cl_program program) {
-    size_t size = 0;
-    if (clGetProgramBuildInfo(program, b->dev->id, CL_PROGRAM_BUILD_LOG, 0, NULL, &size) != CL_SUCCESS ||
-        size == 0)
-        return NULL;
-    char *const text = calloc(size + 1, 1);
-    if (text &&
-        clGetProgramBuildInfo(program, b->dev->id, CL_PROGRAM_BUILD_LOG, size, text, NULL) == CL_SUCCESS)
-        return text;
-    free(text);
-    return NULL;
+/* The first line of a build log that tells of an error, or else the first that tells anything. */
+static void complain(const struct build *b, const char *build_log) {
+    const char *first = NULL, *error = NULL;
+    for (const char *line = build_log; line && *line && !error;
+         line += strcspn(line, "\n"), line += *line != 0) {
+        const char *const begin = line + strspn(line, " \t\r");
+        const size_t size = strcspn(begin, "\r\n");
+        if (size && !first) first = begin;
+        for (size_t i = 0; i + 5 <= size && !error; i++)
+            if (memcmp(begin + i, "error", 5) == 0) error = begin;
+    }
+    if (error) first = error;
+    if (first) str_append(b->complaint, first, strcspn(first, "\r\n"));
 }
 
 static void report_build(const struct build *b, const char *source, cl_program program, cl_int err) {
     struct str text = {0};
     str_printf(&text, "%s: %s does not build with \"%s\"\n", clerr_name(err), b->file, b->options);
-    char *const build_log = log_of(b, program);
+    char *const build_log = binary_log(program, b->dev->id);
+    complain(b, build_log);
     if (build_log) str_printf(&text, "%s\n", build_log);
     free(build_log);
     str_printf(&text, "---- source ----\n%s", source);
@@ -163,9 +165,10 @@ static void save_binary(const struct build *b, const struct clmoe_cache *cache, 
     free(binary);
 }
 
-static bool build_binary(const struct build *b, const unsigned char *binary, size_t size,
+/* With NULL for `build_log` what the driver says of a failure is of no use. */
+static bool build_binary(const struct build *b, const unsigned char *binary, size_t size, char **build_log,
                          cl_program *program) {
-    return binary_build(b->dev->context, b->dev->id, b->options, binary, size, program);
+    return binary_build(b->dev->context, b->dev->id, b->options, binary, size, build_log, program);
 }
 
 /* The program's text as wanted. */
@@ -179,14 +182,16 @@ static bool adapt_text(const struct build *b, const unsigned char *binary, size_
     return ok;
 }
 
-/* Puts a program in the place of the one built from source whose PTX is as wanted. */
-static bool rebuild(const struct build *b, cl_program *program) {
+/* Puts a program in the place of the one built from source whose PTX is as wanted. Where it fails,
+ * *build_log is what the driver says, to be freed, or NULL. */
+static bool rebuild(const struct build *b, char **build_log, cl_program *program) {
     size_t size;
     unsigned char *const binary = binary_of(*program, b->dev->id, &size);
     struct str text = {0};
     cl_program built = NULL;
+    *build_log = NULL;
     const bool ok = binary && adapt_text(b, binary, size, &text) && !text.failed &&
-                    build_binary(b, (const unsigned char *)text.text, text.size, &built);
+                    build_binary(b, (const unsigned char *)text.text, text.size, build_log, &built);
     if (ok) {
         clReleaseProgram(*program);
         *program = built;
@@ -199,7 +204,7 @@ static bool rebuild(const struct build *b, cl_program *program) {
 /* Whether as many work-groups as shall be resident find registers as it is. A unit of NVIDIA's has 65536, and
  * gives each work-item a multiple of 8. */
 static bool is_within(const struct build *b, cl_program program) {
-    char *const text = log_of(b, program);
+    char *const text = binary_log(program, b->dev->id);
     const int registers = text ? ptx_registers(text) : 0;
     free(text);
     const int given = (registers + 7) / 8 * 8;
@@ -209,15 +214,20 @@ static bool is_within(const struct build *b, cl_program program) {
 /* A program that may use more registers computes the same; one without its own target's instructions does
  * not. */
 static enum clmoe_status adapt(const struct build *b, cl_program *program) {
+    char *build_log = NULL;
     if (b->retarget) {
-        if (rebuild(b, program)) return CLMOE_OK;
-        log_msg(b->log, CLMOE_LOG_WARN, "%s: the driver takes no PTX for sm_90a", b->file);
+        if (rebuild(b, &build_log, program)) return CLMOE_OK;
+        log_msg(b->log, CLMOE_LOG_ERROR, "%s: the driver does not take its PTX for sm_90a: %s", b->file,
+                build_log ? build_log : "no build log");
+        complain(b, build_log);
+        free(build_log);
         clReleaseProgram(*program);
         *program = NULL;
         return CLMOE_E_BUILD;
     }
-    if (b->resident && !is_within(b, *program) && !rebuild(b, program))
+    if (b->resident && !is_within(b, *program) && !rebuild(b, &build_log, program))
         log_msg(b->log, CLMOE_LOG_INFO, "%s: not built for %d resident work-groups", b->file, b->resident);
+    free(build_log);
     return CLMOE_OK;
 }
 
@@ -227,7 +237,7 @@ static enum clmoe_status load_or_build(struct store *store, const struct build *
     const unsigned char *binary;
     size_t size;
     if (store->cache && blob_get(store->cache, b->log, key, &memory, &binary, &size)) {
-        const bool ok = build_binary(b, binary, size, program);
+        const bool ok = build_binary(b, binary, size, NULL, program);
         free(memory);
         if (ok) {
             log_msg(b->log, CLMOE_LOG_INFO, "loaded %s %s from the cache", b->file, b->options);
@@ -242,16 +252,23 @@ static enum clmoe_status load_or_build(struct store *store, const struct build *
 }
 
 enum clmoe_status store_get(struct store *store, const struct device *dev, const struct log *log,
-                            const char *file, const char *options, int resident, size_t local, bool retarget,
-                            cl_program *program) {
+                            const struct program_spec *spec, struct str *complaint, cl_program *program) {
     *program = NULL;
     struct str all_options = {0};
-    if (!(dev->features & CLMOE_FEATURE_NV_PTX)) resident = 0;
-    str_printf(&all_options, "-cl-std=CL1.2%s%s%s", *options ? " " : "", options,
-               resident && !retarget ? " " PTX_REPORT : "");
-    const struct build b = {dev, log, file, all_options.text, resident, local, retarget};
+    const int resident = dev->features & CLMOE_FEATURE_NV_PTX ? spec->resident : 0;
+    str_printf(&all_options, "-cl-std=CL1.2%s%s%s", *spec->options ? " " : "", spec->options,
+               resident && !spec->retarget ? " " PTX_REPORT : "");
+    const struct build b = {.dev = dev,
+                            .log = log,
+                            .file = spec->file,
+                            .options = all_options.text,
+                            .resident = resident,
+                            .local = spec->local,
+                            .retarget = spec->retarget,
+                            .complaint = complaint};
     char key[HASH_HEX];
     enum clmoe_status status = all_options.failed ? CLMOE_E_NO_MEMORY : program_key(&b, key);
+    if (status == CLMOE_E_BUILD) str_printf(complaint, "its source cannot be read");
     if (status == CLMOE_OK) status = find(store, log, key, program);
     if (status == CLMOE_OK && !*program) {
         status = load_or_build(store, &b, key, program);

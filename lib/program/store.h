@@ -7,6 +7,7 @@
 #include "base/hash.h"
 #include "base/lock.h"
 #include "base/log.h"
+#include "base/str.h"
 #include "device/device.h"
 
 struct stored_program;
@@ -23,11 +24,19 @@ void store_hash_device(struct hash *h, const struct device *dev);
 void store_init(struct store *store, const struct clmoe_cache *cache);
 void store_destroy(struct store *store);
 
-/* Finds or builds cl/`file` with `options` ("-DA=1 -DB=2"; -cl-std=CL1.2 is added), for `resident`
- * work-groups of `local` on a compute unit or for the chip's own target (kernel_spec). The caller gets a
- * reference of its own. Safe from several threads; two that miss at once both build. */
+/* What is built: cl/`file` with `options` ("-DA=1 -DB=2"; -cl-std=CL1.2 is added), for `resident` work-groups
+ * of `local` on a compute unit or for the chip's own target (kernel_spec). */
+struct program_spec {
+    const char *file, *options;
+    int resident;
+    size_t local;
+    bool retarget;
+};
+
+/* Finds or builds a program. The caller gets a reference of its own. Safe from several threads; two that miss
+ * at once both build. With CLMOE_E_BUILD `complaint`, empty before, has one line of what the compiler said,
+ * where it said something. */
 enum clmoe_status store_get(struct store *store, const struct device *dev, const struct log *log,
-                            const char *file, const char *options, int resident, size_t local, bool retarget,
-                            cl_program *program);
+                            const struct program_spec *spec, struct str *complaint, cl_program *program);
 
 #endif

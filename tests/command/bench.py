@@ -34,6 +34,16 @@ class Bench(command.CommandTest):
         self.assertEqual(reader.fieldnames, COLUMNS)
         return rows
 
+    def test_a_row_left_out_is_told(self):
+        """Slower rows step in for one whose program does not build: not without a word."""
+        broken = command.broken_sources(self.path("cl"), "matmul/cpu.cl")
+        code, out, err = self.run_command("bench", "matmul", *SMALL, "--dtype", "f32", "--device", "cpu", "--repeats", "2",
+                                          env={"CLMOE_CL_DIR": broken})
+        self.assertEqual(code, 0, err)
+        self.assertIn("matmul_", out)
+        self.assertRegex(err, r"(?m)^clmoe bench: warning: matmul: matmul_\w+ in place of matmul_cpu_8x32: matmul/cpu.cl "
+                              r"does not build: [^\n]*error[^\n]*does_not_parse")
+
     def check_rows(self, rows, count, sizes):
         self.assertEqual(len(rows), count)
         for row in rows:

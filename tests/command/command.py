@@ -2,6 +2,7 @@
 """Runs the command in a folder of its own; the base of all its tests."""
 import os
 import random
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -17,6 +18,14 @@ def random_rows(shape, dtype, seed):
     """With ties among them."""
     r = random.Random(seed)
     return Array(dtype, shape, [r.choice([r.gauss(0, 3), r.randrange(-3, 4)]) for _ in range(count(shape))]).rounded()
+
+
+def broken_sources(folder, path):
+    """The kernels, for CLMOE_CL_DIR, with one file that does not build."""
+    shutil.copytree(os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "cl"), folder)
+    with open(os.path.join(folder, path), "w", encoding="utf-8") as f:
+        f.write("kernel void broken() { does_not_parse }\n")
+    return folder
 
 
 class CommandTest(unittest.TestCase):

@@ -2,6 +2,7 @@
  * Source assembly: includes once, line numbers, files on disk (CLMOE_CL_DIR), broken kernels. */
 #define _POSIX_C_SOURCE 200809L
 #include "kit.h"
+#include "plan/plan.h"
 #include "program/source.h"
 #include "sample.h"
 
@@ -256,6 +257,57 @@ START_TEST(a_broken_kernel_says_where) {
 }
 END_TEST
 
+/* The file of the first kernel of the row that a sample takes; NULL of a layer. */
+static const char *file_of(int i) {
+    static struct recipe recipe;
+    static struct logbook book;
+    struct sample s;
+    clmoe_plan *plan = NULL;
+    clmoe_context *ctx = logged_context(&book, NULL, no_caps);
+    sample_open(&s, i, tester()->context, SAMPLE_TOKENS);
+    case_ok(sample_plan(&s, ctx, &plan));
+    recipe = (struct recipe){0};
+    if (plan->row) plan->row->prepare(&ctx->dev, plan->problem, &recipe);
+    clmoe_plan_destroy(&plan);
+    sample_close(&s);
+    clmoe_context_destroy(&ctx);
+    return recipe.n_kernels ? recipe.kernels[0].file : NULL;
+}
+
+/* A plan for which another row steps in tells that one was left out, and what the compiler said of it. */
+START_TEST(a_row_left_out_is_told) {
+    static struct logbook book;
+    int replaced = 0;
+    for (int i = 0; i < sample_count(); i++) {
+        copy_sources("", "");
+        const char *const file = file_of(i);
+        if (!file) continue;
+        copy_sources(file, "\n\nkernel void broken() { does_not_parse }\n");
+        logbook_clear(&book);
+        struct sample s;
+        char reason[160];
+        clmoe_plan *plan = NULL;
+        clmoe_context *ctx = logged_context(&book, NULL, no_caps);
+        sample_open(&s, i, tester()->context, SAMPLE_TOKENS);
+        if (sample_plan(&s, ctx, &plan) == CLMOE_OK) {
+            const char *const text = clmoe_plan_describe(plan);
+            snprintf(reason, sizeof reason, ": %s does not build: ", file);
+            const char *const said = strstr(text, reason);
+            case_require(said && strstr(said, "error") && strstr(said, "does_not_parse") &&
+                             !strchr(text, '\n'),
+                         "%s: the description says \"%s\"", sample_name(i), text);
+            case_require(book.levels[CLMOE_LOG_WARN] > 0 && logbook_count(&book, " in place of ") > 0,
+                         "%s: the log says\n%s", sample_name(i), book.text);
+            replaced++;
+        }
+        clmoe_plan_destroy(&plan);
+        sample_close(&s);
+        clmoe_context_destroy(&ctx);
+    }
+    ck_assert_int_gt(replaced, 0);
+}
+END_TEST
+
 START_TEST(a_missing_kernel_says_which) {
     static struct logbook book;
     struct sample s;
@@ -281,6 +333,7 @@ static void add_tests(TCase *cases) {
     tcase_add_test(cases, endless_includes);
     tcase_add_test(cases, kernels_come_from_disk);
     tcase_add_test(cases, a_broken_kernel_says_where);
+    tcase_add_test(cases, a_row_left_out_is_told);
     tcase_add_test(cases, a_missing_kernel_says_which);
 }
 

@@ -63,14 +63,16 @@ int choose_device(const struct device_entry *e, int n, const char *wanted) {
         const long index = strtol(wanted, NULL, 10);
         return index < n ? (int)index : -1;
     }
-    for (int i = 0; i < n; i++)
+    for (int i = 0; i < n && *wanted; i++)
         if (contains(e[i].name, wanted) || contains(e[i].platform_name, wanted)) return i;
     return -1;
 }
 
+/* The last error is for session_fail(); a warning stands for itself. */
 static void keep_log(void *priv, enum clmoe_log_level level, const char *message) {
     struct session *const s = priv;
     if (level == CLMOE_LOG_ERROR) snprintf(s->log, sizeof s->log, "%s", message);
+    if (level == CLMOE_LOG_WARN && !s->quiet) command_fail(s->usage, EXIT_OK, "warning: %s", message);
 }
 
 /* Creates the last folder of a path whose parent may be missing too, as ~/.cache is on a fresh account. */
@@ -115,7 +117,7 @@ int session_open(struct session *s, const struct usage *usage, const char *wante
     }
     open_cache(s);
     const struct clmoe_context_params params = {
-        .log = keep_log, .log_priv = s, .log_level = CLMOE_LOG_ERROR, .cache = s->cache};
+        .log = keep_log, .log_priv = s, .log_level = CLMOE_LOG_WARN, .cache = s->cache};
     const enum clmoe_status status = clmoe_context_create(s->context, s->device, &params, &s->ctx);
     if (status == CLMOE_OK) return -1;
     const int code = session_fail(s, status, "clmoe_context_create");

@@ -17,6 +17,7 @@ struct session {
     clmoe_context *ctx;
     struct clmoe_cache *cache;
     char log[4096]; /* the last error of the library */
+    bool quiet;     /* its warnings are not printed */
 };
 
 /* Every subcommand has this row in its options, with a `const char *device = NULL`. */
