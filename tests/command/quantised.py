@@ -243,6 +243,30 @@ class Quantised(command.CommandTest):
         for bad in -1, 4:
             self.refused(Gptq(), '"%sg_idx": group %d, expected 0..3' % (up, bad), g_idx=Array("i32", (H,), [0] * 9 + [bad] * 55))
 
+    def test_refuses_blocks_outside_of_gguf(self):
+        """Safetensors leaves open how long a tensor of such a type is: this one has too few bytes for its shape."""
+        quantised, _ = self.make(Fp8())
+        for dtype in "Q8_0", "Q4_0", "MXFP4":
+            quantised[PREFIX + "experts.0.gate_proj.weight"] = Array("f32", (I, H), [0] * I * H)
+            self.write("bad", QWEN2, quantised)
+            with open(self.path("bad/model.safetensors"), "rb") as f:
+                data = f.read()
+            size, = struct.unpack("<Q", data[:8])
+            header = json.loads(data[8:8 + size])
+            gate = header[PREFIX + "experts.0.gate_proj.weight"]
+            begin, end = gate["data_offsets"]
+            gate.update(dtype=dtype, data_offsets=[begin, begin + 1])
+            for t in header.values():
+                if t is not gate and t.get("data_offsets", [0])[0] >= end:
+                    t["data_offsets"] = [at - (end - begin - 1) for at in t["data_offsets"]]
+            text = json.dumps(header).encode()
+            with open(self.path("bad/model.safetensors"), "wb") as f:
+                f.write(struct.pack("<Q", len(text)) + text + data[8 + size:8 + size + begin + 1] + data[8 + size + end:])
+            self.save("x.npy", Array("f32", (1, H), [0] * H))
+            code, out, err = self.run_command("moe", "--model", "bad", "--layer", 0, "--input", "x.npy", "--output", "y.npy")
+            self.assertEqual((code, out, err.count("\n")), (2, "", 1), err)
+            self.assertIn('experts.0.gate_proj.weight": blocks of %s, which only GGUF files have' % dtype, err)
+
     def test_refuses_configurations(self):
         key = "config.json: quantization_config."
         for form, change, message in (

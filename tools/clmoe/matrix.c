@@ -157,6 +157,10 @@ static bool find_type(const struct finding *f, const struct file_tensor *t, enum
             used += (size_t)snprintf(known + used, sizeof known - used, "%s%s", i ? ", " : "", types[i].name);
             continue;
         }
+        /* Of a type that it does not know safetensors does not say how many bytes there must be. */
+        if (!types[i].plain && f->s->checkpoint->gguf_count == 0)
+            return io_fail(f->s->err, f->s->checkpoint->name,
+                           "\"%.100s\": blocks of %.40s, which only GGUF files have", t->name, t->type);
         return types[i].plain || f->m->order == CLMOE_W_ENK ||
                io_fail(f->s->err, f->s->checkpoint->name, "\"%.100s\": blocks of %.40s with the order ekn",
                        t->name, t->type);
