@@ -202,7 +202,7 @@ class Bench(command.CommandTest):
             (["topk", "-n", "4", "-k", "5"], "k = 5 of n = 4"),
             (["topk", "--dtype", "awq"], "dtype: awq is for matmul and moe"),
             (["moe", "--dtype", "gptq", "--group", "48"], "group: expected a power of two, got 48"),
-            (["matmul", "--dtype", "awq", "--hidden", "20"], "weights of 7168 x 20"),
+            (["matmul", "--dtype", "awq", "--hidden", "20"], "awq, gptq: weights of 7168 x 20 do not make whole blocks"),
             (["topk", "--shape", "4x8x2,"], "shape: expected"),
             (["topk", "--shape", "4x8"], "shape: expected"),
             (["topk", "--shape", "4x8x9"], "n = 8, k = 9"),
@@ -215,13 +215,23 @@ class Bench(command.CommandTest):
             (["matmul", "--vs", "openblas"], "vs: openblas is for matmul with --dtype f32"),
             (["topk", "--vs", "clblast"], "vs: clblast is for matmul"),
             (["moe", "--logits", "."], "logits: need a --model"),
-            (["topk", "--csv", "no/such/folder"], "no/such/folder: No such file"),
+            (["matmul", "--peak-tflops", "-1"], "peak-tflops: expected more than 0, got -1"),
+            (["matmul", "--device", ""], 'no device matches ""'),
+            (["topk", "-n", "5"], "k = 8 of n = 5"),
             (["matmul", "--kernel", "nothing"], "no kernel called"),
         ]:
             code, out, err = self.run_command("bench", *arguments)
             self.assertEqual(code, 2, err)
             self.assertIn(message, err)
             self.assertEqual(err.count("\n"), 1, err)
+
+    def test_files_that_cannot_be_written(self):
+        """Known before anything is measured."""
+        for option in "--json", "--csv":
+            for target, words in ("no/such/folder", "No such file"), (".", "is a directory"):
+                code, out, err = self.run_command("bench", "topk", option, target)
+                self.assertEqual((code, out, err.count("\n")), (1, "", 1), err)
+                self.assertIn(words, err)
 
 
 if __name__ == "__main__":

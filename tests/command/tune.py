@@ -75,6 +75,22 @@ class Tune(command.CommandTest):
         out = self.tune("--dtype", "f32", "--kernel", "matmul_few", "--seconds", "0")
         self.assertRegex(out, r"(?m)^matmul_few +f32\.f32 +1 tokens +matmul: no kernel: matmul_few: w_order = ")
 
+    def test_an_output_that_cannot_be_written(self):
+        """Known before the search, for which there would be five minutes."""
+        for target, words in ("gone/tuned.txt", "gone/tuned.txt: "), (".", "is a directory"):
+            code, out, err = self.run_command("tune", *SMALL, "--dtype", "f32", "--seconds", "300", "--output", target)
+            self.assertEqual((code, out, err.count("\n")), (1, "", 1), err)
+            self.assertIn(words, err)
+
+    def test_a_row_that_does_not_build_is_no_end(self):
+        broken = command.broken_sources(self.path("cl"), "matmul/few_columns.cl")
+        code, out, err = self.run_command("tune", *SMALL, "--dtype", "f32", "--seconds", "0",
+                                          "--kernel", "matmul_few_columns,matmul_cpu_8x32", env={"CLMOE_CL_DIR": broken})
+        self.assertEqual(code, 0, err)
+        self.assertNotIn("warning", err)
+        self.assertRegex(out, r"(?m)^matmul_few_columns .*matmul/few_columns.cl does not build: ")
+        self.assertRegex(out, r"(?m)^matmul_cpu_8x32 .* us    as it is")
+
     def test_bad(self):
         for arguments, words in (
                 (["--dtype", "f64"], "dtype: expected"), (["--dtype", ""], "dtype: empty"),

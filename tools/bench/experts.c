@@ -105,7 +105,8 @@ int experts_make(struct bench *b, const struct clmoe_matmul_params *product, uin
     const int64_t rows = e->glu ? 2 * product->out : product->out, numbers = rows * product->in;
     const int64_t bytes = words ? numbers / 2 : clmoe_dtype_bytes(product->w_dtype, numbers);
     if (bytes <= 0 || (words && (product->in % IN_WORD || product->out % IN_WORD)))
-        return command_fail(b->s->usage, EXIT_USAGE, "weights of %lld x %lld", (long long)rows,
+        return command_fail(b->s->usage, EXIT_USAGE, "%s: weights of %lld x %lld do not make whole blocks",
+                            words ? "awq, gptq" : clmoe_dtype_name(product->w_dtype), (long long)rows,
                             (long long)product->in);
     const int32_t each = experts_per_part(b, product->experts, bytes);
     int code = -1;

@@ -4,6 +4,7 @@
 #include "bench/experts.h"
 #include "bench/report.h"
 #include "command.h"
+#include "io/output.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -95,6 +96,9 @@ static int bench_run(const struct usage *usage, const char *device, int op, cons
     struct session s;
     struct bench b = {0};
     struct report report;
+    struct io_error error;
+    if ((out->json && !output_check(out->json, &error)) || (out->csv && !output_check(out->csv, &error)))
+        return command_fail(usage, EXIT_FAILED, "%s", error.text);
     int code = session_open(&s, usage, device);
     if (code >= 0) return code;
     code = bench_open(&b, &s, (int)out->repeats);
@@ -195,7 +199,7 @@ static int understand(const struct usage *usage, int op, struct request *r, stru
     s->mode = (enum clmoe_scatter_mode)r->mode;
     if (code < 0 && r->shapes) code = parse_shapes(usage, r->shapes, runs);
     if (code < 0 && !runs->n_shapes) {
-        if (r->shape.k > r->shape.n)
+        if (op <= BY_SHAPE && r->shape.k > r->shape.n)
             return command_fail(usage, EXIT_USAGE, "k = %lld of n = %lld", (long long)r->shape.k,
                                 (long long)r->shape.n);
         runs->shapes[runs->n_shapes++] = r->shape;
@@ -203,6 +207,8 @@ static int understand(const struct usage *usage, int op, struct request *r, stru
     if (code < 0) code = check_shape(usage, op, r->model, s);
     if (code < 0) code = check_words(usage, op, s);
     if (code < 0) code = check_resident(usage, op, s);
+    if (code < 0 && r->out.peak < 0)
+        code = command_fail(usage, EXIT_USAGE, "peak-tflops: expected more than 0, got %g", r->out.peak);
     if (r->score) s->shape.route = (struct clmoe_route_params){.renorm = CLMOE_RENORM_SUM};
     return code < 0 ? check_peer(usage, op, s) : code;
 }

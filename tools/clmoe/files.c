@@ -76,18 +76,6 @@ static bool same_file(const char *a, const char *b) {
            stat(folder_b, &sb) == 0 && same_place(&sa, &sb);
 }
 
-/* Opens a temporary beside the file and removes it: nothing else knows all reasons why writing may fail. A
- * device or a pipe is left alone, as its reader would see the end of the file. */
-static int check_writable(const struct usage *usage, const char *file) {
-    struct stat info;
-    struct output out;
-    struct io_error error;
-    if (stat(file, &info) == 0 && !S_ISREG(info.st_mode) && !S_ISDIR(info.st_mode)) return -1;
-    if (!output_open(file, &out, &error)) return command_fail(usage, EXIT_FAILED, "%s", error.text);
-    output_commit(&out, false, &error);
-    return -1;
-}
-
 static int check_one(const struct usage *usage, const struct result *results, int i, char **files) {
     struct io_error error;
     if (!array_file(results[i].path, &files[i], &error))
@@ -96,7 +84,7 @@ static int check_one(const struct usage *usage, const struct result *results, in
         if (files[j] && same_file(files[i], files[j]))
             return command_fail(usage, EXIT_USAGE, "%s and %s would write to the same file: %s",
                                 results[j].option, results[i].option, files[i]);
-    return check_writable(usage, files[i]);
+    return output_check(files[i], &error) ? -1 : command_fail(usage, EXIT_FAILED, "%s", error.text);
 }
 
 int check_results(const struct usage *usage, const struct result *results, int n) {

@@ -79,7 +79,7 @@ static int measure(const struct search *s, const int values[MAX_PARAMETERS], dou
     if (status != CLMOE_OK) return session_fail(session, status, "clmoe_context_set_tuning");
     clmoe_plan *plan;
     status = clmoe_matmul_plan(session->ctx, &s->params, &plan);
-    if (status == CLMOE_E_UNSUPPORTED) return -1;
+    if (status == CLMOE_E_UNSUPPORTED || status == CLMOE_E_BUILD) return -1;
     if (status != CLMOE_OK) return session_fail(session, status, "clmoe_matmul_plan");
     struct call call = {plan, &s->args};
     int code = -1;
@@ -294,8 +294,11 @@ static int keep_lines(struct tuner *t, const char *before, const char *output) {
 static int run(struct tuner *t, const char *device, int repeats, const char *output) {
     struct session s;
     struct clmoe_device_info info;
+    struct io_error error;
+    if (output && !output_check(output, &error)) return command_fail(t->usage, EXIT_FAILED, "%s", error.text);
     int code = session_open(&s, t->usage, device);
     if (code >= 0) return code;
+    s.quiet = true; /* what does not run is part of the search */
     clmoe_context_device_info(s.ctx, &info);
     tuning_device_line(&info, t->device_line, sizeof t->device_line);
     const char *const now = clmoe_context_tuning(s.ctx);

@@ -82,6 +82,15 @@ bool output_open(const char *path, struct output *out, struct io_error *err) {
     return output_commit(out, false, err);
 }
 
+bool output_check(const char *path, struct io_error *err) {
+    struct stat info;
+    struct output out;
+    if (stat(path, &info) == 0 && (S_ISCHR(info.st_mode) || S_ISFIFO(info.st_mode))) return true;
+    if (!output_open(path, &out, err)) return false;
+    (void)output_commit(&out, false, err);
+    return true;
+}
+
 bool output_write(struct output *out, const void *data, size_t size, struct io_error *err) {
     const char *at = data;
     while (size > 0) {

@@ -32,6 +32,10 @@ struct output {
     char *temp;   // NULL when written in place
 };
 
+// Before long work: whether output_open() would succeed. It does, and is undone: nothing else knows all reasons
+// why writing may fail. A device or a pipe is left alone, as its reader would see the end of the file.
+bool output_check(const char *path, struct io_error *err);
+
 // Creates the temporary. On failure `out` holds nothing and must not be committed.
 bool output_open(const char *path, struct output *out, struct io_error *err);
 
