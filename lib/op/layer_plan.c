@@ -262,12 +262,12 @@ static bool sorts_in_route(const clmoe_plan *layer) {
     return l->route && route_sorts(&layer->ctx->dev, l->route->row, l->route->problem, 1);
 }
 
-/* The two ways through the experts. */
+/* The two ways through the experts. A layer for no tokens has one, too: objects are made by its products. */
 static enum clmoe_status add_paths(clmoe_plan *layer, struct layer_problem *l) {
     const struct layer_params *const p = &l->p;
     if (p->adapters.count) TRY(layer_adapters_add(layer));
     if (l->few_tokens > 0) TRY(add_path(layer, l->few_tokens, CLMOE_ROUTING_IDS, &l->few));
-    if (l->few_tokens == p->max_tokens) return CLMOE_OK;
+    if (l->few_tokens > 0 && l->few_tokens == p->max_tokens) return CLMOE_OK;
     if (!sorts_in_route(layer)) TRY(layer_add_permute(layer, layer_numbers(p), &l->permute));
     if (p->adapters.count) TRY(layer_add_permute(layer, p->adapters.count * p->experts, &l->adapter_permute));
     return add_path(layer, p->max_tokens, CLMOE_ROUTING_SORTED, &l->many);

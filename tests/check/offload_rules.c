@@ -356,6 +356,26 @@ START_TEST(no_tokens) {
 }
 END_TEST
 
+/* A plan for no tokens makes objects like any other. */
+START_TEST(a_plan_for_no_tokens) {
+    struct rng rng = rng_for(12);
+    struct clmoe_moe_params params = small_layer();
+    case_begin("a plan for no tokens");
+    struct rig r = rig_make(&rng, &params, tester_context(CAPS_OWN), 3);
+    params.max_tokens = 0;
+    struct offload_case *const none = offload_case_make(&rng, &params, 0);
+    clmoe_plan *plan = offload_case_plan(none, tester_context(CAPS_OWN), true);
+    clmoe_offload *o = offload_case_create(r.c, plan, r.c->expert_bytes);
+    const struct clmoe_moe_args args = offload_case_args(none, o);
+    case_ok(clmoe_moe_enqueue(plan, tester()->queue, &args, 0, NULL, NULL));
+    run(&r, o);
+    clmoe_offload_destroy(&o);
+    clmoe_plan_destroy(&plan);
+    offload_case_free(none);
+    rig_free(&r);
+}
+END_TEST
+
 /* ids with any strides: rows apart, all the same one, and overlapping. */
 START_TEST(strided_ids) {
     static const int64_t strides[] = {2, 5, 0, 1};
@@ -394,6 +414,7 @@ static void add_tests(TCase *cases) {
     tcase_add_loop_test(cases, destroyed_behind_a_call, 0, 2);
     tcase_add_test(cases, chained_by_events);
     tcase_add_test(cases, no_tokens);
+    tcase_add_test(cases, a_plan_for_no_tokens);
     tcase_add_loop_test(cases, strided_ids, 0, 4);
     if (tester()->small) return;
     tcase_add_loop_test(cases, large_experts, 0, 2);
