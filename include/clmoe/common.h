@@ -51,7 +51,7 @@ CLMOE_API const char *clmoe_status_name(enum clmoe_status status);
 enum clmoe_log_level {
     CLMOE_LOG_NONE = 0, /* as a maximum level: log nothing */
     CLMOE_LOG_ERROR,    /* why a call failed */
-    CLMOE_LOG_WARN,     /* damaged cache entries, failed probes */
+    CLMOE_LOG_WARN,     /* damaged cache entries, failed probes, kernels left out as they do not build */
     CLMOE_LOG_INFO,     /* which kernel a plan chose, what was compiled */
 };
 
