@@ -50,6 +50,7 @@ static enum clmoe_status plan_product(clmoe_context *ctx, int64_t tokens, bool s
         .out = 768,
         .x_dtype = CLMOE_BF16,
         .w_dtype = CLMOE_BF16,
+        .y_dtype = CLMOE_BF16,
         .w_order = packed ? CLMOE_W_PACKED : CLMOE_W_ENK,
         .glu = CLMOE_GLU_GATE_UP,
         .act = {CLMOE_ACT_SILU},
