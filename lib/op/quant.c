@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-#include "quant.h"
-
+#include "clmoe/quant.h"
+#include "kernel/quant.h"
 #include "operands.h"
 
 static enum clmoe_status normalise(const struct log *log, const struct clmoe_quant_params *p,
@@ -21,21 +21,16 @@ static enum clmoe_status normalise(const struct log *log, const struct clmoe_qua
     return CLMOE_OK;
 }
 
-enum clmoe_status quant_stage(clmoe_context *ctx, const struct clmoe_quant_params *params, bool stage,
-                              clmoe_plan **plan) {
-    struct quant_problem problem;
-    TRY(normalise(&ctx->log, params, &problem));
-    return plan_make(ctx, &quant_table, &problem, sizeof problem, &params->plan, stage, plan);
-}
-
 enum clmoe_status clmoe_quant_plan(clmoe_context *ctx, const struct clmoe_quant_params *params,
                                    clmoe_plan **plan) {
     TRY(plan_check_create(ctx, params, plan));
-    return quant_stage(ctx, params, false, plan);
+    struct quant_problem problem;
+    TRY(normalise(&ctx->log, params, &problem));
+    return plan_make(ctx, &quant_table, &problem, sizeof problem, &params->plan, false, plan);
 }
 
-enum clmoe_status quant_check(const clmoe_plan *plan, const struct clmoe_quant_args *args,
-                              struct quant_call *call) {
+static enum clmoe_status check_call(const clmoe_plan *plan, const struct clmoe_quant_args *args,
+                                    struct quant_call *call) {
     const struct quant_problem *const p = plan->problem;
     const bool pack = p->mode == CLMOE_QUANT_PACK;
     int64_t rows;
@@ -53,6 +48,6 @@ enum clmoe_status clmoe_quant_enqueue(clmoe_plan *plan, cl_command_queue queue,
                                       const cl_event *wait, cl_event *event) {
     TRY(plan_check_enqueue(plan, "quant", queue, args, n_wait, wait, event));
     struct quant_call call;
-    TRY(quant_check(plan, args, &call));
+    TRY(check_call(plan, args, &call));
     return plan_enqueue(plan, &call, queue, n_wait, wait, event);
 }

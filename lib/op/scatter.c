@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-#include "scatter.h"
-
+#include "clmoe/scatter.h"
+#include "kernel/scatter.h"
 #include "operands.h"
 
 #include <math.h>
@@ -71,21 +71,16 @@ static enum clmoe_status normalise(const struct log *log, const struct clmoe_sca
     return CLMOE_OK;
 }
 
-enum clmoe_status scatter_stage(clmoe_context *ctx, const struct clmoe_scatter_params *params, bool stage,
-                                clmoe_plan **plan) {
-    struct scatter_problem problem;
-    TRY(normalise(&ctx->log, params, &problem));
-    return plan_make(ctx, &scatter_table, &problem, sizeof problem, &params->plan, stage, plan);
-}
-
 enum clmoe_status clmoe_scatter_plan(clmoe_context *ctx, const struct clmoe_scatter_params *params,
                                      clmoe_plan **plan) {
     TRY(plan_check_create(ctx, params, plan));
-    return scatter_stage(ctx, params, false, plan);
+    struct scatter_problem problem;
+    TRY(normalise(&ctx->log, params, &problem));
+    return plan_make(ctx, &scatter_table, &problem, sizeof problem, &params->plan, false, plan);
 }
 
-enum clmoe_status scatter_check(const clmoe_plan *plan, const struct clmoe_scatter_args *args,
-                                struct scatter_call *call) {
+static enum clmoe_status check_call(const clmoe_plan *plan, const struct clmoe_scatter_args *args,
+                                    struct scatter_call *call) {
     const struct scatter_problem *const p = plan->problem;
     const bool mask = p->mode == CLMOE_SCATTER_MASK;
     const struct clmoe_tensor *const y = &args->y;
@@ -117,6 +112,6 @@ enum clmoe_status clmoe_scatter_enqueue(clmoe_plan *plan, cl_command_queue queue
                                         const cl_event *wait, cl_event *event) {
     TRY(plan_check_enqueue(plan, "scatter", queue, args, n_wait, wait, event));
     struct scatter_call call;
-    TRY(scatter_check(plan, args, &call));
+    TRY(check_call(plan, args, &call));
     return plan_enqueue(plan, &call, queue, n_wait, wait, event);
 }

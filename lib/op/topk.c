@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-#include "topk.h"
-
+#include "clmoe/topk.h"
+#include "kernel/topk.h"
 #include "operands.h"
 
 #include <math.h>
@@ -80,17 +80,12 @@ static enum clmoe_status normalise(const struct log *log, const struct clmoe_top
     return CLMOE_OK;
 }
 
-enum clmoe_status topk_stage(clmoe_context *ctx, const struct clmoe_topk_params *params, bool stage,
-                             clmoe_plan **plan) {
-    struct topk_problem problem;
-    TRY(normalise(&ctx->log, params, &problem));
-    return plan_make(ctx, &topk_table, &problem, sizeof problem, &params->plan, stage, plan);
-}
-
 enum clmoe_status clmoe_topk_plan(clmoe_context *ctx, const struct clmoe_topk_params *params,
                                   clmoe_plan **plan) {
     TRY(plan_check_create(ctx, params, plan));
-    return topk_stage(ctx, params, false, plan);
+    struct topk_problem problem;
+    TRY(normalise(&ctx->log, params, &problem));
+    return plan_make(ctx, &topk_table, &problem, sizeof problem, &params->plan, false, plan);
 }
 
 static struct operand_rule array(const char *name, const struct clmoe_tensor *tensor, struct operand *out,
@@ -105,8 +100,8 @@ static struct operand_rule array(const char *name, const struct clmoe_tensor *te
                                  .contiguous = true};
 }
 
-enum clmoe_status topk_check(const clmoe_plan *plan, const struct clmoe_topk_args *args,
-                             struct topk_call *call) {
+static enum clmoe_status check_call(const clmoe_plan *plan, const struct clmoe_topk_args *args,
+                                    struct topk_call *call) {
     const struct topk_problem *const p = plan->problem;
     const struct clmoe_tensor *const x = &args->x;
     const bool values = p->outputs & CLMOE_TOPK_VALUES, indices = p->outputs & CLMOE_TOPK_INDICES;
@@ -143,6 +138,6 @@ enum clmoe_status clmoe_topk_enqueue(clmoe_plan *plan, cl_command_queue queue,
                                      cl_event *event) {
     TRY(plan_check_enqueue(plan, "topk", queue, args, n_wait, wait, event));
     struct topk_call call;
-    TRY(topk_check(plan, args, &call));
+    TRY(check_call(plan, args, &call));
     return plan_enqueue(plan, &call, queue, n_wait, wait, event);
 }
