@@ -194,13 +194,6 @@ bool config_bool_or(const struct config *c, const char *key, bool fallback, bool
     return true;
 }
 
-bool config_string_or(const struct config *c, const char *key, const char *fallback, const char **value,
-                      struct io_error *err) {
-    if (config_find(c, key)) return config_string(c, key, value, err);
-    *value = fallback;
-    return true;
-}
-
 bool config_choice_or(const struct config *c, const char *key, const char *const *choices, int fallback,
                       int *value, struct io_error *err) {
     if (config_find(c, key)) return config_choice(c, key, choices, value, err);

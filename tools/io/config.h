@@ -86,8 +86,6 @@ bool config_number_or(const struct config *c, const char *key, double min, doubl
                       double *value, struct io_error *err);
 bool config_bool_or(const struct config *c, const char *key, bool fallback, bool *value,
                     struct io_error *err);
-bool config_string_or(const struct config *c, const char *key, const char *fallback, const char **value,
-                      struct io_error *err);
 bool config_choice_or(const struct config *c, const char *key, const char *const *choices, int fallback,
                       int *value, struct io_error *err);
 
