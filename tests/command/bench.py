@@ -210,6 +210,7 @@ class Bench(command.CommandTest):
             (["moe", "--resident", "1.5"], "resident: expected a part of the experts, got 1.5"),
             (["matmul", "--resident", "0.5"], "resident: for moe"),
             (["moe", "--tokens", "1,,2"], "tokens: expected"),
+            (["moe", "--tokens", "1,"], "tokens: expected"),
             (["moe", "--topk", "9"], "topk = 9 of 8 experts"),
             (["route", "--vs", "copy"], "vs: copy is for topk and scatter"),
             (["matmul", "--vs", "openblas"], "vs: openblas is for matmul with --dtype f32"),

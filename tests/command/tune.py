@@ -94,6 +94,7 @@ class Tune(command.CommandTest):
     def test_bad(self):
         for arguments, words in (
                 (["--dtype", "f64"], "dtype: expected"), (["--dtype", ""], "dtype: empty"),
+                (["--dtype", "f32,"], "dtype: expected"),
                 (["--kernel", "matmul_ref"], "no row of matmul with parameters"),
                 (["--kernel", "matmul_tile_32"], "no row of matmul with parameters"),
                 (["--seconds", "-1"], "seconds = -1"), (["--model", "nothing"], "model: no \"nothing\""),

@@ -100,8 +100,9 @@ class Generate(command.CommandTest):
         self.assertEqual(sorted(os.listdir(self.folder.name)), ["e.svg"])
 
     def test_svg_nowhere(self):
+        """Known before anything is written."""
         code, out, err = self.run_command("generate", "--tokens", 1, "--svg", "no/such/e.svg")
-        self.assertEqual((code, err.count("\n")), (1, 1), err)
+        self.assertEqual((code, out, err.count("\n")), (1, "", 1), err)
         self.assertIn("no/such/e.svg", err)
 
     def test_help(self):

@@ -25,7 +25,7 @@ static int parse_tokens(const struct usage *usage, const char *text, int64_t tok
     for (const char *p = text; *p;) {
         char *end;
         const long long v = strtoll(p, &end, 10);
-        if (end == p || v < 1 || v > 1 << 24 || (*end && *end != ',') || *n == MAX_TOKENS)
+        if (end == p || v < 1 || v > 1 << 24 || (*end && (*end != ',' || !end[1])) || *n == MAX_TOKENS)
             return command_fail(usage, EXIT_USAGE,
                                 "tokens: expected up to %d numbers with commas, got \"%s\"", MAX_TOKENS,
                                 text);

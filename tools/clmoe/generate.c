@@ -11,6 +11,7 @@
 #include "generate/svg.h"
 #include "generate/text.h"
 #include "io/map.h"
+#include "io/output.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -192,6 +193,7 @@ static int run(struct job *j) {
         return command_fail(j->usage, EXIT_USAGE, "--temperature: expected 0 or more, got %g",
                             j->temperature);
     if (!*j->prompt) return command_fail(j->usage, EXIT_USAGE, "--prompt: expected one byte or more");
+    if (j->svg && !output_check(j->svg, &err)) return command_fail(j->usage, EXIT_FAILED, "%s", err.text);
     if (!model_open(j->folder, &j->model, &err)) return command_fail(j->usage, EXIT_USAGE, "%s", err.text);
     const bool fits = j->quant < 0 || quant_fits(quant_format((enum quant_choice)j->quant), j->model.hidden,
                                                  j->model.inter, &err);

@@ -326,7 +326,8 @@ static int parse_dtypes(struct tuner *t, const char *list) {
         const size_t size = strcspn(p, ",");
         int index;
         snprintf(name, sizeof name, "%.*s", (int)(size < sizeof name ? size : sizeof name - 1), p);
-        if (t->n_dtypes == MAX_DTYPES || !parse_choice(name, DTYPES, &index))
+        const bool ends = p[size] == ',' && !p[size + 1]; /* but nothing follows */
+        if (t->n_dtypes == MAX_DTYPES || ends || !parse_choice(name, DTYPES, &index))
             return command_fail(t->usage, EXIT_USAGE,
                                 "dtype: expected up to %d of %s with commas, got \"%s\"", MAX_DTYPES, DTYPES,
                                 list);
