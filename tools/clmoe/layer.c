@@ -217,6 +217,7 @@ int layer_run(struct session *s, const struct family *family, const struct block
     if (code < 0) code = make_plans(&l);
     if (code < 0 && l.budget) code = offloaded_open(s, block, &l.weights, l.moe_plan, l.budget, &l.offloaded);
     if (code < 0) code = run_calls(&l);
+    if (code < 0 && l.budget) offloaded_report(&l.offloaded);
     if (code < 0) code = session_download(s, &l.y, &results->y);
     if (code < 0 && routing) code = session_download(s, &l.ids, &results->ids);
     if (code < 0 && routing) code = session_download(s, &l.gamma, &results->weights);

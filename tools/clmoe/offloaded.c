@@ -2,6 +2,7 @@
 #include "offloaded.h"
 #include "progress.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 
 /* Of each matrix: its elements, scales and zeros; then the biases. */
@@ -76,6 +77,15 @@ int offloaded_open(struct session *s, const struct block *b, const struct weight
     };
     const enum clmoe_status status = clmoe_offload_create(plan, &params, &o->object);
     return status == CLMOE_OK ? -1 : session_fail(s, status, "clmoe_offload_create");
+}
+
+void offloaded_report(const struct offloaded *o) {
+    struct clmoe_offload_stats s;
+    if (clmoe_offload_stats(o->object, &s) != CLMOE_OK) return;
+    const uint64_t wanted = s.hits + s.misses;
+    printf("room for %d experts of %.3g MB: %llu of %llu wanted were there, %.3g MB copied\n", (int)s.slots,
+           (double)s.expert_bytes * 1e-6, (unsigned long long)s.hits, (unsigned long long)wanted,
+           (double)s.bytes * 1e-6);
 }
 
 void offloaded_close(struct offloaded *o) {

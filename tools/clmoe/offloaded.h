@@ -20,4 +20,7 @@ int offloaded_open(struct session *s, const struct block *block, const struct we
                    const clmoe_plan *plan, int64_t budget, struct offloaded *o);
 void offloaded_close(struct offloaded *o);
 
+/* Prints what the experts' turns have cost. */
+void offloaded_report(const struct offloaded *o);
+
 #endif
