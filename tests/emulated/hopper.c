@@ -1,19 +1,18 @@
 /* SPDX-License-Identifier: MIT
- * Runs the kernel of cl/matmul/wgmma.cl, wgmma_bytes.cl, wgmma_coded.cl or wgmma_words.cl on a CPU: a work-group is
- * ITEMS threads, one after another. What the chip does beside the program (barriers that copies arrive on,
+ * Runs the kernel of cl/matmul/wgmma.cl, wgmma_bytes.cl, wgmma_coded.cl or wgmma_words.cl on a CPU: work-groups
+ * of ITEMS work-items, one after another. What the chip does beside the program (barriers that copies arrive on,
  * copies by tensor maps, products) is in this file, as the PTX manual has it; products read and write as
- * late as they may, when they are waited for. A kernel that waits for what never comes is ended by its
- * time limit. hopper.py compiles it with the kernel and says which shapes to run.
+ * late as they may, when they are waited for. hopper.py compiles it with the kernel and says which shapes to run.
  *
- * hopper K N E tokens topk glu contiguous groups
+ * hopper K N E tokens topk glu contiguous groups seed
  *   glu: 0 none, 1 gate rows then up rows, 2 interleaved, 3 in two places, up before gate */
 #include "call.h"
+#include "items.h"
 #include "ref/convert.h"
 #include "ref/quant.h"
 #include "words.h"
 
 #include <math.h>
-#include <pthread.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -45,19 +44,19 @@ typedef uint16_t half; /* of the type of x and y */
 #ifndef WORDS
 #error "WORDS: steps that share a scale in cl/matmul/wgmma_words.cl, less than 0 with GPTQ, else 0"
 #endif
-enum { GROUP = 128, WARP = 32, BLOCK = 128, CODES = 32 };
+enum { GROUP = 128, BLOCK = 128, CODES = 32 };
+_Static_assert(ITEMS <= MOST_ITEMS, "a work-group of more work-items than items.c has room for");
 
-static __thread uint lid;
 static uint group, groups;
 
-static void fail(const char *what) {
+void fail(const char *what) {
     fprintf(stderr, "hopper: %s (work-item %u of group %u)\n", what, lid, group);
     exit(3);
 }
 
 /* ---- what OpenCL has ---- */
 
-static pthread_barrier_t all, of_pair, of_warps[2][5], of_group[ITEMS / GROUP + 1], of_warp[ITEMS / WARP];
+static struct meeting all, of_pair, of_warps[2][5], of_group[ITEMS / GROUP + 1], of_warp[ITEMS / WARP];
 
 size_t _Z12get_local_idj(uint d) {
     return d ? 0 : lid;
@@ -72,30 +71,30 @@ uint _Z10atomic_incPU8CLglobalVj(volatile uint *p) {
     return __sync_fetch_and_add(p, 1);
 }
 void _Z7barrierj(uint fence) {
-    pthread_barrier_wait(&all), (void)fence;
+    items_meet(&all), (void)fence;
 }
 
 /* ---- barriers ---- */
 
 void warp_barrier(void) {
-    pthread_barrier_wait(&of_warp[lid / WARP]);
+    items_meet(&of_warp[lid / WARP]);
 }
 
 void group_barrier(uint id) {
     if (id != lid / GROUP) fail("the barrier of another group");
-    pthread_barrier_wait(&of_group[id]);
+    items_meet(&of_group[id]);
 }
 
 /* Of both groups that multiply. */
 void pair_barrier(uint id) {
     if (id != 3) fail("a barrier of other groups");
-    pthread_barrier_wait(&of_pair);
+    items_meet(&of_pair);
 }
 
 /* Of two warps or of four. */
 void warps_barrier(uint id, uint items) {
     if (id < 1 || id > 4) fail("a barrier that there is not");
-    pthread_barrier_wait(&of_warps[items / WARP / 4][id]);
+    items_meet(&of_warps[items / WARP / 4][id]);
 }
 
 /* What the work-items of a warp say, from its first one on. They meet again before they say more. */
@@ -145,8 +144,6 @@ static struct mb {
     uint left, arrivals, phase;
     long bytes;
 } mbs[4096];
-static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-static pthread_cond_t changed = PTHREAD_COND_INITIALIZER;
 
 static struct mb *mb_at(uint at) {
     if (at % 8) fail("a barrier that is not aligned");
@@ -157,7 +154,7 @@ static void settle(struct mb *b) {
     if (b->left || b->bytes) return;
     b->left = b->arrivals;
     b->phase ^= 1;
-    pthread_cond_broadcast(&changed);
+    items_wake(b);
 }
 
 void mb_init(uint at, uint arrivals) {
@@ -166,12 +163,11 @@ void mb_init(uint at, uint arrivals) {
 
 void mb_expect(uint at, uint bytes) {
     struct mb *const b = mb_at(at);
-    pthread_mutex_lock(&lock);
     if (b->left == 0) fail("more arrivals than a barrier has");
     b->bytes += bytes;
     b->left--;
     settle(b);
-    pthread_mutex_unlock(&lock);
+    items_yield();
 }
 
 void mb_arrive(uint at) {
@@ -180,18 +176,15 @@ void mb_arrive(uint at) {
 
 static void bytes_came(uint at, uint bytes) {
     struct mb *const b = mb_at(at);
-    pthread_mutex_lock(&lock);
     if (b->bytes < bytes) fail("more bytes than a barrier expects");
     b->bytes -= bytes;
     settle(b);
-    pthread_mutex_unlock(&lock);
 }
 
 void mb_wait(uint at, uint parity) {
-    pthread_mutex_lock(&lock);
+    items_yield();
     while (mb_at(at)->phase == parity)
-        pthread_cond_wait(&changed, &lock);
-    pthread_mutex_unlock(&lock);
+        items_wait(mb_at(at));
 }
 
 /* ---- memory ---- */
@@ -207,25 +200,26 @@ static void require_readable(const uchar *from, size_t bytes) {
 static uint ring; /* the lowest place of what is copied or stored: where the ring begins */
 
 static void reach(uint to) {
-    pthread_mutex_lock(&lock);
     if (ring == 0 || to < ring) ring = to;
-    pthread_mutex_unlock(&lock);
 }
 
 /* Copies of 16 bytes are done when they arrive, no sooner. */
-static __thread struct copy {
-    uint to, size, bytes; /* behind those: zeros */
-    const uchar *from;
-} copies[256];
-static __thread int n_copies;
+static struct copies {
+    int n;
+    struct copy {
+        uint to, size, bytes; /* behind those: zeros */
+        const uchar *from;
+    } of[256];
+} copies[ITEMS];
 
 static void copy_later(uint to, const void *from, uint size, uint bytes) {
     if (to % size || (uintptr_t)from % size) fail("a copy that is not aligned");
     if (bytes > size) fail("a copy of more than its size");
     if (bytes) require_readable(from, bytes);
-    if (n_copies == 256) fail("too many copies");
+    struct copies *const c = &copies[lid];
+    if (c->n == 256) fail("too many copies");
     reach(to);
-    copies[n_copies++] = (struct copy){to, size, bytes, from};
+    c->of[c->n++] = (struct copy){to, size, bytes, from};
 }
 
 void copy_16_below(uint to, const uchar *from, uint bytes, int row, int rows) {
@@ -251,12 +245,13 @@ void store_local(uint at, uint v) {
 }
 
 void mb_arrive_copied(uint at) {
-    for (int i = 0; i < n_copies; i++) {
-        uchar *const to = (uchar *)(uintptr_t)copies[i].to;
-        memset(to, 0, copies[i].size);
-        memcpy(to, copies[i].from, copies[i].bytes);
+    struct copies *const all_of = &copies[lid];
+    for (const struct copy *c = all_of->of; c < all_of->of + all_of->n; c++) {
+        uchar *const to = (uchar *)(uintptr_t)c->to;
+        memset(to, 0, c->size);
+        memcpy(to, c->from, c->bytes);
     }
-    n_copies = 0;
+    all_of->n = 0;
     mb_arrive(at);
 }
 
@@ -401,31 +396,34 @@ void copy_box_5(uint to, const uchar *map, uint full, uint step, uint at, uint e
 
 /* ---- products ---- */
 
-static __thread struct product {
+static struct products {
     int n, turn;
-    float *d;
-    uint64_t a, b;
-    const uint *held; /* NULL, or what stands for a */
-    uint keep;
-} products[64];
-static __thread int n_products, turn;
+    struct product {
+        int n, turn;
+        float *d;
+        uint64_t a, b;
+        const uint *held; /* NULL, or what stands for a */
+        uint keep;
+    } of[64];
+} products[ITEMS];
 
 static void add_product(const struct product *p) {
-    if (n_products == 64) fail("too many products");
-    products[n_products++] = *p;
+    struct products *const mine = &products[lid];
+    if (mine->n == 64) fail("too many products");
+    mine->of[mine->n++] = *p;
 }
 
 void wgmma(int n, float *d, uint64_t a, uint64_t b, uint keep) {
-    add_product(&(struct product){n, turn, d, a, b, NULL, keep});
+    add_product(&(struct product){n, products[lid].turn, d, a, b, NULL, keep});
 }
 
 void held_wgmma(int n, float *d, const uint *a, uint64_t b, uint keep) {
-    add_product(&(struct product){n, turn, d, 0, b, a, keep});
+    add_product(&(struct product){n, products[lid].turn, d, 0, b, a, keep});
 }
 
 void wgmma_commit(void) {
     warp_barrier();
-    turn++;
+    products[lid].turn++;
 }
 
 /* Of a tile in rows of 128 bytes, swizzled, or in chunks of 8 rows of 16 bytes. */
@@ -480,12 +478,13 @@ void warp_multiply(float *sums, const uint *w, const uint *x) {
 
 /* A group goes on as one: what its work-items read nobody changes before. */
 void wgmma_wait(int left) {
+    struct products *const mine = &products[lid];
     int done = 0;
     group_barrier(lid / GROUP);
-    while (done < n_products && products[done].turn < turn - left)
-        multiply(&products[done++]);
-    n_products -= done;
-    memmove(products, products + done, (size_t)n_products * sizeof *products);
+    while (done < mine->n && mine->of[done].turn < mine->turn - left)
+        multiply(&mine->of[done++]);
+    mine->n -= done;
+    memmove(mine->of, mine->of + done, (size_t)mine->n * sizeof *mine->of);
     group_barrier(lid / GROUP);
 }
 
@@ -509,7 +508,7 @@ static struct problem {
     struct words words[2]; /* the second one: up in a tensor of its own */
 } p;
 
-static void *run_item(void *argument) {
+static void run_item(void) {
     static uchar maps[8 * 256];
     const long w[4] = {0, p.rows * p.depth, p.column, 1}, bias[4] = {0, 2 * p.columns, 2, 0};
     struct call call = {p.x,
@@ -539,33 +538,22 @@ static void *run_item(void *argument) {
     memcpy(call.numbers[13], (long[4]){p.k, p.experts, 0, p.experts}, sizeof w);
     memcpy(call.numbers[14], (long[4]){0, p.step, INTEGERS ? 30 : 7, 0}, sizeof w);
     if (WORDS) words_set(&call, p.words, p.glu == 3, p.glu == 1 ? p.columns : 0);
-    lid = (uint)(uintptr_t)argument;
-    n_copies = n_products = turn = 0;
+    copies[lid].n = products[lid].n = products[lid].turn = 0;
     call_kernel(&call);
-    if (n_copies || n_products) fail("copies or products that nobody waits for");
-    return NULL;
+    if (copies[lid].n || products[lid].n) fail("copies or products that nobody waits for");
 }
 
 static void run_groups(void) {
-    pthread_attr_t small;
-    pthread_attr_init(&small);
-    pthread_attr_setstacksize(&small, 1 << 18);
-    pthread_barrier_init(&all, NULL, ITEMS);
-    pthread_barrier_init(&of_pair, NULL, 2 * GROUP);
-    for (int i = 1; i < 5; i++)
-        for (uint fours = 0; fours < 2; fours++)
-            pthread_barrier_init(&of_warps[fours][i], NULL, (2 + 2 * fours) * WARP);
+    all.items = ITEMS;
+    of_pair.items = 2 * GROUP;
+    for (uint id = 1; id < 5; id++)
+        of_warps[0][id].items = 2 * WARP, of_warps[1][id].items = 4 * WARP;
     for (int i = 0; i < ITEMS / GROUP; i++)
-        pthread_barrier_init(&of_group[i], NULL, GROUP);
+        of_group[i].items = GROUP;
     for (int i = 0; i < ITEMS / WARP; i++)
-        pthread_barrier_init(&of_warp[i], NULL, WARP);
-    for (group = 0; group < groups; group++) {
-        pthread_t items[ITEMS];
-        for (uintptr_t i = 0; i < ITEMS; i++)
-            if (pthread_create(&items[i], &small, run_item, (void *)i)) fail("no thread");
-        for (int i = 0; i < ITEMS; i++)
-            pthread_join(items[i], NULL);
-    }
+        of_warp[i].items = WARP;
+    for (group = 0; group < groups; group++)
+        items_run(ITEMS, run_item);
 }
 
 /* ---- data ---- */
@@ -740,10 +728,11 @@ static int is_right(long pair, long n) {
 }
 
 int main(int argc, char **argv) {
-    if (argc != 9) return fprintf(stderr, "usage: hopper K N E tokens topk glu contiguous groups\n"), 2;
+    if (argc != 10) return fprintf(stderr, "usage: hopper K N E tokens topk glu contiguous groups seed\n"), 2;
     p.depth = atol(argv[1]), p.columns = atol(argv[2]), p.experts = atol(argv[3]), p.tokens = atol(argv[4]);
     p.k = atol(argv[5]), p.glu = atoi(argv[6]), p.contiguous = atoi(argv[7]);
     groups = (uint)atoi(argv[8]);
+    items_seed((uint32_t)atol(argv[9]));
     make_data();
     run_groups();
     int wrong = p.counters[0] || p.counters[1];

@@ -3,12 +3,15 @@
 """Runs the Hopper kernels of matmul on this CPU, against sums in double precision.
 
 No other machine of the tests has its instructions. hopper.c emulates them; files of the same names in tests/emulated
-stand for those of cl/ that hold the kernels' PTX."""
+stand for those of cl/ that hold the kernels' PTX. Work-items take turns as a seed has it: CLMOE_TEST_SEED, else the
+clock; a complaint ends with the seed of its run."""
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "tools", "lint"))
 from common import ROOT, finish, skip  # noqa: E402
@@ -63,8 +66,12 @@ VARIANTS = (*(("bf16", tile, glu, contiguous, shapes_of(tile, SHAPES, WIDTHS))
             *((kind, APART_TILE, glu, 0, APART_SHAPES) for kind in APART for glu in (0, 1)),
             *((kind, APART_HIGH, glu, 0, APART_HIGH_SHAPES) for glu, kind in enumerate(("q4_0", "q5_0"))))
 X_TOKEN, X_SORTED, SORTED, HAS_BIAS, GAMMA_OUTPUT, K_FASTEST, HAS_ZERO = 1, 2, 8, 16, 64, 256, 8192  # cl/matmul/pair.cl
-SOURCES = ("tests/emulated/hopper.c", "tests/emulated/builtins.c", "tests/emulated/words.c", "tests/ref/convert.c",
+# What does not depend on the variant.
+SOURCES = ("tests/emulated/items.c", "tests/emulated/builtins.c", "tests/emulated/words.c", "tests/ref/convert.c",
            "tests/ref/quant.c", "lib/api/tensor.c", "lib/base/dtype.c")
+# Not position independent: addresses of local memory are uint.
+C_OPTIONS = ("-w", "-O2", "-no-pie", "-fno-pie",
+             *(f"-I{os.path.join(ROOT, folder)}" for folder in ("include", "lib", "tests")))
 LIMIT_S = 150  # a kernel that waits for ever
 
 
@@ -97,10 +104,18 @@ def values_of(kind, tile, glu, contiguous):
     return values, items
 
 
-def compile_kernel(clang, folder, kind, tile, glu, contiguous):
+def compile_sources(clang, folder):
+    """The objects of SOURCES."""
+    subprocess.run([clang, *C_OPTIONS, "-c", *(os.path.join(ROOT, source) for source in SOURCES)], check=True, cwd=folder)
+    return [os.path.join(folder, os.path.basename(source)[:-1] + "o") for source in SOURCES]
+
+
+def compile_kernel(clang, folder, objects, variant):
     """The program for one variant of a kernel."""
+    kind, tile, glu, contiguous = variant
     values, items = values_of(kind, tile, glu, contiguous)
-    text, program = os.path.join(folder, "kernel.ll"), os.path.join(folder, "hopper")
+    program = os.path.join(folder, "_".join(map(str, (kind, *tile, glu, contiguous))))
+    text = program + ".ll"
     subprocess.run([clang, "-x", "cl", "-cl-std=CL1.2", "-w", "-O2", "-Xclang", "-finclude-default-header",
                     "-Dinline=static inline", "-I", os.path.join(ROOT, "tests/emulated"), "-I", os.path.join(ROOT, "cl"),
                     "-S", "-emit-llvm", "-o", text,
@@ -110,38 +125,44 @@ def compile_kernel(clang, folder, kind, tile, glu, contiguous):
         callable_from_c = kernel.read().replace("spir_kernel ", "").replace("spir_func ", "")
     with open(text, "w", encoding="utf-8") as kernel:
         kernel.write(callable_from_c)
-    # Not position independent: addresses of local memory are uint.
-    subprocess.run([clang, "-w", "-O2", "-no-pie", "-fno-pie", f"-DITEMS={items}", f"-DBYTES={int(kind in BYTES)}",
+    subprocess.run([clang, *C_OPTIONS, f"-DITEMS={items}", f"-DBYTES={int(kind in BYTES)}",
                     f"-DINTEGERS={int(kind == 'i8')}",
                     f"-DCODED={CODED.get(kind, 0)}", f"-DWORDS={WORDS.get(kind, 0)}",
                     f"-DBLOCKS={'CLMOE_' + kind.upper() if kind in APART else 0}",
-                    f"-DX_TYPE=CLMOE_{values['X_T'].upper()}",
-                    "-I", os.path.join(ROOT, "include"), "-I", os.path.join(ROOT, "lib"),
-                    "-I", os.path.join(ROOT, "tests"), "-o", program,
-                    *(os.path.join(ROOT, source) for source in SOURCES), text, "-lm", "-lpthread"], check=True)
+                    f"-DX_TYPE=CLMOE_{values['X_T'].upper()}", "-o", program,
+                    os.path.join(ROOT, "tests/emulated/hopper.c"), text, *objects, "-lm"], check=True)
     return program
+
+
+def runs_of(clang, folder, objects, variant, shapes, seed):
+    """Runs one variant of a kernel on each shape: what went wrong, None for each that did not."""
+    kind, tile, glu, contiguous = variant
+    program = compile_kernel(clang, folder, objects, variant)
+    for i, (depth, *shape, groups) in enumerate(shapes):
+        depth = (depth + 8) // 16 * 16 if kind in BYTES else depth  # rows of w begin at multiples of 16 bytes
+        layout = 2 if kind in CODED else 1 + i % 2 * 2 if kind in WORDS else 1 + (i + contiguous) % 3
+        call = [program, str(depth), *map(str, shape), str(layout * glu), str(contiguous), str(groups), str(seed + i)]
+        try:
+            code = subprocess.run(call, check=False, timeout=LIMIT_S).returncode
+        except subprocess.TimeoutExpired:
+            code = "time out"
+        yield f"{kind} tile {tile} {' '.join(call[1:])}: {code}" if code else None
 
 
 def main():
     clang = shutil.which("clang") or shutil.which("clang-15") or shutil.which("clang-14")
     if not clang:
         skip("clang is not installed (Debian package clang)")
-    runs, complaints = 0, []
-    with tempfile.TemporaryDirectory() as folder:
-        for kind, tile, glu, contiguous, shapes in VARIANTS:
-            program = compile_kernel(clang, folder, kind, tile, glu, contiguous)
-            for i, (depth, *shape, groups) in enumerate(shapes):
-                depth = (depth + 8) // 16 * 16 if kind in BYTES else depth  # rows of w begin at multiples of 16 bytes
-                layout = 2 if kind in CODED else 1 + i % 2 * 2 if kind in WORDS else 1 + (i + contiguous) % 3
-                call = [program, str(depth), *map(str, shape), str(layout * glu), str(contiguous), str(groups)]
-                try:
-                    code = subprocess.run(call, check=False, timeout=LIMIT_S).returncode
-                except subprocess.TimeoutExpired:
-                    code = "time out"
-                runs += 1
-                if code:
-                    complaints.append(f"{kind} tile {tile} {' '.join(call[1:])}: {code}")
-    return finish(runs, complaints)
+    seed = int(os.environ.get("CLMOE_TEST_SEED") or time.time()) % (1 << 31)
+    with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(os.cpu_count()) as workers:
+        objects = compile_sources(clang, folder)
+
+        def run(indexed):
+            i, (*variant, shapes) = indexed
+            return list(runs_of(clang, folder, objects, variant, shapes, seed + 100 * i))
+
+        results = [result for one in workers.map(run, enumerate(VARIANTS)) for result in one]
+    return finish(len(results), [result for result in results if result])
 
 
 sys.exit(main())
