@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: MIT
 """Runs the Hopper kernels of matmul on this CPU, against sums in double precision.
 
-No other machine of the tests has its instructions. hopper.c emulates them; files of the same names in tests/emulated
+No other machine of the tests has its instructions. chip.c emulates them; files of the same names in tests/emulated
 stand for those of cl/ that hold the kernels' PTX. Work-items take turns as a seed has it: CLMOE_TEST_SEED, else the
 clock; a complaint ends with the seed of its run."""
 import os
@@ -67,8 +67,8 @@ VARIANTS = (*(("bf16", tile, glu, contiguous, shapes_of(tile, SHAPES, WIDTHS))
             *((kind, APART_HIGH, glu, 0, APART_HIGH_SHAPES) for glu, kind in enumerate(("q4_0", "q5_0"))))
 X_TOKEN, X_SORTED, SORTED, HAS_BIAS, GAMMA_OUTPUT, K_FASTEST, HAS_ZERO = 1, 2, 8, 16, 64, 256, 8192  # cl/matmul/pair.cl
 # What does not depend on the variant.
-SOURCES = ("tests/emulated/items.c", "tests/emulated/builtins.c", "tests/emulated/words.c", "tests/ref/convert.c",
-           "tests/ref/quant.c", "lib/api/tensor.c", "lib/base/dtype.c")
+SOURCES = ("tests/emulated/chip.c", "tests/emulated/items.c", "tests/emulated/builtins.c", "tests/emulated/words.c",
+           "tests/ref/convert.c", "tests/ref/quant.c", "lib/api/tensor.c", "lib/base/dtype.c")
 # Not position independent: addresses of local memory are uint.
 C_OPTIONS = ("-w", "-O2", "-no-pie", "-fno-pie",
              *(f"-I{os.path.join(ROOT, folder)}" for folder in ("include", "lib", "tests")))

@@ -107,11 +107,18 @@ void items_wake(const void *what) {
         if (awaited[i] == what) set_ready(i);
 }
 
+static void nothing(void) {}
+
 void items_meet(struct meeting *m) {
+    items_meet_and(m, nothing);
+}
+
+void items_meet_and(struct meeting *m, void (*once)(void)) {
     if (++m->here < m->items) {
         items_wait(m);
         return;
     }
+    once();
     m->here = 0;
     items_wake(m);
     items_yield();

@@ -26,6 +26,9 @@ void items_seed(uint32_t seed);
 /* Waits until all items of a meeting have come. */
 void items_meet(struct meeting *m);
 
+/* The same; the last one to come does something for all before they go on. */
+void items_meet_and(struct meeting *m, void (*once)(void));
+
 /* Waits for items_wake with the same address. */
 void items_wait(const void *what);
 void items_wake(const void *what);

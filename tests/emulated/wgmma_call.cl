@@ -2,7 +2,7 @@
 // The kernel as a function that C can call: vectors as arguments are not passed alike everywhere.
 #include KERNEL_FILE
 
-// As struct call of hopper.c. Numbers in the order of MATMUL_ARGS.
+// As struct call of call.h. Numbers in the order of MATMUL_ARGS.
 struct call {
     global ushort *x;
     global ELEM(W_T) *gate, *up;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// cl/matmul/wgmma_coded_memory.cl for CPUs: tests/emulated/hopper.c has the functions.
+// cl/matmul/wgmma_coded_memory.cl for CPUs: tests/emulated/chip.c has the functions.
 #define COMPUTED_HERE(a, b)
 #define ask_for(at)
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// cl/matmul/wgmma_held.cl for CPUs: tests/emulated/hopper.c has the function.
+// cl/matmul/wgmma_held.cl for CPUs: tests/emulated/chip.c has the function.
 #include "matmul/wgmma_shapes.cl"
 
 #define HELD_WGMMA_16(d, a, b, keep) held_wgmma(16, d, a, b, keep)

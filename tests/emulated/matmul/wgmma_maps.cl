@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// cl/matmul/wgmma_maps.cl for CPUs: tests/emulated/hopper.c has the functions.
+// cl/matmul/wgmma_maps.cl for CPUs: tests/emulated/chip.c has the functions.
 #define MAP_DIMENSION(index, size, box) map_dimension(at, index, size, box)
 #define MAP_STRIDE(index, bytes) map_stride(at, index, bytes)
 #define MAP_OF_BYTES() map_of_bytes(at)

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// cl/matmul/wgmma_memory.cl for CPUs: tests/emulated/hopper.c has the functions. Local memory is below 4 GiB there, so
+// cl/matmul/wgmma_memory.cl for CPUs: tests/emulated/chip.c has the functions. Local memory is below 4 GiB there, so
 // that a uint is a pointer.
 #define GROUP_BARRIER(id) group_barrier(id)
 #define PAIR_BARRIER(id) pair_barrier(id)

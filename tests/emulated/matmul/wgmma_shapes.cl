@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// cl/matmul/wgmma_shapes.cl for CPUs: tests/emulated/hopper.c has the functions.
+// cl/matmul/wgmma_shapes.cl for CPUs: tests/emulated/chip.c has the functions.
 #define WGMMA_FENCE()
 #define WGMMA_COMMIT() wgmma_commit()
 #define WGMMA_WAIT(n) wgmma_wait(n[0] - 48)
