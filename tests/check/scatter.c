@@ -399,12 +399,18 @@ static void check_random(struct rng *rng, struct ref_scatter p, const struct sca
     free(drawn), free(source), free(y0);
 }
 
+/* On a simulator each mode has one of the dtypes with arithmetic: they differ in the size of a cell alone. */
+static bool float_is_due(int dtype, int mode) {
+    return !tester()->small || dtype == mode % N_FLOATS;
+}
+
 /* Ids on both sides of every border between tiles, the first of each named once more at the end. */
 START_TEST(tile_borders) {
     const int64_t ids[] = {0,    2047, 2048, 2049, 4095, 4096, 4097, 6143, 6144, 8191,
                            8192, 8193, -1,   0,    2048, 4096, 6144, 8192, 9216, 8193};
     struct rng rng = rng_for(7006 + (uint64_t)_i);
-    for (int d = 0; d < N_FLOATS; d++)
+    for (int d = 0; d < N_FLOATS; d++) {
+        if (!float_is_due(d, _i)) continue;
         check_random(&rng,
                      (struct ref_scatter){.rows = 1,
                                           .n = 8193,
@@ -413,6 +419,7 @@ START_TEST(tile_borders) {
                                           .mode = (enum clmoe_scatter_mode)_i,
                                           .scale = 2},
                      &(struct scatter_way){0}, ids, "borders");
+    }
     /* Fewer rows than a tile has, by more than the guards of a buffer hold: the simulator sees a read of
      * them. */
     check_random(&rng,
@@ -463,11 +470,13 @@ START_TEST(long_lists) {
     int64_t *const ids = scatter_room(K, sizeof *ids);
     for (int64_t j = 0; j < K; j++)
         ids[j] = j % 75 == 3 ? 1 : j % 30 == 4 ? 2 : j == 2000 ? 3 : j % 1000 == 5 ? 4 : -1;
-    for (int d = 0; d < N_FLOATS; d++)
+    for (int d = 0; d < N_FLOATS; d++) {
+        if (!float_is_due(d, _i)) continue;
         check_random(&rng,
                      (struct ref_scatter){
                          .rows = 1, .n = 50, .k = K, .dtype = dtypes[d], .mode = (enum clmoe_scatter_mode)_i},
                      &(struct scatter_way){0}, ids, "lists");
+    }
     free(ids);
 }
 END_TEST

@@ -38,7 +38,9 @@ static bool large(void) {
 #define LARGE_CELLS (1 << 25)
 #define LARGE_ROW (1 << 30)
 /* Cases of a table on a simulator. */
-#define SMALL_CASES 4
+#define SMALL_CASES 2
+/* Rows of a case on a simulator, of which each takes a work-group or several. */
+#define SMALL_ROWS 8
 /* Elements of a row that has every dtype of its line. */
 #define SHORT_ROW 256
 
@@ -56,6 +58,7 @@ static bool same(const struct topk_entry *a, const struct topk_entry *b) {
 /* Takes rows away until the case is affordable. False if one row is too much, for this run or for the device.
  */
 static bool fit(struct topk_entry *e, bool *fewer) {
+    if (tester()->small && e->outer * e->inner > SMALL_ROWS) return false;
     const int64_t row = e->params.n * e->inner * e->stride;
     int64_t most = tester()->small ? SMALL_CELLS : large() ? LARGE_CELLS : e->literal ? LITERAL_CELLS : CELLS;
     if (large() && most < row && row <= LARGE_ROW) most = row;
