@@ -52,6 +52,15 @@ inline void copy_16_below(uint to, const global uchar *from, uint bytes, int row
                  : "memory");
 }
 
+// A word, or 0, for whose sake all 128 bytes of its line come to the cache.
+inline uint load_of_line(const global uint *at, bool is) {
+    uint word;
+    asm volatile("{ .reg .pred p; setp.ne.s32 p, %2, 0; mov.b32 %0, 0; @p ld.global.L2::128B.b32 %0, [%1]; }"
+                 : "=r"(word)
+                 : "l"(at), "r"((int)is));
+    return word;
+}
+
 #define WARP 32
 
 inline uint from_lane(uint v, uint lane) {

@@ -5,10 +5,12 @@
 // A product wants of a lane 4 * g + t, of row g of eight, steps 2t, 2t + 1, 2t + 8 and 2t + 9 of 16. These of 32 steps
 // are a word here: its nibbles i and i + 4 are the two of pair i. The four words of a lane are 16 bytes of a stage,
 //
-//   512 * (row / 8) + 64 * (g ^ row / 8 % 2) + 16 * (t ^ g / 2)      so that stores as well as loads meet all banks
+//   512 * (row / 8) + (64 * (g ^ row / 8 % 2) + 16 * (t ^ g / 2) ^ SPREAD(row / 16))
 //
 // In GPTQ a work-item has the 16 words of its row, in AWQ, whose words are 8 columns of a step, those of 8 rows for t
-// and 64 steps. Either way they are turned in registers.
+// and 64 steps. Either way they are turned in registers. Stores as well as loads meet all banks: in GPTQ eight
+// work-items store 16 bytes each for the g of eight rows, in AWQ sixteen store 8 bytes each for one g of all 16 eights,
+// of which every other one has the last two words of a lane before the first.
 #include "common/bytes.cl"
 
 #define IS_AWQ (CAT(ORDER_, W_T) == 1)
@@ -41,8 +43,9 @@ struct own {
 
 #define FETCHER (get_local_id(0) - FIRST_W_FETCHER)
 #if IS_AWQ
-#define OWN_ROW ((FETCHER / 32 & 1u) * 64 + (FETCHER & 7u) * 8) // of the rows whose codes it has
-#define OWN_T (FETCHER / 8 & 3u)
+#define OWN_EIGHT (FETCHER & 15u) // of the rows of a tile
+#define OWN_ROW (OWN_EIGHT * 8)
+#define OWN_T (FETCHER / 16 & 3u)
 #define OWN_WORD (FETCHER / 64 * 2) // of the four of a lane, and the next
 #define OWN_STEP (OWN_WORD * 32 + OWN_T * 2)
 #else
@@ -80,7 +83,9 @@ inline void read_stage(struct fetched *f, const struct own *own, const struct wo
     const global uint *from = own->words + (ulong)(step * (IS_AWQ ? TK : TK / 8)) * w->step;
 #pragma unroll
     for (uint i = 0; i < 16; i++) {
-        f->words[i] = first + STEP_OF_WORD(i) < depth ? *from : 0;
+        const bool is = first + STEP_OF_WORD(i) < depth;
+        // In AWQ a tile has 64 bytes of a step, or twice 32. Other work-groups want the rest of the line now.
+        f->words[i] = IS_AWQ ? load_of_line(from, is) : is ? *from : 0;
         from += IS_AWQ && i % 2 ? 7 * w->step : w->step;
     }
 #pragma unroll
@@ -104,6 +109,7 @@ inline void turn_bytes(uint *w) {
 }
 
 inline uint place_of(uint eight, uint g, uint t) { return eight * 512 + (g ^ (eight & 1u)) * 64 + (t ^ g / 2) * 16; }
+#define SPREAD(sixteen) (IS_AWQ ? (sixteen) * 16 : 0)
 
 #if IS_AWQ
 // Rows 2 * (p % 4) + p / 4 of eight are in nibble p of words.
@@ -123,7 +129,9 @@ inline void store_words(local uchar *to, const uint *w) {
     }
 #pragma unroll
     for (uint p = 0; p < 8; p++) {
-        local uchar *const at = to + place_of(OWN_ROW / 8, p % 4 * 2 + p / 4, OWN_T) + OWN_WORD * 4;
+        local uchar *const at =
+            to + (place_of(OWN_EIGHT, p % 4 * 2 + p / 4, OWN_T) ^ SPREAD(OWN_EIGHT / 2)) +
+            (OWN_WORD / 2 ^ (OWN_EIGHT & 1u)) * 8;
         *(local uint2 *)at = (uint2)(turned[p % 2][0][p / 2], turned[p % 2][1][p / 2]);
     }
 }

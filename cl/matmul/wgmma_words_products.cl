@@ -43,12 +43,14 @@ struct words {
     uint of[2][4];
 };
 
-inline void load_words(struct words *words, const local uchar *from) {
+// From the two eights of a warp on.
+inline void load_words(struct words *words, const local uchar *from, uint warp) {
     const uint lane = get_local_id(0) & 31u, g = lane / 4, t = lane & 3u;
 #pragma unroll
     for (uint i = 0; i < 2; i++) {
-        const uint4 v = *(const local uint4 *)(from + place_of(i, g, t));
-        words->of[i][0] = v.s0, words->of[i][1] = v.s1, words->of[i][2] = v.s2, words->of[i][3] = v.s3;
+        const uint4 v = *(const local uint4 *)(from + (place_of(i, g, t) ^ SPREAD(warp)));
+        const uint4 w = IS_AWQ && i ? v.s2301 : v;
+        words->of[i][0] = w.s0, words->of[i][1] = w.s1, words->of[i][2] = w.s2, words->of[i][3] = w.s3;
     }
 }
 
@@ -74,7 +76,7 @@ inline void enter_stage(const struct ring *r, const struct turn *stage, const lo
                         struct words *words, struct factor *factor) {
     mb_wait(r->full + 8 * stage->at, stage->phase);
     if (!CONTIGUOUS) ASYNC_FENCE();
-    load_words(words, memory + stage->at * STAGE_BYTES + warp * 1024);
+    load_words(words, memory + stage->at * STAGE_BYTES + warp * 1024, warp);
     load_factors(factor, memory, stage->at, 0, warp);
 }
 

@@ -16,6 +16,7 @@ void mb_wait(uint at, uint parity);
 void group_barrier(uint id);
 void pair_barrier(uint id);
 void warp_barrier(void);
+inline uint load_of_line(const global uint *at, bool is) { return is ? *at : 0; }
 void copy_16_below(uint to, const global uchar *from, uint bytes, int row, int rows);
 #define WARP 32
 uint from_lane(uint v, uint lane);
