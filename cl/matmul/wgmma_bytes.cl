@@ -12,7 +12,8 @@
 //   warps 4 .. 11   multiply: two blocks of 64 rows a group of four; then activation, gamma and rows of y
 //   warps 12 .. 15  fetch the rows of x that the pairs name; not if CONTIGUOUS
 //
-// The TK steps of a stage have one scale (STAGE_SCALES), or all steps have: wgmma_bytes_scales.cl.
+// The TK steps of a stage have one scale (STAGE_SCALES), or all steps have: wgmma_bytes_scales.cl. Sums get it in
+// wgmma_bytes_apart.cl where tiles have 32 pairs, else in wgmma_bytes_steps.cl.
 // Lines behind "//@@ " are PTX that only sm_90a assembles: lib/device/ptx.h.
 #define MATMUL_FLAGS_ARG any_flags
 #include "matmul/pair.cl"
@@ -45,10 +46,13 @@
 #define BLOCK_SUMS (TOKENS / 2) // those of the second block are behind those of the first
 #define ALL_SUMS (BLOCKS * BLOCK_SUMS)
 
+// Of the units of sums of two stages: where there is one set of sums, and scales differ along K.
+#define RATIOS (STAGE_SCALES && TOKENS > 32)
+
 // In local memory: the ring, of W_ROWS rows for each stage units and factors, words of tensor maps, slots, barriers
 #define UNITS_AT (STAGES * STAGE_BYTES)
 #define FACTORS_AT (UNITS_AT + STAGES * W_ROWS * 4)
-#define MAPS_AT (FACTORS_AT + (STAGE_SCALES ? STAGES * W_ROWS * 2 : 0))
+#define MAPS_AT (FACTORS_AT + (RATIOS ? STAGES * W_ROWS * 2 : 0))
 #define SLOTS_AT (MAPS_AT + 256)
 
 #if TOKENS > 32
@@ -58,7 +62,12 @@
 #endif
 
 #include "matmul/wgmma_bytes_scales.cl"
+#include "matmul/wgmma_bytes_stage.cl"
+#if TOKENS > 32
 #include "matmul/wgmma_bytes_steps.cl"
+#else
+#include "matmul/wgmma_bytes_apart.cl"
+#endif
 
 // ---- sums to y ----
 

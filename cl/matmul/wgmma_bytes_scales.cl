@@ -34,7 +34,7 @@ inline const global float *scales_at(const struct scales *s, uint row, uint expe
 #define SCALE_FETCHERS (32 * SCALE_WARPS)
 #define SCALES_EACH (W_ROWS / SCALE_FETCHERS)
 
-#if STAGE_SCALES
+#if RATIOS
 #define ONES (IS_BF16 ? 0x3f803f80u : 0x3c003c00u)
 #define EXPONENT_OF(e) (127u + (e))
 
@@ -73,7 +73,7 @@ inline void read_scales(float *scale, const global float *const *from, const str
 // What sums of a row are multiplied by behind a stage that is full, and its codes before that.
 inline void put_scale(local uchar *memory, uint at, float scale, float next, bool is_last) {
     local float *const units = (local float *)(memory + UNITS_AT);
-#if STAGE_SCALES
+#if RATIOS
     uint factor, ignored;
     const float unit = unit_of(scale, &factor), next_unit = unit_of(next, &ignored);
     units[at] = is_last ? unit * CODE_UNIT : unit / next_unit;

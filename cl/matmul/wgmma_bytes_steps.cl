@@ -1,29 +1,7 @@
 // SPDX-License-Identifier: MIT
-// What wgmma_bytes.cl multiplies: all steps of a tile. While products of one block of rows run, the next codes are
-// widened, and sums of the other block go to the units of its next stage (wgmma_bytes_scales.cl).
-#if TK != 128
-#error "TK: 128, steps of K that have one scale"
-#endif
-#define PARTS (TK / 16)
-
-// Codes of 16 steps: two of row lane / 4 of the warp's, two of that eight behind it; the same eight steps further.
-inline void load_codes(const local uchar *row, int part, ushort *codes) {
-    const uint lane = get_local_id(0) & 31u, turned = part ^ (lane / 4);
-    const local uchar *const at = row + turned * 16 + (lane & 3u) * 2;
-    codes[0] = *(const local ushort *)at;
-    codes[1] = *(const local ushort *)(at + 8 * ROW);
-    codes[2] = *(const local ushort *)(at + 8);
-    codes[3] = *(const local ushort *)(at + 8 * ROW + 8);
-}
-
-// Of what fetch_scales has put, those of both rows of a work-item. Whether the warp has to go to them behind each
-// stage, and there is one that is not 1.
-inline bool load_units(const local uchar *memory, uint stage, uint row, float *units) {
-    const local float *const at = (const local float *)(memory + UNITS_AT) + stage * W_ROWS + row;
-    units[0] = at[0];
-    units[1] = at[8];
-    return STAGE_SCALES && any_of_warp(units[0] != 1.0f || units[1] != 1.0f);
-}
+// What wgmma_bytes.cl multiplies where tiles have more than 32 pairs: all steps of a tile. While products of one block
+// of rows run, the next codes are widened, and sums of the other block go to the units of its next stage
+// (wgmma_bytes_scales.cl).
 
 // Whether there is one that is not 1 for the warp.
 inline bool load_factors(const local uchar *memory, uint stage, uint row, uint *factors) {
@@ -41,11 +19,6 @@ inline bool load_factors(const local uchar *memory, uint stage, uint row, uint *
 #define CHANGE_UNITS(n, sums, from, units)                                                                             \
     _Pragma("unroll") for (int i = 0; i < (n); i++)                                                                    \
         (sums)[(from) + i] *= (units)[((from) + i) / 2 & 1]
-
-inline void wait_for_stage(const struct ring *r, const struct turn *stage) {
-    mb_wait(r->full + 8 * stage->at, stage->phase);
-    if (!CONTIGUOUS) ASYNC_FENCE();
-}
 
 // All steps of a tile of which n pairs are multiplied. The last stage remains to be given back. Behind a stage no
 // product runs: where one does around the loop, the assembler has each wait for the one before.
@@ -107,17 +80,14 @@ inline void wait_for_stage(const struct ring *r, const struct turn *stage) {
     }
 
 DEFINE_MULTIPLY_STEPS(32)
-#if TOKENS > 32
 DEFINE_MULTIPLY_STEPS(64)
 DEFINE_MULTIPLY_STEPS(96)
 DEFINE_MULTIPLY_STEPS(128)
 DEFINE_MULTIPLY_STEPS(144)
 DEFINE_MULTIPLY_STEPS(160)
-#endif
 
 inline void multiply_tile(const struct ring *r, struct turn *stage, uint steps, const local uchar *memory, uint row,
                           int rows, float *sums) {
-#if TOKENS > 32
     if (rows > 144)
         multiply_steps_160(r, stage, steps, memory, row, sums);
     else if (rows > 128)
@@ -129,6 +99,5 @@ inline void multiply_tile(const struct ring *r, struct turn *stage, uint steps, 
     else if (rows > 32)
         multiply_steps_64(r, stage, steps, memory, row, sums);
     else
-#endif
         multiply_steps_32(r, stage, steps, memory, row, sums);
 }
