@@ -15,13 +15,11 @@ inline void load_codes(const local uchar *row, int part, ushort *codes) {
     codes[3] = *(const local ushort *)(at + 8 * ROW + 8);
 }
 
-// Of what fetch_scales has put, those of both rows of a work-item. Whether the warp has to go to them behind each
-// stage, and there is one that is not 1.
-inline bool load_units(const local uchar *memory, uint stage, uint row, float *units) {
+// Of what fetch_scales has put, those of both rows of a work-item.
+inline void load_units(const local uchar *memory, uint stage, uint row, float *units) {
     const local float *const at = (const local float *)(memory + UNITS_AT) + stage * W_ROWS + row;
     units[0] = at[0];
     units[1] = at[8];
-    return RATIOS && any_of_warp(units[0] != 1.0f || units[1] != 1.0f);
 }
 
 inline void wait_for_stage(const struct ring *r, const struct turn *stage) {
