@@ -34,9 +34,8 @@
 #include "matmul/wgmma_ring.cl"
 #include "matmul/wgmma_products.cl"
 
-// In local memory: the ring, words of tensor maps, slots, barriers
+// In local memory: the ring; then the rest (RING_BEGIN)
 #define MAPS_AT (STAGES * STAGE_BYTES)
-#define SLOTS_AT (MAPS_AT + 256)
 
 // Sums alone take TOKENS registers of a work-item.
 #if TOKENS > 128
@@ -91,31 +90,16 @@ kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) void matmul_wgmma
                                                                                  ulong maps_skip,
                                                                                  global uint *counters) {
     MATMUL_NUMBERS
-    // One array, which begins as the ring wants it: apart they would be padded, and there is no room for that.
-    local uchar memory[SLOTS_AT + SLOTS * sizeof(struct slot) + 8 * BARRIERS] __attribute__((aligned(1024)));
-    local struct slot *const slots = (local struct slot *)(memory + SLOTS_AT);
     WHEN_SHOWN
     SUMS // declares those of a work-item
-    const uint lid = get_local_id(0), lane = lid & 31u;
-    const global int *const starts = offsets + offsets_skip;
-    const struct ring r = ring_at((uint)(size_t)memory, (uint)(size_t)(slots + SLOTS));
-    const struct job j = {starts,       order + order_skip, gamma + gamma_skip, gamma_stride, pairs,
-                          columns,      k,                  first,              count,        flags,
-                          (uint)((depth + TK - 1) / TK)};
-    if (lid == 0) init_barriers(&r);
-    local uint *const map_words = (local uint *)(memory + MAPS_AT);
-    if (lid < 64) map_words[lid] = 0;
-    barrier(CLK_LOCAL_MEM_FENCE);
+    RING_BEGIN;
     const bool up_first = GLU && v + v_skip < w + w_skip;
     if (lid < 128) {
         SET_REGISTERS("dec", FETCHER_REGISTERS);
         if (lid < 32) {
             plan_tiles(&j, slots, r.told, r.heard, counters);
         } else if (lid < 64) {
-            global uchar *const own_maps = maps + maps_skip + get_group_id(0) * 256;
-            make_maps(own_maps, (uint)(size_t)map_words, w + w_skip, v + v_skip, w_column, w_expert, count, x + x_skip,
-                      x_stride * 2, depth, &j);
-            if (lane == 0) fetch_boxes(&r, &j, slots, own_maps);
+            FETCH_BOXES;
         }
         return;
     }
@@ -148,5 +132,5 @@ kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) void matmul_wgmma
         if (lane == 0) mb_arrive(r.heard + 8 * turn.at);
     }
     const bool routed = !(flags & DENSE);
-    if (first == 0 && routed) clear_skipped(&j, starts[experts], y + y_skip, y_stride, lid - 128, 256);
+    if (first == 0 && routed) clear_skipped(&j, j.starts[experts], y + y_skip, y_stride, lid - 128, 256);
 }

@@ -49,11 +49,10 @@
 // Of the units of sums of two stages: where there is one set of sums, and scales differ along K.
 #define RATIOS (STAGE_SCALES && TOKENS > 32)
 
-// In local memory: the ring, of W_ROWS rows for each stage units and factors, words of tensor maps, slots, barriers
+// In local memory: the ring, of W_ROWS rows for each stage units and factors; then the rest (RING_BEGIN)
 #define UNITS_AT (STAGES * STAGE_BYTES)
 #define FACTORS_AT (UNITS_AT + STAGES * W_ROWS * 4)
 #define MAPS_AT (FACTORS_AT + (RATIOS ? STAGES * W_ROWS * 2 : 0))
-#define SLOTS_AT (MAPS_AT + 256)
 
 #if TOKENS > 32
 #define SET_REGISTERS(how, n) CHANGE_REGISTERS(how, n)
@@ -78,30 +77,15 @@ kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) void matmul_wgmma
                                                                                      ulong maps_skip,
                                                                                      global uint *counters) {
     MATMUL_NUMBERS
-    // One array, which begins as the ring wants it.
-    local uchar memory[SLOTS_AT + SLOTS * sizeof(struct slot) + 8 * BARRIERS] __attribute__((aligned(1024)));
-    local struct slot *const slots = (local struct slot *)(memory + SLOTS_AT);
     WHEN_SHOWN
-    const uint lid = get_local_id(0), lane = lid & 31u;
-    const global int *const starts = offsets + offsets_skip;
-    const struct ring r = ring_at((uint)(size_t)memory, (uint)(size_t)(slots + SLOTS));
-    const struct job j = {starts,       order + order_skip, gamma + gamma_skip, gamma_stride, pairs,
-                          columns,      k,                  first,              count,        flags,
-                          (uint)((depth + TK - 1) / TK)};
-    if (lid == 0) init_barriers(&r);
-    local uint *const map_words = (local uint *)(memory + MAPS_AT);
-    if (lid < 64) map_words[lid] = 0;
-    barrier(CLK_LOCAL_MEM_FENCE);
+    RING_BEGIN;
     const bool up_first = GLU && v + v_skip < w + w_skip;
     if (lid < 128) {
         SET_REGISTERS("dec", FETCHER_REGISTERS);
         if (lid < 32) {
             plan_tiles(&j, slots, r.told, r.heard, counters);
         } else if (lid < 64) {
-            global uchar *const own_maps = maps + maps_skip + get_group_id(0) * 256;
-            make_maps(own_maps, (uint)(size_t)map_words, w + w_skip, v + v_skip, w_column, w_expert, count, x + x_skip,
-                      x_stride * 2, depth, &j);
-            if (lane == 0) fetch_boxes(&r, &j, slots, own_maps);
+            FETCH_BOXES;
         } else {
             const struct scale_rows of_w = SCALE_ROWS_OF(w), of_v = SCALE_ROWS_OF(v);
             const struct scales scales = {up_first ? of_v : of_w, up_first ? of_w : of_v,
@@ -119,23 +103,6 @@ kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) void matmul_wgmma
 #endif
 
     SET_REGISTERS("inc", MULTIPLIER_REGISTERS);
-    const uint who = lid / 128 - 1, warp = lid / 32 & 3u;
-    const bool aligned = (((ulong)(y + y_skip) | (ulong)y_stride * 2) & 15) == 0;
-    struct turn stage = {0, 0}, turn = {0, 0};
-    float sums[ALL_SUMS];
-    for (;; next_turn(&turn, SLOTS)) {
-        const local struct slot *const slot = &slots[turn.at];
-        mb_wait(r.told + 8 * turn.at, turn.phase);
-        const int rows = slot->rows, e = first + slot->expert;
-        if (rows == 0) break;
-        const float scale = PAIR_SCALE(e);
-        multiply_tile(&r, &stage, j.steps, memory, who * GROUP_ROWS + warp * 16 + lane / 4, rows, sums);
-#include "matmul/wgmma_bytes_finish.cl"
-        ASYNC_FENCE(); // copies may follow
-        WARP_BARRIER();
-        if (lane == 0) mb_arrive(r.empty + 8 * last);
-        if (lane == 0) mb_arrive(r.heard + 8 * turn.at);
-    }
-    const bool routed = !(flags & DENSE);
-    if (first == 0 && routed) clear_skipped(&j, starts[experts], y + y_skip, y_stride, lid - 128, 256);
+    const uint who = lid / 128 - 1, warp = lid / 32 & 3u, own = who * GROUP_ROWS + warp * 16 + lane / 4;
+#include "matmul/wgmma_bytes_tiles.cl"
 }

@@ -157,6 +157,7 @@ kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) void matmul_wgmma
     const uint who = lid / 128 - 1, warp = lid / 32 & 3u;
     local uchar *const staging = memory + STAGES * STAGE_BYTES + who * STAGED;
     const bool aligned = (((ulong)(y + y_skip) | (ulong)y_stride * 2) & 15) == 0;
+    const bool up_first = false; // gate rows come first
     struct turn stage = {0, 0}, turn = {0, 0};
     float sums[ALL_SUMS];
     for (;; next_turn(&turn, SLOTS)) {
@@ -169,38 +170,8 @@ kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) void matmul_wgmma
         const struct held held = held_of(&weights, slot->expert, slot->column, column, GLU ? column : column + 8);
         multiply_tile(&r, &stage, j.steps, memory, &held, rows, sums);
         const long n0 = slot->column + who * GROUP_N;
-        const uint c = (GLU ? warp : 2 * warp) * 8 + lane / 4, c8 = GLU ? c : c + 8;
-        const long n = min(n0 + c, columns - 1), n8 = min(n0 + c8, columns - 1);
-        const float bias_n = BIAS_AT(e, n), bias_n8 = GLU ? BIAS_UP_AT(e, n) : BIAS_AT(e, n8);
-#pragma unroll
-        for (int staged = 0; staged < TOKENS; staged += PAIRS_STEP) {
-            if (staged < rows) {
-                GROUP_BARRIER(1 + who); // what was staged before is in y
-#pragma unroll
-                for (int t8 = 0; t8 < PAIRS_STEP; t8 += GLU ? 32 : 16) {
-                    uint packed[4];
-#pragma unroll
-                    for (int q = 0; q < 4; q++) { // of pairs t and t + 1
-                        const int eight = t8 + 8 * (GLU ? q : q / 2), t = staged + eight + 2 * (int)(lane & 3u);
-                        const int o = (staged + eight) / 2 + (GLU ? 0 : 2 * (q & 1));
-                        const float weight = slot->gamma[t], weight1 = slot->gamma[t + 1];
-#if GLU
-                        packed[q] = pack_two(FINISH(sums[o], sums[o + 2], bias_n, bias_n8, weight),
-                                             FINISH(sums[o + 1], sums[o + 3], bias_n, bias_n8, weight1));
-#else
-                        const float bias_q = q & 1 ? bias_n8 : bias_n;
-                        packed[q] = pack_two(FINISH(sums[o], 0.0f, bias_q, 0.0f, weight),
-                                             FINISH(sums[o + 1], 0.0f, bias_q, 0.0f, weight1));
-#endif
-                    }
-                    const uint t = t8 + (GLU ? lane : (lane >> 4) * 8 + (lane & 7u));
-                    const uint chunk = GLU ? warp : warp * 2 + (lane >> 3 & 1u);
-                    store_matrices((uint)(size_t)staging + staged_at(t, chunk), packed);
-                }
-                GROUP_BARRIER(1 + who);
-                store_rows(staging, slot, staged, (global ushort *)y + y_skip, y_stride, aligned, n0, columns);
-            }
-        }
+        const float *const block_sums = sums;
+#include "matmul/wgmma_staged_sums.cl"
         WARP_BARRIER();
         if (lane == 0) mb_arrive(r.heard + 8 * turn.at);
     }

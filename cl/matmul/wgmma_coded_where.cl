@@ -53,7 +53,6 @@ inline const global uchar *scales_at(const struct weights *w, uint at, uint side
     const global int *const starts = offsets + offsets_skip;                                                           \
     struct ring r = {(uint)(size_t)memory, (uint)(size_t)barriers, 0, 0, 0};                                           \
     r.empty = r.full + 8 * STAGES, r.told = r.empty + 8 * STAGES, r.heard = r.told + 8 * SLOTS;                        \
-    const struct job j = {starts, order + order_skip, gamma + gamma_skip, gamma_stride, pairs, columns, k,             \
-                          first, count, flags, (uint)((depth + TK - 1) / TK)};                                         \
+    const struct job j = JOB;                                                                                          \
     const struct weights weights = {SOURCE_OF(w), SOURCE_OF(v), (uint)(depth / 32) * BLOCK_BYTES,                      \
                                     (uint)(depth / 32), columns};

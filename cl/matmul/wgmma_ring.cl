@@ -100,6 +100,21 @@ inline void init_barriers(const struct ring *r) {
     ASYNC_FENCE();
 }
 
+// How kernels with a ring in one array begin, behind MATMUL_NUMBERS and WHEN_SHOWN: in it, behind the ring and what
+// else they have up to MAPS_AT, are words of tensor maps, slots and barriers. Apart they would be padded, and there is
+// no room for that.
+#define SLOTS_AT (MAPS_AT + 256)
+#define RING_BEGIN                                                                                                     \
+    local uchar memory[SLOTS_AT + SLOTS * sizeof(struct slot) + 8 * BARRIERS] __attribute__((aligned(1024)));          \
+    local struct slot *const slots = (local struct slot *)(memory + SLOTS_AT);                                         \
+    local uint *const map_words = (local uint *)(memory + MAPS_AT);                                                    \
+    const uint lid = get_local_id(0), lane = lid & 31u;                                                                \
+    const struct ring r = ring_at((uint)(size_t)memory, (uint)(size_t)(slots + SLOTS));                                \
+    const struct job j = JOB;                                                                                          \
+    if (lid == 0) init_barriers(&r);                                                                                   \
+    if (lid < 64) map_words[lid] = 0;                                                                                  \
+    barrier(CLK_LOCAL_MEM_FENCE)
+
 // A map of experts x columns x steps of K, in boxes of a group's rows. With GLU columns are split into eights, so that
 // gate and up take turns: steps | 8 columns | gate, up | eights | experts. `first` is of what lies first in memory, the
 // other one `other` bytes behind it.
@@ -185,6 +200,13 @@ inline void fetch_boxes(const struct ring *r, const struct job *j, const local s
         next_turn(&turn, SLOTS);
     }
 }
+
+// In such a kernel: the maps of its work-group, and all tiles. By a warp.
+#define FETCH_BOXES                                                                                                    \
+    global uchar *const own_maps = maps + maps_skip + get_group_id(0) * 256;                                           \
+    make_maps(own_maps, (uint)(size_t)map_words, w + w_skip, v + v_skip, w_column, w_expert, count, x + x_skip,        \
+              x_stride * 2, depth, &j);                                                                                \
+    if (lane == 0) fetch_boxes(&r, &j, slots, own_maps)
 
 // Rows of x of all tiles, by X_FETCHERS: each has one chunk of every X_APART-th row. Behind the last pair there stays
 // what was there: sums of other pairs do not see it. Where rows begin is kept in chunks of 16 bytes.

@@ -44,6 +44,13 @@ struct job {
     uint steps;
 };
 
+// That of a kernel, by names of its arguments.
+#define JOB                                                                                                            \
+    {                                                                                                                  \
+        offsets + offsets_skip, order + order_skip, gamma + gamma_skip, gamma_stride, pairs, columns, k, first, count, \
+            flags, (uint)((depth + TK - 1) / TK)                                                                       \
+    }
+
 // Rows of skipped pairs, which lie behind those of experts. By work-items lid of `items`.
 inline void clear_skipped(const struct job *j, long begin, global ELEM(Y_T) *y, long y_stride, uint lid, uint items) {
     for (long i = begin + (long)get_group_id(0); i < j->pairs; i += get_num_groups(0)) {

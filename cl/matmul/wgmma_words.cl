@@ -46,11 +46,10 @@
 #define BLOCK_SUMS (TOKENS / 2)
 #define ALL_SUMS BLOCK_SUMS
 
-// In local memory: the ring, factors of W_ROWS rows for each group of K of a stage, words of maps, slots, barriers
+// In local memory: the ring, factors of W_ROWS rows for each group of K of a stage; then the rest (RING_BEGIN)
 #define SCALE_GROUPS (TK / SCALE_STEPS)
 #define FACTORS_AT (STAGES * STAGE_BYTES)
 #define MAPS_AT (FACTORS_AT + STAGES * SCALE_GROUPS * W_ROWS * 8)
-#define SLOTS_AT (MAPS_AT + 256)
 
 // Registers of a work-item once the groups have parted; in all no more than there were before, or they wait for ever.
 #if TOKENS > 32
@@ -83,28 +82,14 @@ kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) void matmul_wgmma
                                                                                        ulong maps_skip,
                                                                                        global uint *counters) {
     MATMUL_NUMBERS
-    // One array, which begins as the ring wants it.
-    local uchar memory[SLOTS_AT + SLOTS * sizeof(struct slot) + 8 * BARRIERS] __attribute__((aligned(1024)));
-    local struct slot *const slots = (local struct slot *)(memory + SLOTS_AT);
     WHEN_SHOWN
-    const uint lid = get_local_id(0), lane = lid & 31u;
-    const global int *const starts = offsets + offsets_skip;
-    const struct ring r = ring_at((uint)(size_t)memory, (uint)(size_t)(slots + SLOTS));
-    const struct job j = {starts,       order + order_skip, gamma + gamma_skip, gamma_stride, pairs,
-                          columns,      k,                  first,              count,        flags,
-                          (uint)((depth + TK - 1) / TK)};
-    if (lid == 0) init_barriers(&r);
-    local uint *const map_words = (local uint *)(memory + MAPS_AT);
-    if (lid < 64) map_words[lid] = 0;
-    barrier(CLK_LOCAL_MEM_FENCE);
+    RING_BEGIN;
     if (lid < 128) {
         CHANGE_REGISTERS("dec", TEXT_OF(X_REGISTERS));
         if (lid < 32) {
             plan_tiles(&j, slots, r.told, r.heard, counters);
         } else if (CONTIGUOUS && lid < 64) {
-            global uchar *const own_maps = maps + maps_skip + get_group_id(0) * 256;
-            make_maps(own_maps, (uint)(size_t)map_words, 0, 0, 0, 0, count, x + x_skip, x_stride * 2, depth, &j);
-            if (lane == 0) fetch_boxes(&r, &j, slots, own_maps);
+            FETCH_BOXES;
         } else if (!CONTIGUOUS && lid >= FIRST_X_FETCHER) {
             fetch_x(&r, &j, slots, (const global uchar *)(x + x_skip), (uint)(x_stride / 8), (uint)depth);
         }
@@ -121,24 +106,7 @@ kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) void matmul_wgmma
     }
 
     CHANGE_REGISTERS("inc", TEXT_OF(PRODUCT_REGISTERS));
-    const uint who = lid / 128 - 1, warp = lid / 32 & 3u;
-    const bool aligned = (((ulong)(y + y_skip) | (ulong)y_stride * 2) & 15) == 0;
+    const uint who = lid / 128 - 1, warp = lid / 32 & 3u, own = who * 4 + warp;
     const bool up_first = false; // gate rows come first
-    struct turn stage = {0, 0}, turn = {0, 0};
-    float sums[ALL_SUMS];
-    for (;; next_turn(&turn, SLOTS)) {
-        const local struct slot *const slot = &slots[turn.at];
-        mb_wait(r.told + 8 * turn.at, turn.phase);
-        const int rows = slot->rows, e = first + slot->expert;
-        if (rows == 0) break;
-        const float scale = PAIR_SCALE(e);
-        multiply_tile(&r, &stage, j.steps, memory, who * 4 + warp, rows, sums);
-#include "matmul/wgmma_bytes_finish.cl"
-        ASYNC_FENCE(); // copies may follow
-        WARP_BARRIER();
-        if (lane == 0) mb_arrive(r.empty + 8 * last);
-        if (lane == 0) mb_arrive(r.heard + 8 * turn.at);
-    }
-    const bool routed = !(flags & DENSE);
-    if (first == 0 && routed) clear_skipped(&j, starts[experts], y + y_skip, y_stride, lid - 128, 256);
+#include "matmul/wgmma_bytes_tiles.cl"
 }
