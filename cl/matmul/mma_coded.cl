@@ -7,7 +7,7 @@
 //                   up: a work-item has both sums of an element of y.
 //   warp 0          plans tiles (wgmma_tiles.cl)
 //   warp 1          fetches TK steps of w and x into a ring of STAGES stages
-//   warps 2 .. 9    multiply WARP_ROWS rows of w each, of which WAYS of them take parts of K in turns. Then activation,
+//   warps 2 on      multiply WARP_ROWS rows of w each, of which WAYS of them take parts of K in turns. Then activation,
 //                   gamma and elements of y
 //
 // Of a part of 128 steps work-item q of a quad takes all of block q, of two rows of 16: 16 bytes that lie together,
@@ -16,12 +16,12 @@
 #include "matmul/coded_begin.cl"
 
 #ifndef W_ROWS
-#error "W_ROWS: rows of w of a tile, 64 or 128"
+#error "W_ROWS: rows of w of a tile, a multiple of 64"
 #endif
 #ifndef WARP_ROWS
 #error "WARP_ROWS: rows of w of a warp, 16 or 32"
 #endif
-#define MULTIPLYING_WARPS 8
+#define MULTIPLYING_WARPS (LOCAL_SIZE / 32 - 2)
 #define SIXTEENS (WARP_ROWS / 16)
 #define WARP_COLUMNS (GLU ? WARP_ROWS / 2 : WARP_ROWS) // of y
 #define TEAMS (W_ROWS / WARP_ROWS)
@@ -37,11 +37,12 @@
 #define X_PART (TOKENS * 4 * X_BLOCK)
 #define PARTS (TK / 128)
 #define X_BYTES (PARTS * X_PART)
-#define STAGE_BYTES (X_BYTES + W_ROWS * PITCH)
+#define SCALES_AT (X_BYTES + W_ROWS * PITCH)
+#define STAGE_BYTES (SCALES_AT + SCALE_BYTES)
 
 inline void init_barriers(const struct ring *r) {
     for (int i = 0; i < STAGES; i++) {
-        mb_init(r->full + 8 * i, 32 + 1);
+        mb_init(r->full + 8 * i, 32 + (SCALED ? 2 : 1));
         mb_init(r->empty + 8 * i, MULTIPLYING_WARPS);
     }
     for (int i = 0; i < SLOTS; i++) {
@@ -54,6 +55,7 @@ inline void init_barriers(const struct ring *r) {
 #include "matmul/wgmma_coded_where.cl"
 #include "matmul/coded_boxes.cl"
 #include "matmul/coded_held.cl"
+#include "matmul/mma_coded_rows.cl"
 
 // ---- all tiles to local memory ----
 
@@ -102,18 +104,28 @@ inline void fetch_tiles(const struct ring *r, const struct job *j, const struct 
     const uint lane = get_local_id(0) & 31u;
     struct window own;
     make_maps(&own, w, map_words, maps, j->count, lane);
+#if SCALED
+    struct window own_scales;
+    make_boxes(&own_scales, w, true, SCALE_PERIOD, SCALE_PITCH, SCALES_AT, map_words + 256, maps + 256, j->count, lane);
+#endif
     struct turn stage = {0, 0}, turn = {0, 0};
     for (;;) {
         const local struct slot *const slot = &slots[turn.at];
         mb_wait(r->told + 8 * turn.at, turn.phase);
         if (slot->rows == 0) return;
-        place_window(&own, w, lane, slot->expert, slot->column);
+        place_boxes(&own, PERIOD, slot->expert, slot->column);
         struct rows own_rows;
         place_rows(&own_rows, slot, slot->rows, x, x_row_chunks, lane);
+#if SCALED
+        place_boxes(&own_scales, SCALE_PERIOD, slot->expert, slot->column);
+#endif
         for (uint step = 0; step < j->steps; step++) {
             mb_wait(r->empty + 8 * stage.at, stage.phase ^ 1);
             const uint base = r->base + stage.at * STAGE_BYTES, full = r->full + 8 * stage.at;
             fetch_weights(base, full, &own, lane, step, w->row_bytes);
+#if SCALED
+            fetch_boxes(base, full, &own_scales, lane, step * (TK / 32), SCALE_BYTES);
+#endif
             fetch_rows(base, &own_rows, step, w->blocks);
             mb_arrive_copied(full);
             next_turn(&stage, STAGES);
@@ -126,8 +138,6 @@ inline void fetch_tiles(const struct ring *r, const struct job *j, const struct 
 
 // ---- sums ----
 
-#include "matmul/coded_words.cl"
-
 // Of a work-item's block of x, of an eight of pairs, what meets word `word` of its codes: two registers for each of two
 // products.
 inline void load_x(uint *to, const local uchar *blocks, int word) {
@@ -139,16 +149,9 @@ inline void load_x(uint *to, const local uchar *blocks, int word) {
     to[2] = permute_bytes(v.s1, v.s3, 0x5410), to[3] = permute_bytes(v.s1, v.s3, 0x7632);
 #else
     const uint4 low = CHUNK_OF_X(word / 2), high = CHUNK_OF_X(2 + word / 2);
-    to[0] = word % 2 ? low.s2 : low.s0, to[1] = word % 2 ? high.s2 : high.s0;
-    to[2] = word % 2 ? low.s3 : low.s1, to[3] = word % 2 ? high.s3 : high.s1;
+    to[0] = word % 2 ? low.s2 : low.s0, to[1] = word % 2 ? low.s3 : low.s1;
+    to[2] = word % 2 ? high.s2 : high.s0, to[3] = word % 2 ? high.s3 : high.s1;
 #endif
-}
-
-// Scales that lie apart are on their way while the part before is multiplied.
-inline void ask_scales(uint (*e)[2], const struct held *h, uint part) {
-#pragma unroll
-    for (int i = 0; i < 2 * SIXTEENS; i++)
-        e[i / 2][i % 2] = SCALED ? scale_at(&h[i / 2], i % 2, part * 4 + (get_local_id(0) & 3u)) : 0;
 }
 
 // A part of at most 8 * eights pairs.
@@ -178,10 +181,9 @@ inline void multiply_part(const struct raw *raw, const local uchar *x, float *su
 // All steps of a tile, of which the warp takes every WAYS-th part. Where scales are large is asked once for a part, so
 // that what else there is to do stands in one piece.
 inline void multiply_steps(const struct ring *r, struct turn *stage, uint steps, const local uchar *memory,
-                           const struct held *h, uint way, float *sums, const int eights) {
-    const uint lane = get_local_id(0) & 31u, parts = (h->blocks + 3) / 4;
-    uint ahead[SIXTEENS][2], part = way;
-    ask_scales(ahead, h, part);
+                           const struct share *h, uint blocks, uint way, float *sums, const int eights) {
+    const uint lane = get_local_id(0) & 31u, parts = (blocks + 3) / 4;
+    uint part = way;
 #pragma unroll
     for (int i = 0; i < SUMS; i++)
         sums[i] = 0.0f;
@@ -195,11 +197,9 @@ inline void multiply_steps(const struct ring *r, struct turn *stage, uint steps,
             uint largest = 0;
 #pragma unroll
             for (int i = 0; i < SIXTEENS; i++) {
-                raw[i].e[0] = ahead[i][0], raw[i].e[1] = ahead[i][1];
-                load_block(&raw[i], at, &h[i], step, of_stage * 4 + (lane & 3u));
+                load_share(&raw[i], at, h, i, step, of_stage, part * 4 + (lane & 3u) < blocks);
                 largest = max(largest, max(raw[i].e[0], raw[i].e[1]));
             }
-            ask_scales(ahead, h, part + WAYS);
             const local uchar *const x = at + of_stage * X_PART;
             if (any_of_warp(largest > LARGE_SCALE))
                 multiply_part(raw, x, sums, eights, true);
@@ -214,11 +214,11 @@ inline void multiply_steps(const struct ring *r, struct turn *stage, uint steps,
 
 // Tiles of fewer pairs do without products for more.
 inline void multiply_tile(const struct ring *r, struct turn *stage, uint steps, const local uchar *memory,
-                          const struct held *h, uint way, int rows, float *sums) {
+                          const struct share *h, uint blocks, uint way, int rows, float *sums) {
 #if EIGHTS > 1
 #define MULTIPLY_UP_TO(eights)                                                                                         \
     if (eights < EIGHTS && rows <= 8 * eights) {                                                                       \
-        multiply_steps(r, stage, steps, memory, h, way, sums, eights);                                                 \
+        multiply_steps(r, stage, steps, memory, h, blocks, way, sums, eights);                                         \
         return;                                                                                                        \
     }
     MULTIPLY_UP_TO(1)
@@ -227,7 +227,7 @@ inline void multiply_tile(const struct ring *r, struct turn *stage, uint steps, 
     MULTIPLY_UP_TO(3)
 #endif
 #endif
-    multiply_steps(r, stage, steps, memory, h, way, sums, EIGHTS);
+    multiply_steps(r, stage, steps, memory, h, blocks, way, sums, EIGHTS);
 }
 
 // What the first of the warps that share rows has then are the sums of all, by eights of pairs. Those that have given
@@ -263,13 +263,13 @@ kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) void matmul_mma_c
                                                                                      global uint *counters) {
     MATMUL_NUMBERS
     local uchar memory[STAGES * STAGE_BYTES] __attribute__((aligned(1024)));
-    local uint map_words[2 * 32] __attribute__((aligned(128)));
+    local uint map_words[4 * 32] __attribute__((aligned(128)));
     local ulong barriers[2 * STAGES + 2 * SLOTS];
     local struct slot slots[SLOTS];
     local float given[WAYS > 1 ? TEAMS * (WAYS - 1) * EIGHT_SUMS * 32 : 1];
     CODED_BEGIN
     if (lid == 0) init_barriers(&r);
-    if (lid < 64) map_words[lid] = 0;
+    if (lid < 128) map_words[lid] = 0;
     barrier(CLK_LOCAL_MEM_FENCE);
     if (lid < 32) {
         plan_tiles(&j, slots, r.told, r.heard, counters);
@@ -277,7 +277,7 @@ kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) void matmul_mma_c
     }
     if (lid < 64) {
         fetch_tiles(&r, &j, &weights, slots, (const global uchar *)(x + x_skip), (uint)(x_stride / 8),
-                    (uint)(size_t)map_words, maps + maps_skip + get_group_id(0) * 256);
+                    (uint)(size_t)map_words, maps + maps_skip + get_group_id(0) * 512);
         return;
     }
 
@@ -290,17 +290,17 @@ kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) void matmul_mma_c
         const int rows = slot->rows, e = first + slot->expert;
         if (rows == 0) break;
         const float scale = PAIR_SCALE(e);
-        struct held held[SIXTEENS];
         float biases[SIXTEENS][2];
+        const struct share share =
+            share_of(&weights, slot->expert, slot->column, team * WARP_COLUMNS + lane / 4, lane & 3u);
 #pragma unroll
         for (int i = 0; i < SIXTEENS; i++) {
-            const uint column = team * WARP_COLUMNS + i * (GLU ? 8 : 16) + lane / 4, next = GLU ? column : column + 8;
-            held[i] = held_of(&weights, slot->expert, slot->column, column, next);
+            const uint column = team * WARP_COLUMNS + i * SIXTEEN_COLUMNS + lane / 4, next = GLU ? column : column + 8;
             if (way) continue;
             const long n = column_of(column, 0, slot->column, columns), n8 = column_of(next, 0, slot->column, columns);
             biases[i][0] = BIAS_AT(e, n), biases[i][1] = GLU ? BIAS_UP_AT(e, n) : BIAS_AT(e, n8);
         }
-        multiply_tile(&r, &stage, j.steps, memory, held, way, rows, sums);
+        multiply_tile(&r, &stage, j.steps, memory, &share, weights.blocks, way, rows, sums);
         add_ways(given, team, way, rows, sums);
         const int own_rows = way ? 0 : rows;
         const long n0 = slot->column + team * WARP_COLUMNS + lane / 4;
@@ -313,7 +313,7 @@ kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) void matmul_mma_c
 #pragma unroll
             for (int s = 0; s < SIXTEENS; s++) {
                 const float *const own = sums + i / 2 * EIGHT_SUMS + s * 4 + i % 2, *const bias_n = biases[s];
-                const long n = n0 + s * (GLU ? 8 : 16);
+                const long n = n0 + s * SIXTEEN_COLUMNS;
 #if GLU
                 if (n < columns) STORE(Y_T, y, to + n, FINISH(own[0], own[2], bias_n[0], bias_n[1], weight));
 #else

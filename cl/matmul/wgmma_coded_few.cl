@@ -82,6 +82,14 @@ inline void fetch_rows(uint stage, const struct rows *own, uint lid, uint step, 
 
 #include "matmul/coded_words.cl"
 
+inline void load_block(struct raw *raw, const local uchar *stage, const struct held *h, uint step, uint block) {
+#pragma unroll
+    for (int i = 0; i < 2; i++) {
+        const uint4 w = *(const local uint4 *)(stage + h->row[i] + block * 16);
+        raw->codes[i][0] = w.s0, raw->codes[i][1] = w.s1, raw->codes[i][2] = w.s2, raw->codes[i][3] = w.s3;
+    }
+}
+
 // Scales that lie apart are on their way while a stage is multiplied. Step ~0 only asks for the first.
 inline void take_scales(struct raw *raw, uint *ahead, const struct held *h, uint step) {
 #pragma unroll

@@ -7,8 +7,8 @@ enum { OFFERED = 48 << 10 };
 /* Work-items that gather rows of x. */
 enum { GATHERING = 128 };
 
-/* Bytes of the tensor maps of a work-group: of w and of x. */
-enum { MAPS = 256 };
+/* Bytes of the tensor maps of a work-group: two of weights and two of their scales or of x. */
+enum { MAPS = 512 };
 
 bool hopper_fits(const struct device *dev, const struct matmul_problem *p, int local, struct reason *why) {
     if (!p->sorted && !p->dense) return refuse(why, "needs sorted routing");

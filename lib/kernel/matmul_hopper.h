@@ -14,7 +14,7 @@ enum { HOPPER_LOCAL = 384, HOPPER_UNALIGNED_EDGE = 64 };
 struct hopper_height {
     int pairs, rows, stages, groups;
 };
-enum { HOPPER_HEIGHTS = 5 };
+enum { HOPPER_HEIGHTS = 6 };
 
 /* What all ask of a problem and of the device, whose work-groups have `local` work-items. */
 bool hopper_fits(const struct device *dev, const struct matmul_problem *p, int local, struct reason *why);

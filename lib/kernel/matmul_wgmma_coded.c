@@ -10,18 +10,30 @@ struct coded_heights {
     int steps[HOPPER_HEIGHTS], warp_rows[HOPPER_HEIGHTS];
 };
 
-/* Up to which one tensor copies have boxes: two work-groups are at work on a unit then. */
+/* Up to which one tensor copies have boxes. */
 enum { BOXES = 32, MANY = 256 };
 
 /* Decoding is what takes time in the lower ones, and what a warp does for a tile beside: the more rows it has
  * of w the fewer instructions, as far as its sums leave registers for that. Wide rows of a stage are fetched
- * faster, but boxes of tensor copies have no more than 256 bytes of one. */
+ * faster, but boxes of tensor copies have no more than 256 bytes of one. Where a tile's x is as much as half of
+ * its weights, one work-group of 192 rows on a unit reads less of it than two of 128, and leaves its warps more
+ * registers. */
 static const struct coded_heights of_codes = {
-    {{8, 128, 3, 2}, {16, 128, 3, 2}, {BOXES, 128, 5, 2}, {MANY, 128, 4, 1}}, {384, 256, 128, 64}, {32, 32}};
+    {{8, 128, 3, 2}, {16, 192, 4, 1}, {24, 192, 3, 1}, {BOXES, 128, 5, 2}, {MANY, 128, 4, 1}},
+    {384, 384, 384, 128, 64},
+    {32, 32, 32}};
 static const struct coded_heights of_blocks = {
+    {{8, 128, 3, 2}, {16, 192, 4, 1}, {24, 192, 3, 1}, {BOXES, 192, 3, 1}, {MANY, 128, 4, 1}},
+    {384, 384, 384, 384, 64},
+    {32, 32, 32, 32}};
+
+/* Where tiles are fewer, those of 192 rows would leave units without. */
+static const struct coded_heights of_fewer_codes = {
+    {{8, 128, 3, 2}, {16, 128, 3, 2}, {BOXES, 128, 5, 2}, {MANY, 128, 4, 1}}, {384, 256, 128, 64}, {32, 32}};
+static const struct coded_heights of_fewer_blocks = {
     {{8, 128, 3, 2}, {16, 128, 3, 2}, {BOXES, 128, 3, 2}, {MANY, 128, 4, 1}},
     {384, 256, 256, 64},
-    {32, 16, 16}};
+    {32, 32, 16}};
 
 /* Where tiles are few, those of 64 rows share the work more evenly. */
 static const struct coded_heights of_few_codes = {
@@ -29,26 +41,23 @@ static const struct coded_heights of_few_codes = {
 static const struct coded_heights of_few_blocks = {
     {{8, 64, 5, 2}, {16, 128, 3, 2}, {BOXES, 128, 3, 2}, {MANY, 128, 4, 1}},
     {384, 256, 256, 64},
-    {32, 16, 16}};
+    {32, 32, 16}};
 
-/* Whether the lowest tiles of 128 rows are not three for each work-group, even in the largest call; but not
- * where they are one for most: halves of them would be two. */
-static bool has_few_tiles(const struct device *dev, const struct matmul_problem *p) {
+/* Tiles of 128 rows are few where they are not three for each work-group, even in the largest call. Halves of
+ * them help, but not where they are one for most, which would have two. */
+static const struct coded_heights *heights_of(const struct device *dev, const struct matmul_problem *p) {
     enum { ROWS = 128, GROUPS = 2, ROUNDS = 3 };
     const int64_t pairs = p->max_tokens * p->topk, experts = pairs < p->experts ? pairs : p->experts;
     const int64_t rows = p->out * (p->glu == CLMOE_GLU_NONE ? 1 : 2);
     const int64_t tiles = experts * ceil_div(rows, ROWS), groups = (int64_t)GROUPS * dev->caps.compute_units;
-    return tiles < ROUNDS * groups && (tiles > groups || 2 * tiles <= groups);
+    const bool blocks = p->w_dtype == CLMOE_MXFP4;
+    if (tiles >= ROUNDS * groups) return blocks ? &of_blocks : &of_codes;
+    if (tiles > groups || 2 * tiles <= groups) return blocks ? &of_few_blocks : &of_few_codes;
+    return blocks ? &of_fewer_blocks : &of_fewer_codes;
 }
 
-static const struct coded_heights *heights_of(const struct device *dev, const struct matmul_problem *p) {
-    const bool few = has_few_tiles(dev, p);
-    if (p->w_dtype == CLMOE_MXFP4) return few ? &of_few_blocks : &of_blocks;
-    return few ? &of_few_codes : &of_codes;
-}
-
-/* A warp that plans, one that fetches and eight that multiply. */
-enum { MMA_LOCAL = 320 };
+/* A warp that plans, one that fetches and eight that multiply; twelve where a work-group has a unit alone. */
+enum { MMA_LOCAL = 320, MMA_LOCAL_ALONE = 448 };
 
 enum { CODES = 32, EIGHT = 8, ALIGNED = 16 };
 
@@ -72,13 +81,20 @@ bool matmul_wgmma_coded_here(const struct device *dev, const void *problem) {
 }
 
 /* Rows after which one begins at the same byte of ALIGNED again, where none is left out. */
-static int period_of(const struct matmul_problem *p) {
-    const struct dtype_info *const info = dtype_info(p->w_dtype);
-    const int64_t bytes = p->in / info->block * info->bytes * matmul_row_step(p);
+static int period_of_bytes(const struct matmul_problem *p, int64_t bytes) {
     int period = 1;
-    while (bytes * period % ALIGNED)
+    while (bytes * matmul_row_step(p) * period % ALIGNED)
         period *= 2;
     return period;
+}
+
+static int period_of(const struct matmul_problem *p) {
+    return period_of_bytes(p, hopper_bytes_of(p, p->in));
+}
+
+/* Of scales that lie apart. */
+static int scale_period_of(const struct matmul_problem *p) {
+    return period_of_bytes(p, p->in / CODES);
 }
 
 void matmul_wgmma_coded_prepare(const struct device *dev, const void *problem, struct recipe *recipe) {
@@ -87,14 +103,15 @@ void matmul_wgmma_coded_prepare(const struct device *dev, const void *problem, s
     for (int i = 0; i <= hopper_highest(p, heights->of); i++) {
         const struct hopper_height *const own = &heights->of[i];
         const int warp_rows = heights->warp_rows[i];
+        const int local = own->groups > 1 ? MMA_LOCAL : MMA_LOCAL_ALONE;
         struct kernel_spec *const spec =
-            warp_rows
-                ? hopper_add_kernel(p, recipe, "matmul/mma_coded.cl", "matmul_mma_coded", own, MMA_LOCAL)
-                : hopper_add_kernel(p, recipe, "matmul/wgmma_coded.cl", "matmul_wgmma_coded", own,
-                                    HOPPER_LOCAL);
+            warp_rows ? hopper_add_kernel(p, recipe, "matmul/mma_coded.cl", "matmul_mma_coded", own, local)
+                      : hopper_add_kernel(p, recipe, "matmul/wgmma_coded.cl", "matmul_wgmma_coded", own,
+                                          HOPPER_LOCAL);
         if (warp_rows) {
             spec_define(spec, "W_ROWS", "%d", own->rows);
             spec_define(spec, "WARP_ROWS", "%d", warp_rows);
+            if (dtype_is_scaled(p->w_dtype)) spec_define(spec, "SCALE_PERIOD", "%d", scale_period_of(p));
         }
         spec_define(spec, "TK", "%d", heights->steps[i]);
         spec_define(spec, "PERIOD", "%d", own->pairs > BOXES ? 1 : period_of(p));
@@ -103,26 +120,27 @@ void matmul_wgmma_coded_prepare(const struct device *dev, const void *problem, s
 }
 
 /* Tensor copies take every period-th row of all experts; a box of them has 128 bytes or a multiple. */
-static bool fits_boxes(const struct matmul_problem *p, const struct columns *c) {
-    const int64_t period = period_of(p);
+static bool fits_boxes(const struct matmul_problem *p, int period, int64_t column, int64_t expert) {
     return p->out % period == 0 && period <= ALIGNED / (p->glu == CLMOE_GLU_NONE ? 1 : 2) &&
-           hopper_bytes_of(p, c->column) * period % ALIGNED == 0 &&
-           hopper_bytes_of(p, c->expert) % ALIGNED == 0 &&
-           hopper_bytes_of(p, c->column) <= UINT32_MAX / ALIGNED - 1;
+           column * period % ALIGNED == 0 && expert % ALIGNED == 0 && column <= UINT32_MAX / ALIGNED - 1;
 }
 
 /* Rows of codes alone begin at multiples of 16 bytes; blocks begin anywhere. */
-static bool within_reach(const struct matmul_problem *p, const struct columns *c, int pairs) {
-    const bool aligned = c->skip % ALIGNED == 0 && ((uint64_t)c->expert | (uint64_t)c->column) % CODES == 0;
-    return (p->w_dtype == CLMOE_MXFP4 || aligned) &&
-           (pairs > BOXES ? hopper_within_reach(p, c) : fits_boxes(p, c));
+static bool within_reach(const struct matmul_problem *p, const struct columns *c, const struct scales *s,
+                         int pairs) {
+    const bool apart = p->w_dtype != CLMOE_MXFP4;
+    if (apart && (c->skip % ALIGNED || ((uint64_t)c->expert | (uint64_t)c->column) % CODES)) return false;
+    if (pairs > BOXES) return hopper_within_reach(p, c);
+    return fits_boxes(p, period_of(p), hopper_bytes_of(p, c->column), hopper_bytes_of(p, c->expert)) &&
+           (!apart || fits_boxes(p, scale_period_of(p), s->row * matmul_row_step(p), s->expert));
 }
 
 static bool addressable(const struct matmul_problem *p, const struct matmul_call *c,
                         const struct matmul_part *part, int pairs) {
     return (c->x.offset | (uint64_t)c->x.stride[0]) % EIGHT == 0 &&
            c->x.shape[0] <= UINT32_MAX / (c->x.stride[0] / EIGHT + 1) &&
-           within_reach(p, &part->gate, pairs) && (!part->up.mem || within_reach(p, &part->up, pairs));
+           within_reach(p, &part->gate, &part->gate_scales, pairs) &&
+           (!part->up.mem || within_reach(p, &part->up, &part->up_scales, pairs));
 }
 
 static enum clmoe_status run_part(const struct run *run, const struct matmul_part *part) {

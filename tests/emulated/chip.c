@@ -10,7 +10,7 @@
 
 typedef unsigned char uchar;
 
-enum { GROUP = 128, MOST_GROUPS = MOST_ITEMS / GROUP };
+enum { GROUP = 128, MOST_GROUPS = MOST_ITEMS / GROUP, MOST_NAMED = 7 };
 
 static uint group, groups;
 
@@ -21,7 +21,7 @@ void fail(const char *what) {
 
 /* ---- what OpenCL has ---- */
 
-static struct meeting all, of_pair, of_warps[2][5], of_group[MOST_GROUPS], of_warp[MOST_ITEMS / WARP];
+static struct meeting all, of_pair, of_warps[2][MOST_NAMED], of_group[MOST_GROUPS], of_warp[MOST_ITEMS / WARP];
 
 size_t _Z12get_local_idj(uint d) {
     return d ? 0 : lid;
@@ -58,7 +58,7 @@ void pair_barrier(uint id) {
 
 /* Of two warps or of four. */
 void warps_barrier(uint id, uint items) {
-    if (id < 1 || id > 4) fail("a barrier that there is not");
+    if (id < 1 || id >= MOST_NAMED) fail("a barrier that there is not");
     items_meet(&of_warps[items / WARP / 4][id]);
 }
 
@@ -236,18 +236,18 @@ void store_matrices(uint at, const uint *v) {
 
 /* ---- tensor maps ---- */
 
-enum { SWIZZLED = 128 };
+enum { SWIZZLED = 128, MAPS = 4 };
 struct map {
     uint rank, element, box[5];  /* element: bytes */
     _Bool is_swizzled;           /* rows of SWIZZLED bytes */
     uint64_t size[5], stride[5]; /* of dimension d + 1 */
     const uchar *first;
 };
-static struct map in_local[2], published[2];
-static const uchar *places[2];
+static struct map in_local[MAPS], published[MAPS];
+static const uchar *places[MAPS];
 
 static struct map *map_at(uint at) {
-    return &in_local[at / 128 % 2];
+    return &in_local[at / 128 % MAPS];
 }
 
 void map_dimension(uint at, uint index, uint64_t size, uint box) {
@@ -274,7 +274,7 @@ void map_of_bytes(uint at) {
 }
 
 void publish_map(uchar *map, uint from) {
-    const int i = from / 128 % 2;
+    const int i = from / 128 % MAPS;
     warp_barrier();
     if (lid % WARP == 0) published[i] = in_local[i], places[i] = map;
     warp_barrier();
@@ -286,8 +286,11 @@ static void *swizzled(size_t byte) {
 }
 
 static void copy_box(uint to, const uchar *place, uint full, const uint *at) {
-    const struct map *const m = &published[place == places[1]];
-    if (place != places[0] && place != places[1]) fail("a map that is not there");
+    int map = 0;
+    while (map < MAPS && place != places[map])
+        map++;
+    if (map == MAPS) fail("a map that is not there");
+    const struct map *const m = &published[map];
     if (to % (m->is_swizzled ? 1024 : 128) || (m->is_swizzled && m->box[0] * m->element != SWIZZLED) ||
         at[0] * m->element % 16 || m->box[0] * m->element % 16)
         fail("a box that is not aligned");
@@ -467,7 +470,7 @@ void chip_run(uint of_kernel, uint items, void (*item)(void)) {
     groups = of_kernel;
     all.items = items;
     of_pair.items = 2 * GROUP;
-    for (int id = 1; id < 5; id++)
+    for (int id = 1; id < MOST_NAMED; id++)
         of_warps[0][id].items = 2 * WARP, of_warps[1][id].items = 4 * WARP;
     for (int i = 0; i < MOST_GROUPS; i++)
         of_group[i].items = GROUP;

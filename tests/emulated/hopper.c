@@ -101,7 +101,7 @@ static struct problem {
 } p;
 
 static void run_item(void) {
-    static uchar maps[8 * 256];
+    static uchar maps[8 * 4 * 128];
     const long w[4] = {0, p.rows * p.depth, p.column, 1}, bias[4] = {0, 2 * p.columns, 2, 0};
     struct call call = {p.x,
                         p.gate,

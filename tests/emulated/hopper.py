@@ -19,8 +19,10 @@ from common import ROOT, finish, skip  # noqa: E402
 TILES = ((32, 10), (176, 4))  # TOKENS, STAGES: as lib/kernel/matmul_wgmma.c has them
 BYTES_TILES = ((32, 5), (160, 3))  # matmul_wgmma_bytes.c
 # matmul_wgmma_coded.c: with TK, and with W_ROWS and WARP_ROWS where the kernel is that of mma_coded.cl
-FEW_CODED = {"blocks": ((8, 5, 384, 64, 32), (8, 3, 384, 128, 32), (16, 3, 256, 128, 16), (32, 3, 256, 128, 16)),
-             "codes": ((8, 4, 512, 64, 32), (8, 3, 384, 128, 32), (16, 3, 256, 128, 32))}
+FEW_CODED = {"blocks": ((8, 5, 384, 64, 32), (8, 3, 384, 128, 32), (16, 3, 256, 128, 32), (32, 3, 256, 128, 16),
+                        (24, 3, 384, 192, 32), (32, 3, 384, 192, 32)),
+             "codes": ((8, 4, 512, 64, 32), (8, 3, 384, 128, 32), (16, 3, 256, 128, 32), (16, 4, 384, 192, 32),
+                       (24, 3, 384, 192, 32))}
 WORDS_TILES = ((32, 5), (160, 4))  # matmul_wgmma_words.c
 SOME_CODED, MANY_CODED = (32, 5, 128), (256, 4, 64)
 # K, N, experts, tokens, topk, groups: fewer steps than the ring has stages, and more; one tile and more; columns for one
@@ -79,7 +81,7 @@ def values_of(kind, tile, glu, contiguous):
     """What defines one variant of a kernel, and the work-items of its work-groups: as matmul_wgmma*.c have them."""
     flags = (X_SORTED if contiguous else X_TOKEN) | SORTED | HAS_BIAS | GAMMA_OUTPUT | K_FASTEST
     few_coded = kind in CODED and len(tile) > 3
-    items = 320 if few_coded else 384 if kind in CODED or contiguous and kind not in WORDS else 512
+    items = (448 if tile[3] == 192 else 320) if few_coded else 384 if kind in CODED or contiguous and kind not in WORDS else 512
     words = kind.strip("0123456789") if kind in WORDS else None
     x_type = "f16" if kind in APART and glu else "bf16"
     name = "matmul_mma_coded" if few_coded else "matmul_wgmma" + KERNELS[kind]
@@ -93,7 +95,8 @@ def values_of(kind, tile, glu, contiguous):
         period = 4 if glu else 8  # of rows of an odd number of two blocks, interleaved with GLU
         values.update(TK=tile[2], PERIOD=period if few and kind == "blocks" else 1, PTX=0)
         if few_coded:
-            values.update(W_ROWS=tile[3], WARP_ROWS=tile[4])
+            values.update(W_ROWS=tile[3], WARP_ROWS=tile[4],
+                          SCALE_PERIOD=period if kind == "codes" else 1)
         values.update(S_T="e8m0" if kind == "codes" else "f32")
     elif kind in BYTES:
         values.update(CONTIGUOUS=contiguous, IS_BF16=1, INTEGERS=int(kind == "i8"), STAGE_SCALES=int(kind == "fp8"))
