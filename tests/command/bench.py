@@ -21,13 +21,13 @@ COLUMNS = "op,shape,T,dtype,median_us,tflops,gbps_min,p10_us,p90_us,cpu_us,err_m
 class Bench(command.CommandTest):
     def rows(self, *arguments):
         target = self.path("bench.json")
-        self.good("bench", *arguments, "--device", "cpu", "--repeats", "2", "--json", target)
+        self.good("bench", *arguments, "--device", "cpu", "--repeats", "1", "--json", target)
         with open(target, encoding="utf-8") as f:
             return json.load(f)
 
     def table(self, *arguments):
         target = self.path("bench.csv")
-        self.good("bench", *arguments, "--device", "cpu", "--repeats", "2", "--csv", target)
+        self.good("bench", *arguments, "--device", "cpu", "--repeats", "1", "--csv", target)
         with open(target, encoding="utf-8") as f:
             reader = csv.DictReader(f)
             rows = list(reader)
@@ -221,7 +221,7 @@ class Bench(command.CommandTest):
             (["topk", "-n", "5"], "k = 8 of n = 5"),
             (["matmul", "--kernel", "nothing"], "no kernel called"),
         ]:
-            code, out, err = self.run_command("bench", *arguments)
+            code, out, err = self.run_command("bench", *arguments, "--repeats", "1")
             self.assertEqual(code, 2, err)
             self.assertIn(message, err)
             self.assertEqual(err.count("\n"), 1, err)
