@@ -20,28 +20,6 @@
 #else
 #error "APART: bits of a code, 4, 5 or 8"
 #endif
-#define ABOVE (IS_BF16 ? 0x43u : 0x64u) // the upper byte of 2^7 or 2^10
-#define TWO_OF(bits) ((uint)(bits) << 16 | (uint)(bits))
-
-#if PTX
-#if IS_BF16
-#define SUBTRACT "sub.rn.bf16x2"
-#else
-#define SUBTRACT "sub.rn.f16x2"
-#endif
-inline uint subtract_two(uint a, uint b) {
-    uint r;
-    asm(SUBTRACT " %0, %1, %2;" : "=r"(r) : "r"(a), "r"(b));
-    return r;
-}
-#else
-inline uint subtract_two(uint a, uint b) {
-    const float low = FLOAT_OF(X_T, (ushort)a) - FLOAT_OF(X_T, (ushort)b);
-    const float high = FLOAT_OF(X_T, (ushort)(a >> 16)) - FLOAT_OF(X_T, (ushort)(b >> 16));
-    return (uint)ROUND(X_T, low) | (uint)ROUND(X_T, high) << 16;
-}
-#endif
-
 // Of a row's block, as it is in memory.
 struct coded {
     ushort codes[HALVES], scale;

@@ -71,10 +71,12 @@ inline uint row_place(uint side, uint column) {
 }
 #endif
 #include "matmul/coded_held.cl"
+#include "matmul/wgmma_two.cl"
 
 #if FEW
 #include "matmul/wgmma_coded_few.cl"
 #else
+#include "matmul/wgmma_windows_x.cl"
 #include "matmul/wgmma_windows.cl"
 #if APART
 #include "matmul/wgmma_coded_apart.cl"
