@@ -4,6 +4,7 @@
 //   W_T   mxfp4: blocks of a scale and 16 bytes, elements j and j + 16 in byte j
 //         f4_e2m1: 16 bytes, elements 2j and 2j + 1 in byte j, scales elsewhere
 //         q4_0, q5_0, q8_0: blocks of a scale of 16 bits and codes (common/blocks.cl)
+//         q4_k, q5_k, q6_k: blocks of 256 elements, whose parts of 32 or 16 have scales of few bits
 #define MATMUL_FLAGS_ARG any_flags
 #include "matmul/pair.cl"
 
@@ -32,6 +33,12 @@
 #define APART_q4_0 4
 #define APART_q5_0 5
 #define APART_q8_0 8
+#define APART_q4_k 4
+#define APART_q5_k 5
+#define APART_q6_k 6
+
+// Blocks with scales of two levels, 256 steps.
+#define SUPER (BLOCK(W_T) == 256)
 
 #define IS_BF16 CAT(IS_BF16_, X_T)
 #define IS_BF16_bf16 1
@@ -46,9 +53,11 @@
 #include "matmul/wgmma_memory.cl"
 #include "matmul/wgmma_coded_memory.cl"
 
-// Of a row of w: bytes of a block of 32 elements; those of a stage, also where they may begin anywhere.
+// Of a row of w: bytes of a block of 32 elements, or of 256; those that are fetched at a time, of a stage or of a block
+// of 256, also where they may begin anywhere.
+#define BLOCK_STEPS (SUPER ? 256 : 32)
 #define BLOCK_BYTES (SCALED ? 16 : UNITS(W_T) * (int)sizeof(ELEM(W_T)))
-#define STEP_BYTES (TK / 32 * BLOCK_BYTES)
+#define STEP_BYTES (SUPER ? BLOCK_BYTES : TK / 32 * BLOCK_BYTES)
 #define WINDOW (SCALED ? STEP_BYTES : (STEP_BYTES + 15 + 15) / 16 * 16)
 
 // Addresses in local memory: of the stages and of their barriers, of the barriers of slots.

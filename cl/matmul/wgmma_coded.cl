@@ -9,7 +9,7 @@
 //   warps 4 .. 11   multiply: 64 rows of w a group of four; then activation, gamma and rows of y
 //
 // How they do it is in wgmma_coded_few.cl where tiles have few pairs, else in wgmma_coded_many.cl; where scales go to
-// sums in wgmma_coded_apart.cl.
+// sums in wgmma_coded_apart.cl, and where these are of blocks of 256 steps in wgmma_coded_k.cl.
 #include "matmul/coded_begin.cl"
 
 #define TN (GLU ? 64 : 128) // columns of y, and those of one group
@@ -27,7 +27,22 @@
 #define W_ROWS 128
 #define PAIRS_STEP (TOKENS < 64 ? TOKENS : 64) // a group stages so many
 #define X_BYTES (TOKENS * 2 * TK)
-#define STAGE_BYTES (X_BYTES + W_ROWS * PITCH)
+#define W_BYTES (W_ROWS * PITCH)
+#if SUPER
+// Blocks of 256 steps of w, and sums of x, lie behind the stages, which have x alone: one of them while the ring goes
+// around once. Who may fill its first stage again may fill the place of the block before last, too.
+#if STAGES * TK != 256
+#error "the ring has 256 steps"
+#endif
+#define STAGE_BYTES X_BYTES
+#define W_BEGIN (STAGES * STAGE_BYTES) // from the ring's begin on, or from a stage's
+#define SUMS_BEGIN (W_BEGIN + 2 * W_BYTES) // of x
+#define RING_BYTES (SUMS_BEGIN + (APART == 6 ? 0 : 2 * X_BYTES))
+#else
+#define STAGE_BYTES (X_BYTES + W_BYTES)
+#define W_BEGIN X_BYTES
+#define RING_BYTES (STAGES * STAGE_BYTES)
+#endif
 #define STAGED (PAIRS_STEP * GROUP_N * 2)
 
 #define FETCHING_WARPS 3
@@ -35,6 +50,9 @@
 #if FEW // of a work-item
 #define FETCHING_REGISTERS "64"
 #define MULTIPLYING_REGISTERS "88"
+#elif SUPER
+#define FETCHING_REGISTERS "88"
+#define MULTIPLYING_REGISTERS "208"
 #elif APART && TOKENS <= 128
 #define FETCHING_REGISTERS "104"
 #define MULTIPLYING_REGISTERS "200"
@@ -67,7 +85,7 @@ inline ulong tile_of(uint at) { return (ulong)((at & 0x3ffffu) >> 4) | 1ul << 16
 #else
 inline uint row_place(uint side, uint column) {
     const uint second = GLU ? side : column >> 3 & 1u, row = GLU ? column : column / 16 * 8 + (column & 7u);
-    return X_BYTES + (row + W_ROWS / 2 * second) * PITCH;
+    return W_BEGIN + (row + W_ROWS / 2 * second) * PITCH;
 }
 #endif
 #include "matmul/coded_held.cl"
@@ -77,11 +95,15 @@ inline uint row_place(uint side, uint column) {
 #include "matmul/wgmma_coded_few.cl"
 #else
 #include "matmul/wgmma_windows_x.cl"
+#if SUPER
+#include "matmul/wgmma_coded_k.cl"
+#else
 #include "matmul/wgmma_windows.cl"
 #if APART
 #include "matmul/wgmma_coded_apart.cl"
 #else
 #include "matmul/wgmma_coded_many.cl"
+#endif
 #endif
 #endif
 
@@ -109,7 +131,17 @@ inline void fetch_tiles(const struct ring *r, const struct job *j, const struct 
         for (uint step = 0; step < j->steps; step++) {
             mb_wait(r->empty + 8 * stage.at, stage.phase ^ 1);
             const uint base = r->base + stage.at * STAGE_BYTES;
+#if SUPER
+            if (stage.at == 0) {
+                const uint block = step / STAGES;
+                fetch_block(r->base + W_BEGIN + stage.phase * W_BYTES, &own, lid, block);
+#if HAS_MIN
+                fetch_sums(r->base + SUMS_BEGIN + stage.phase * X_BYTES, slot, rows, maps, block, w->blocks, lid);
+#endif
+            }
+#else
             fetch_weights(base, r->full + 8 * stage.at, &own, lid, step, w->row_bytes);
+#endif
             fetch_rows(base, &own_rows, lid, step, depth);
 #if FEW
             ASYNC_FENCE();
@@ -136,7 +168,7 @@ kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) void matmul_wgmma
                                                                                        ulong maps_skip,
                                                                                        global uint *counters) {
     MATMUL_NUMBERS
-    local uchar memory[STAGES * STAGE_BYTES + 2 * STAGED] __attribute__((aligned(1024)));
+    local uchar memory[RING_BYTES + 2 * STAGED] __attribute__((aligned(1024)));
     local uint map_words[2 * 32] __attribute__((aligned(128)));
     local ulong barriers[2 * STAGES + 2 * SLOTS];
     local struct slot slots[SLOTS];
@@ -150,14 +182,14 @@ kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) void matmul_wgmma
             plan_tiles(&j, slots, r.told, r.heard, counters);
         else
             fetch_tiles(&r, &j, &weights, slots, (const global uchar *)(x + x_skip), (uint)(x_stride / 8), (uint)depth,
-                        (uint)(size_t)map_words, maps + maps_skip + get_group_id(0) * 256);
+                        (uint)(size_t)map_words, maps + maps_skip + (FEW ? get_group_id(0) * 256 : 0));
         return;
     }
     // More than a work-item has registers for if all have as many.
     CHANGE_REGISTERS("inc", MULTIPLYING_REGISTERS);
 
     const uint who = lid / 128 - 1, warp = lid / 32 & 3u;
-    local uchar *const staging = memory + STAGES * STAGE_BYTES + who * STAGED;
+    local uchar *const staging = memory + RING_BYTES + who * STAGED;
     const bool aligned = (((ulong)(y + y_skip) | (ulong)y_stride * 2) & 15) == 0;
     const bool up_first = false; // gate rows come first
     struct turn stage = {0, 0}, turn = {0, 0};

@@ -54,5 +54,5 @@ inline const global uchar *scales_at(const struct weights *w, uint at, uint side
     struct ring r = {(uint)(size_t)memory, (uint)(size_t)barriers, 0, 0, 0};                                           \
     r.empty = r.full + 8 * STAGES, r.told = r.empty + 8 * STAGES, r.heard = r.told + 8 * SLOTS;                        \
     const struct job j = JOB;                                                                                          \
-    const struct weights weights = {SOURCE_OF(w), SOURCE_OF(v), (uint)(depth / 32) * BLOCK_BYTES,                      \
-                                    (uint)(depth / 32), columns};
+    const struct weights weights = {SOURCE_OF(w), SOURCE_OF(v), (uint)(depth / BLOCK_STEPS) * BLOCK_BYTES,             \
+                                    (uint)(depth / BLOCK_STEPS), columns};

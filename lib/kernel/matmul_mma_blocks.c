@@ -17,7 +17,7 @@ enum { LOW = 32, MOST_WAYS = 4, UNIT_GROUPS = 4 };
 enum { UNALIGNED_EDGE = 64 }; /* of the kernel for operands that 16 bytes do not divide */
 
 /* Pairs of a tile. */
-static const int heights[] = {16, 32, 64}; /* matmul_wgmma_blocks.c knows the first two */
+static const int heights[] = {16, 32, 64}; /* matmul_wgmma_blocks.c knows them */
 enum { HEIGHTS = sizeof heights / sizeof *heights };
 
 static bool scales_last(const struct matmul_problem *p) {

@@ -128,7 +128,7 @@ END_TEST
 
 /* Without what the row for Hopper has not, and with as many pairs as its plans ask for. */
 static void for_hopper(struct clmoe_matmul_params *p) {
-    const int64_t least = 22 * p->experts;
+    const int64_t least = (ref_block_length(p->w_dtype) > 32 ? 43 : 22) * p->experts;
     p->y_dtype = p->x_dtype;
     p->add = 0;
     p->limit = CLMOE_LIMIT_NONE;
@@ -152,37 +152,43 @@ START_TEST(hopper_against_reference) {
 }
 END_TEST
 
+static const struct {
+    enum clmoe_dtype dtype;
+    int scale; /* bytes of a block before its scale of 16 bits */
+} formats[] = {{CLMOE_Q4_0, 0}, {CLMOE_Q5_0, 0}, {CLMOE_Q8_0, 0},
+               {CLMOE_Q4_K, 0}, {CLMOE_Q5_K, 0}, {CLMOE_Q6_K, 208}};
+enum { N_FORMATS = sizeof formats / sizeof *formats };
+
 /* Tiles of each width, some of them of one expert. */
 START_TEST(hopper_tiles_of_all_widths) {
-    static const int64_t tokens[] = {20, 32, 33, 64, 65, 128, 129, 200, 300, 190, 280, 129, 330};
-    static const enum clmoe_dtype formats[] = {CLMOE_Q4_0, CLMOE_Q5_0, CLMOE_Q8_0};
-    const enum clmoe_dtype x = _i % 2 ? CLMOE_F16 : CLMOE_BF16;
+    static const int64_t tokens[] = {20, 32, 33, 64, 65, 96, 97, 128, 129, 200, 330};
+    const int t = _i / N_FORMATS;
+    const enum clmoe_dtype x = t % 2 ? CLMOE_F16 : CLMOE_BF16, w = formats[_i % N_FORMATS].dtype;
     const struct clmoe_matmul_params params = {.max_tokens = 330,
                                                .topk = 1,
                                                .experts = 2,
-                                               .in = 416,
+                                               .in = ref_block_length(w) > 32 ? 768 : 416,
                                                .out = 136,
                                                .x_dtype = x,
-                                               .w_dtype = formats[_i % 3],
+                                               .w_dtype = w,
                                                .y_dtype = x,
                                                .routing = CLMOE_ROUTING_SORTED};
     struct rng rng = rng_for(47000 + (uint64_t)_i);
-    struct matmul_sample s = matmul_sample_make(&rng, &params, tokens[_i], ROUTING_ONE_EXPERT, 1);
+    struct matmul_sample s = matmul_sample_make(&rng, &params, tokens[t], ROUTING_ONE_EXPERT, 1);
     run_on_hopper(&rng, &s);
 }
 END_TEST
 
 /* Blocks without weight, with denormal scales and with some beside which others are nothing. */
 START_TEST(hopper_scales_of_all_sizes) {
-    static const enum clmoe_dtype formats[] = {CLMOE_Q4_0, CLMOE_Q5_0, CLMOE_Q8_0};
     static const uint16_t scales[] = {0x0000, 0x0001, 0x83ff, 0x0400, 0x3c00, 0xbc00, 0x7bff};
     const struct clmoe_matmul_params params = {.max_tokens = 150,
                                                .topk = 2,
                                                .experts = 3,
-                                               .in = 288,
+                                               .in = ref_block_length(formats[_i].dtype) > 32 ? 512 : 288,
                                                .out = 72,
                                                .x_dtype = CLMOE_BF16,
-                                               .w_dtype = formats[_i],
+                                               .w_dtype = formats[_i].dtype,
                                                .y_dtype = CLMOE_BF16,
                                                .routing = CLMOE_ROUTING_SORTED};
     struct rng rng = rng_for(48000 + (uint64_t)_i);
@@ -190,7 +196,7 @@ START_TEST(hopper_scales_of_all_sizes) {
     const int64_t weights = params.experts * params.out * params.in;
     const int length = ref_block_length(params.w_dtype), bytes = ref_block_bytes(params.w_dtype);
     for (int64_t i = 0; i < weights / length; i++)
-        memcpy(s.raw_gate + i * bytes, &PICK(&rng, scales), sizeof *scales);
+        memcpy(s.raw_gate + i * bytes + formats[_i].scale, &PICK(&rng, scales), sizeof *scales);
     ref_unpack(params.w_dtype, s.raw_gate, weights, s.gate);
     run_on_hopper(&rng, &s);
 }
@@ -206,8 +212,8 @@ static void add_hopper_tests(TCase *cases) {
     case_ok(clmoe_context_device_info(tester_context(CAPS_OWN), &info));
     if (!(info.features & CLMOE_FEATURE_NV_WGMMA)) return;
     tcase_add_loop_test(cases, hopper_against_reference, 0, N_CASES);
-    tcase_add_loop_test(cases, hopper_tiles_of_all_widths, 0, 13);
-    tcase_add_loop_test(cases, hopper_scales_of_all_sizes, 0, 3);
+    tcase_add_loop_test(cases, hopper_tiles_of_all_widths, 0, 11 * N_FORMATS);
+    tcase_add_loop_test(cases, hopper_scales_of_all_sizes, 0, N_FORMATS);
     tcase_add_test(cases, hopper_ran_at_all);
 }
 

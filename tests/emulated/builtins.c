@@ -26,6 +26,9 @@ long _Z3minll(long a, long b) {
 long _Z3maxll(long a, long b) {
     return a > b ? a : b;
 }
+uint _Z6rotatejj(uint v, uint n) {
+    return v << n % 32 | v >> (32 - n % 32) % 32;
+}
 float _Z3fmafff(float a, float b, float c) {
     return fmaf(a, b, c);
 }

@@ -21,7 +21,8 @@ void fail(const char *what) {
 
 /* ---- what OpenCL has ---- */
 
-static struct meeting all, of_pair, of_warps[2][MOST_NAMED], of_group[MOST_GROUPS], of_warp[MOST_ITEMS / WARP];
+static struct meeting all, of_pair, of_warps[2][MOST_NAMED], of_group[MOST_GROUPS],
+    of_warp[MOST_ITEMS / WARP];
 
 size_t _Z12get_local_idj(uint d) {
     return d ? 0 : lid;
@@ -154,12 +155,12 @@ void mb_wait(uint at, uint parity) {
 
 /* ---- memory ---- */
 
-struct range readable[3];
+struct range readable[4];
 
 static void require_readable(const uchar *from, size_t bytes) {
-    for (int i = 0; i < 3; i++)
+    for (int i = 0; i < 4; i++)
         if (from >= readable[i].begin && from + bytes <= readable[i].end) return;
-    fail("a copy from outside of w, x and scales");
+    fail("a copy from outside of w, x, scales and sums");
 }
 
 static uint ring; /* the lowest place of what is copied or stored: where the ring begins */

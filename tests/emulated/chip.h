@@ -14,8 +14,8 @@ typedef uint16_t half; /* of the type of x and y */
 /* What that type is, the kernel's program knows. */
 float value_of(half h);
 
-/* What may be copied: w, x, scales. */
-extern struct range { const void *begin, *end; } readable[3];
+/* What may be copied: w, x, scales, sums of x. */
+extern struct range { const void *begin, *end; } readable[4];
 
 /* Runs `item` as each work-item of so many work-groups, one after another. */
 void chip_run(uint of_kernel, uint items, void (*item)(void));

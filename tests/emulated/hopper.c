@@ -30,10 +30,13 @@ typedef unsigned short ushort;
 #error "INTEGERS: 1 for integers in that, which have a scale for a row, else 0"
 #endif
 #ifndef CODED
-#error "CODED: bytes of 32 weights for cl/matmul/wgmma_coded.cl: 17 in mxfp4, 16 with scales apart, else 0"
+#error "CODED: bytes of CODES weights for cl/matmul/wgmma_coded.cl: 17 in mxfp4, 16 with scales apart, else 0"
+#endif
+#ifndef CODES
+#error "CODES: weights of a block, 32 or 256"
 #endif
 #ifndef BLOCKS
-#error "BLOCKS: their dtype if they are blocks of codes and an f16 scale, else 0"
+#error "BLOCKS: their dtype if they are blocks of codes and f16 scales, else 0"
 #endif
 #ifndef X_TYPE
 #error "X_TYPE: CLMOE_BF16 or CLMOE_F16, of x and y"
@@ -41,8 +44,11 @@ typedef unsigned short ushort;
 #ifndef WORDS
 #error "WORDS: steps that share a scale in cl/matmul/wgmma_words.cl, less than 0 with GPTQ, else 0"
 #endif
-enum { BLOCK = 128, CODES = 32 };
+enum { BLOCK = 128 };
 _Static_assert(ITEMS <= MOST_ITEMS, "a work-group of more work-items than items.c has room for");
+
+/* Whether blocks of codes have minima: the kernel takes sums of x. */
+#define HAS_MIN (BLOCKS == CLMOE_Q4_K || BLOCKS == CLMOE_Q5_K)
 
 /* ---- numbers ---- */
 
@@ -88,7 +94,8 @@ static struct problem {
     long depth, columns, experts, tokens, k, pairs, rows; /* rows: of w for an expert */
     int glu, contiguous;
     uchar *weights, *gate, *up;
-    half *x, *y;
+    float *values; /* of weights that are BLOCKS */
+    half *x, *y, *x_sums;
     long column; /* elements from one gate row to the next, and from one up row */
     /* Scales of blocks of BLOCK x BLOCK, 1 x CODES or 1 x all, those of up behind those of gate if they are
      * apart: rows and columns of them, where those of up begin; up row n is up_first + n * step. */
@@ -116,7 +123,7 @@ static void run_item(void) {
                         p.order,
                         {{0, p.depth, 0, p.columns}},
                         .shape = {0, 1},
-                        .maps = maps,
+                        .maps = HAS_MIN ? (uchar *)p.x_sums : maps,
                         .counters = p.counters};
     memcpy(call.numbers[1], w, sizeof w);
     memcpy(call.numbers[2], w, sizeof w);
@@ -176,6 +183,9 @@ static long bytes_of(long n) {
     return CODED ? n / CODES * CODED : BYTES ? n : n * 2;
 }
 
+/* What blocks multiply that with has 6 or 8 bits in those of 256. */
+#define CODES_SCALE (CODES > 32 ? 1 / 64.0f : 1.0f)
+
 static uchar *random_weights(long n) {
     if (!BYTES && !CODED) return (uchar *)random_rows(n);
     uchar *const codes = room((size_t)bytes_of(n));
@@ -184,9 +194,15 @@ static uchar *random_weights(long n) {
         if (BYTES && isnan(code_value(codes[i]))) codes[i] = 0;
         if (CODED == 17 && i % 17 == 0) codes[i] = random_exponent();
     }
-    for (long i = 0; BLOCKS && i < bytes_of(n); i += CODED) {
-        const half scale = ref_f16_from_f32(random_scale());
-        memcpy(codes + i, &scale, sizeof scale);
+    for (long i = BLOCKS == CLMOE_Q6_K ? 208 : 0; BLOCKS && i < bytes_of(n); i += CODED) {
+        for (int s = 0; s <= HAS_MIN; s++) {
+            const half scale = ref_f16_from_f32(random_scale() * CODES_SCALE);
+            memcpy(codes + i + s * (int)sizeof scale, &scale, sizeof scale);
+        }
+    }
+    if (BLOCKS) {
+        p.values = room((size_t)n * sizeof *p.values);
+        ref_unpack(BLOCKS, codes, n, p.values);
     }
     return codes;
 }
@@ -207,6 +223,29 @@ static void make_scales(void) {
         else
             ((float *)p.scales)[i] = random_scale();
     readable[2] = (struct range){p.scales, (uchar *)p.scales + bytes};
+}
+
+/* Of a sum of 32 elements of x three numbers of its type that are as much, as cl/matmul/wgmma_x_sums.cl has them. */
+static void split_sum(float sum, half *parts) {
+    const float step = X_TYPE == CLMOE_BF16 ? 1 : 0x1p11f;
+    float rest = X_TYPE == CLMOE_BF16 ? sum : sum / 32;
+    for (int i = 0; i < 3; i++) {
+        parts[8 * i] = half_of(rest);
+        rest = (rest - value_of(parts[8 * i])) * step;
+    }
+    parts[24] = 0;
+}
+
+static void make_x_sums(long rows) {
+    const long n = rows * p.depth / 32;
+    p.x_sums = room((size_t)n * 4 * sizeof *p.x_sums);
+    for (long i = 0; i < n; i++) {
+        float sum = 0;
+        for (int k = 0; k < 32; k++)
+            sum += value_of(p.x[i * 32 + k]);
+        split_sum(sum, p.x_sums + i / 8 * 32 + i % 8);
+    }
+    readable[3] = (struct range){(uchar *)p.x_sums, (uchar *)(p.x_sums + n * 4)};
 }
 
 static void route(void) {
@@ -234,6 +273,7 @@ static void make_data(void) {
     make_scales();
     if (WORDS) words_make(p.words, WORDS, p.experts, p.depth, p.rows, room, drawn);
     p.x = random_rows(x_rows * p.depth);
+    if (HAS_MIN) make_x_sums(x_rows);
     p.y = room((size_t)(p.pairs * p.columns) * sizeof *p.y);
     readable[0] = (struct range){p.weights, p.weights + bytes_of(all_weights)};
     readable[1] = (struct range){(uchar *)p.x, (uchar *)(p.x + x_rows * p.depth)};
@@ -258,11 +298,7 @@ static double weight(long e, int up, long n, long k) {
     if (WORDS) return words_weight(&p.words[up && p.glu == 3], e, n + (up && p.glu == 1 ? p.columns : 0), k);
     const long first = e * p.rows * p.depth + n * p.column, row = (up ? p.up_first : 0) + n * p.step;
     const uchar *const at = (up ? p.up : p.gate) + bytes_of(CODED ? first + k / CODES * CODES : first + k);
-    if (BLOCKS) {
-        float values[CODES];
-        ref_unpack(BLOCKS, at, CODES, values);
-        return values[k % CODES];
-    }
+    if (BLOCKS) return p.values[(at - p.weights) / (CODED ? CODED : 1) * CODES + k % CODES];
     if (CODED) {
         const uchar *const scales = (uchar *)p.scales + (up ? p.up_scales : 0);
         const long j = k % CODES;

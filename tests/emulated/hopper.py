@@ -40,12 +40,15 @@ WORDS_SHAPES = ((136, 264, 2, 60, 2, 1), (72, 136, 3, 50, 3, 2), (520, 256, 1, 7
 WORDS_WIDTHS = ((1032, 72, 1, 105, 1, 1), (72, 136, 1, 160, 1, 1), (200, 72, 2, 330, 2, 2))
 WORDS = {"awq128": 128, "awq64": 64, "awq32": 32, "gptq128": -128, "gptq64": -64, "gptq32": -32, "gptq256": -256}
 WORDS_KINDS = (("awq128", 0), ("awq64", 1), ("awq32", 1), ("gptq128", 0), ("gptq64", 1), ("gptq32", 1), ("gptq256", 0))
-APART = {"q4_0": 18, "q5_0": 22, "q8_0": 34}  # lib/kernel/matmul_wgmma_blocks.c
+APART = {"q4_0": 18, "q5_0": 22, "q8_0": 34}  # lib/kernel/matmul_wgmma_blocks.c: bytes of 32, of 256 in SUPER
+SUPER = {"q4_k": 144, "q5_k": 176, "q6_k": 210}
 APART_TILE, APART_HIGH = (128, 5, 64), (192, 5, 64)
 APART_SHAPES = ((96, 136, 2, 150, 1, 2), (416, 72, 3, 50, 2, 1), (64, 200, 1, 20, 1, 1), (64, 72, 1, 130, 1, 1),
                 (64, 72, 1, 220, 1, 1))  # tiles of each width: some pairs are skipped
 APART_HIGH_SHAPES = ((96, 136, 2, 330, 2, 2), (64, 72, 1, 110, 1, 1))
-CODED = {"blocks": 17, "codes": 16, **APART}  # bytes of 32
+SUPER_TILE = (128, 4, 64)
+SUPER_SHAPES = ((256, 136, 2, 150, 1, 2), (768, 72, 1, 100, 1, 1), (512, 200, 1, 130, 1, 1))
+CODED = {"blocks": 17, "codes": 16, **APART, **SUPER}
 KERNELS = {"bf16": "", "fp8": "_bytes", "i8": "_bytes", **dict.fromkeys(CODED, "_coded"), **dict.fromkeys(WORDS, "_words")}
 BYTES = ("fp8", "i8")
 
@@ -66,7 +69,8 @@ VARIANTS = (*(("bf16", tile, glu, contiguous, shapes_of(tile, SHAPES, WIDTHS))
               for kind, glu in WORDS_KINDS for tile in WORDS_TILES),
             *((kind, MANY_CODED, 0, 0, MANY_CODED_SHAPES) for kind in ("blocks", "codes")),
             *((kind, APART_TILE, glu, 0, APART_SHAPES) for kind in APART for glu in (0, 1)),
-            *((kind, APART_HIGH, glu, 0, APART_HIGH_SHAPES) for glu, kind in enumerate(("q4_0", "q5_0"))))
+            *((kind, APART_HIGH, glu, 0, APART_HIGH_SHAPES) for glu, kind in enumerate(("q4_0", "q5_0"))),
+            *((kind, SUPER_TILE, glu, 0, SUPER_SHAPES) for kind in SUPER for glu in (0, 1)))
 X_TOKEN, X_SORTED, SORTED, HAS_BIAS, GAMMA_OUTPUT, K_FASTEST, HAS_ZERO = 1, 2, 8, 16, 64, 256, 8192  # cl/matmul/pair.cl
 # What does not depend on the variant.
 SOURCES = ("tests/emulated/chip.c", "tests/emulated/items.c", "tests/emulated/builtins.c", "tests/emulated/words.c",
@@ -83,7 +87,7 @@ def values_of(kind, tile, glu, contiguous):
     few_coded = kind in CODED and len(tile) > 3
     items = (448 if tile[3] == 192 else 320) if few_coded else 384 if kind in CODED or contiguous and kind not in WORDS else 512
     words = kind.strip("0123456789") if kind in WORDS else None
-    x_type = "f16" if kind in APART and glu else "bf16"
+    x_type = "f16" if kind in (*APART, *SUPER) and glu else "bf16"
     name = "matmul_mma_coded" if few_coded else "matmul_wgmma" + KERNELS[kind]
     values = dict(TOKENS=tile[0], STAGES=tile[1], GLU=glu, ACT=glu, PLAN_FLAGS=flags, LIMITED=0, LOCAL_SIZE=items,
                   X_T=x_type, Y_T=x_type, BIAS_T="f32", S_T="f32",
@@ -131,7 +135,8 @@ def compile_kernel(clang, folder, objects, variant):
     subprocess.run([clang, *C_OPTIONS, f"-DITEMS={items}", f"-DBYTES={int(kind in BYTES)}",
                     f"-DINTEGERS={int(kind == 'i8')}",
                     f"-DCODED={CODED.get(kind, 0)}", f"-DWORDS={WORDS.get(kind, 0)}",
-                    f"-DBLOCKS={'CLMOE_' + kind.upper() if kind in APART else 0}",
+                    f"-DBLOCKS={'CLMOE_' + kind.upper() if kind in (*APART, *SUPER) else 0}",
+                    f"-DCODES={256 if kind in SUPER else 32}",
                     f"-DX_TYPE=CLMOE_{values['X_T'].upper()}", "-o", program,
                     os.path.join(ROOT, "tests/emulated/hopper.c"), text, *objects, "-lm"], check=True)
     return program
