@@ -6,7 +6,7 @@
 //   LOAD16(W_T, row, i) -> float16      elements i .. i + 15, i a multiple of 16: one scale, wide loads
 //   ROW_AT(W_T, p, i)                   where a row begins that is element i of an array, whole blocks in
 //
-// Codes of which the scales lie elsewhere (include/clmoe/matmul.h) are here too, and e8m0, a type of scales.
+// Codes of which the scales lie elsewhere (include/clmoe/scale.h) are here too, and e8m0, a type of scales.
 //
 // A block is UNITS elem_T of memory; that many bytes are all that it is aligned to. All products with scales
 // are exact in fp32, so it makes no difference how they are ordered or contracted.

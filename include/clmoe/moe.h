@@ -93,7 +93,7 @@ struct clmoe_moe_params {
     enum clmoe_dtype w_dtype;     /* of w1 and w2: the same, a block format or scaled codes */
     int mixed;                    /* 1: w_dtype is that of w1 alone, as in most GGUF files */
     enum clmoe_dtype w2_dtype;    /* of w2 where mixed, else 0 */
-    struct clmoe_w_scale w_scale; /* of w1 and w2, as in matmul.h: of those that are scaled codes */
+    struct clmoe_w_scale w_scale; /* of w1 and w2, as in scale.h: of those that are scaled codes */
     enum clmoe_dtype mid_dtype;   /* of what passes between stages; CLMOE_F32 by default */
     enum clmoe_dtype bias_dtype;  /* of bias1, bias2 and router_bias */
     enum clmoe_dtype dense_dtype; /* of down, up, shared_w1, shared_w2 and shared_gate: as x_dtype */
@@ -134,7 +134,7 @@ struct clmoe_moe_args {
                                               of one row with a row stride of 0 is a constant expert */
     const struct clmoe_tensor *w1, *w1_up; /* n_w of [E_i, R, Z] (or by w_order): see clmoe_matmul_args */
     const struct clmoe_tensor *w2;         /* n_w of [E_i, Z, I] */
-    const struct clmoe_tensor *w1_scale, *w1_scale_up, *w2_scale; /* scales of scaled codes, as in matmul.h */
+    const struct clmoe_tensor *w1_scale, *w1_scale_up, *w2_scale; /* scales of scaled codes, as in scale.h */
     const struct clmoe_tensor *w1_zero, *w1_zero_up, *w2_zero;    /* and zeros */
     int32_t n_w;                                                  /* 0 means 1 */
     struct clmoe_tensor bias1, bias1_up;                          /* [E, R], or [E, I] twice; bias_dtype */

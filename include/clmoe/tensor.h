@@ -34,7 +34,7 @@ enum clmoe_dtype {
     CLMOE_Q5_K,
     CLMOE_Q6_K,
     CLMOE_MXFP4,
-    CLMOE_F8_E4M3, /* codes of weights, whose scales lie in a tensor of their own: see matmul.h */
+    CLMOE_F8_E4M3, /* codes of weights, whose scales lie in a tensor of their own: see scale.h */
     CLMOE_F4_E2M1,
 };
 #define CLMOE_DTYPE_COUNT 21

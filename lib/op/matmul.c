@@ -24,10 +24,7 @@ static enum clmoe_status check_scale(const struct log *log, const struct clmoe_m
                 "w_scale = {%d, %lld, %lld}, w_dtype = %s has none", (int)s->dtype, (long long)s->rows,
                 (long long)s->columns, dtype_info(p->w_dtype)->name);
     } else {
-        REQUIRE(log, dtype_is_float(s->dtype) || s->dtype == CLMOE_U8, "w_scale.dtype = %d", (int)s->dtype);
-        REQUIRE(log, s->rows >= 0, "w_scale.rows = %lld", (long long)s->rows);
-        REQUIRE(log, s->columns == 0 || (s->columns >= 16 && (s->columns & (s->columns - 1)) == 0),
-                "w_scale.columns = %lld", (long long)s->columns);
+        TRY(scale_check(log, "w_scale", s));
     }
     const bool words = matmul_in_words(p->w_order);
     REQUIRE(log, words ? (unsigned)s->zero <= CLMOE_ZERO_PLUS_ONE : s->zero == 0,

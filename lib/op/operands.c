@@ -18,6 +18,16 @@ enum clmoe_status plan_check_create(const clmoe_context *ctx, const void *params
     return CLMOE_OK;
 }
 
+enum clmoe_status scale_check(const struct log *log, const char *name, const struct clmoe_w_scale *scale) {
+    REQUIRE(log, dtype_is_float(scale->dtype) || scale->dtype == CLMOE_U8, "%s.dtype = %d", name,
+            (int)scale->dtype);
+    REQUIRE(log, scale->rows >= 0, "%s.rows = %lld", name, (long long)scale->rows);
+    REQUIRE(log,
+            scale->columns == 0 || (scale->columns >= 16 && (scale->columns & (scale->columns - 1)) == 0),
+            "%s.columns = %lld", name, (long long)scale->columns);
+    return CLMOE_OK;
+}
+
 enum clmoe_status operand_rows(const clmoe_plan *plan, const char *name, const struct clmoe_tensor *tensor,
                                int64_t max, int64_t *rows) {
     const struct log *const log = &plan->ctx->log;

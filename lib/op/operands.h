@@ -4,6 +4,7 @@
 #ifndef CLMOE_OP_OPERANDS_H
 #define CLMOE_OP_OPERANDS_H
 
+#include "clmoe/scale.h"
 #include "plan/plan.h"
 
 enum operand_use {
@@ -54,6 +55,9 @@ enum clmoe_status operands_check_outputs(const clmoe_plan *plan, const struct op
 /* The same, and against outputs of other rules: for inputs that come in arrays. */
 enum clmoe_status operands_check_inputs(const clmoe_plan *plan, const struct operand_rule *rules, int n,
                                         const struct written *written);
+
+/* Scales that lie in a tensor of their own (clmoe/scale.h): dtype, rows and columns of a block. */
+enum clmoe_status scale_check(const struct log *log, const char *name, const struct clmoe_w_scale *scale);
 
 /* Rows of a tensor that decides the size of a call: its first dimension, between 0 and max. */
 enum clmoe_status operand_rows(const clmoe_plan *plan, const char *name, const struct clmoe_tensor *tensor,
