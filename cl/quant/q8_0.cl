@@ -11,16 +11,10 @@ struct scale_q8_0 {
     float d, inverse;
 };
 
-// `amax`: bits of the largest |x_i|, finite. The quotient cannot be a tie: 127 is odd, so that a remainder of
-// zero means an even one.
+// `amax`: bits of the largest |x_i|, finite
 static inline struct scale_q8_0 block_scale(uint amax) {
-    struct scale_q8_0 s = {0.0f, 0.0f};
-    const uint quotient = (((amax & 0x7fffffu) | 0x800000u) << 8) / 127u; // 25 or 26 bits
-    const uint wide = quotient >> 25;
-    const int exponent = (int)(amax >> 23) - 7 + (int)wide;
-    if (exponent < 2) return s;
-    const uint mantissa = wide ? (quotient + 2) >> 2 : (quotient + 1) >> 1; // 2^23 .. 2^24
-    s.d = as_float(((uint)(exponent - 1) << 23) + mantissa);
+    struct scale_q8_0 s;
+    s.d = share_of(amax, 127, 0, 6);
     s.inverse = reciprocal(s.d);
     return s;
 }

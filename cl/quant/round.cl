@@ -29,6 +29,18 @@ static inline float reciprocal(float v) {
     return as_float((as_uint(v) & 0x80000000u) | (((252 - exponent) << 23) + quotient));
 }
 
+// The fp32 amax / N, rounded to nearest; 0 below 2^-125. `amax`: bits of a finite number; N = odd << twos,
+// 2^power <= N < 2^(power + 1), and odd no power of two. The quotient of the mantissas has 25 or 26 bits. It
+// cannot be a tie, since where nothing remains it is a multiple of four.
+static inline float share_of(uint amax, uint odd, int twos, int power) {
+    const uint quotient = (((amax & 0x7fffffu) | 0x800000u) << (power - twos + 2)) / odd;
+    const uint wide = quotient >> 25;
+    const int exponent = (int)(amax >> 23) - 1 - power + (int)wide;
+    if (exponent < 2) return 0.0f;
+    const uint mantissa = wide ? (quotient + 2) >> 2 : (quotient + 1) >> 1; // 2^23 .. 2^24
+    return as_float(((uint)(exponent - 1) << 23) + mantissa);
+}
+
 // To the nearest integer, halves away from zero, for |v| < 2^22. The sum with the number below 0.5 is exact
 // or rounds to where its integer part is right; so this is round() without its branches.
 static inline int nearest(float v) { return (int)(v + copysign(0x1.fffffep-2f, v)); }

@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: MIT
  *
- * quant: converts rows between plain and block formats on the device.
+ * quant: converts rows between plain and quantised formats on the device.
  *
- *   CLMOE_QUANT_PACK    x [rows, n] f32, f16 or bf16  ->  q [rows, n] block format
- *   CLMOE_QUANT_UNPACK  q [rows, n] block format      ->  x [rows, n] f32, f16 or bf16
+ *   CLMOE_QUANT_PACK    x [rows, n] f32, f16 or bf16  ->  q [rows, n] block format, or codes and scales
+ *   CLMOE_QUANT_UNPACK  q [rows, n] the same          ->  x [rows, n] f32, f16 or bf16
  *
- * Expert weights in a block format need no unpacking: clmoe_matmul decodes them where it reads them.
+ * Expert weights in such a format need no unpacking: clmoe_matmul decodes them where it reads them.
+ *
+ * ---- Block formats ----
  *
  * The formats are those of GGUF files, byte by byte: a row is blocks of elements that share scales, one after
  * the other. `h` is an f16, `b` a byte, numbers of more bytes have the lowest first.
@@ -62,11 +64,41 @@
  * - D beyond f16 (|D| >= 65520): d is infinite, and q as above; K formats: as the next.
  * - A block with a NaN or an infinity packs to NaN (0x7e00; e = 255) for all scales in f16, with q that stand
  *   for 0 and other scales of 0, so that it unpacks to NaN and the damage stays visible.
+ *
+ * ---- Codes with scales apart ----
+ *
+ * CLMOE_F8_E4M3, CLMOE_I8 and CLMOE_F4_E2M1, with one scale for each block of scale.rows x scale.columns
+ * elements, as scale.h describes them: for clmoe_matmul they are w and w_scale, in CLMOE_W_ENK. Blocks at the
+ * ends of rows and columns may be smaller.
+ *
+ * Unpacking: code * scale in fp32, then rounded to the dtype of x. Products (and E8M0 scales) below 2^-126
+ * are 0 on devices without denormals.
+ *
+ * Packing makes the same bytes on every device, with or without denormals. Of a block, amax is the largest
+ * magnitude, TOP the largest code and POWER the largest power of two among the codes:
+ *
+ *                    TOP  POWER  code(v), for v that comes from the scale s
+ *   CLMOE_F8_E4M3    448   2^8   the nearest number, of two the one with an even mantissa, at most +-448.
+ *                                What rounds to zero keeps the sign of x
+ *   CLMOE_I8         127   2^6   round(v), halves away from zero, kept in -127 .. 127
+ *   CLMOE_F4_E2M1      6   2^2   the nearest number, of two the smaller one in magnitude, at most +-6; -0 is
+ *                                not used
+ *
+ *   scales in f32, f16, bf16   D = amax / TOP in fp32, 0 if that is below 2^-116; s = D rounded to nearest,
+ *                              ties to even; v = x * (1/s), where quotient and product are fp32, rounded to
+ *                              nearest
+ *   E8M0 (CLMOE_U8)            s = max(2^-127, 2^floor(log2(amax)) / POWER); v = x / s
+ *
+ * - Where s is 0 (that of zeros is), or infinite (in f16, D >= 65520), all codes of the block are 0, and +0:
+ *   they unpack to 0, or to NaN where s is infinite. E8M0 of zeros is 2^-127.
+ * - A block with a NaN or an infinity has a NaN for its scale (0x7fc00000, 0x7e00, 0x7fc0; 255) and codes of
+ *   0: it unpacks to NaN.
  */
 #ifndef CLMOE_QUANT_H
 #define CLMOE_QUANT_H
 
 #include "plan.h"
+#include "scale.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -81,15 +113,19 @@ struct clmoe_quant_params {
     struct clmoe_plan_options plan;
     enum clmoe_quant_mode mode;
     int64_t max_rows;       /* 0 <= rows of a call <= max_rows */
-    int64_t n;              /* elements of a row: a positive multiple of the block */
+    int64_t n;              /* elements of a row: a positive multiple of the block; of CLMOE_F4_E2M1 even */
     enum clmoe_dtype plain; /* CLMOE_F32, CLMOE_F16, CLMOE_BF16 */
-    enum clmoe_dtype block; /* a block format */
+    enum clmoe_dtype block; /* a block format, CLMOE_F8_E4M3, CLMOE_I8 or CLMOE_F4_E2M1 */
+    struct clmoe_w_scale scale; /* for codes: all rows of a call where scale.rows is 0; else {0} */
 };
 
-/* The last stride of both must be 1. They must not overlap. A stack [E, N, K] of weights is E*N rows. */
+/* The last stride of all must be 1. They must not overlap. A stack [E, R, K] of weights is E*R rows, whose
+ * scales are [E, R / scale.rows, ..]: where scale.rows is 0 or does not divide R, make a call for each
+ * expert. */
 struct clmoe_quant_args {
-    struct clmoe_tensor x; /* [rows, n] plain */
-    struct clmoe_tensor q; /* [rows, n] block */
+    struct clmoe_tensor x;     /* [rows, n] plain */
+    struct clmoe_tensor q;     /* [rows, n] block */
+    struct clmoe_tensor scale; /* of codes: [ceil(rows / scale.rows), ceil(n / scale.columns)] scale.dtype */
 };
 
 /* Errors: CLMOE_E_INVALID for a size outside the ranges above or another dtype. */

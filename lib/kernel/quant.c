@@ -8,8 +8,14 @@
 
 #define LOCAL 128
 
+static bool in_blocks(const struct quant_problem *p, struct reason *why) {
+    if (dtype_is_scaled(p->block)) return refuse(why, "scales of %s lie apart", dtype_info(p->block)->name);
+    return true;
+}
+
 static bool lanes_fits(const struct device *dev, const void *problem, struct reason *why) {
     const struct quant_problem *const p = problem;
+    if (!in_blocks(p, why)) return false;
     if (dev->features & CLMOE_FEATURE_CPU)
         return refuse(why, "a CPU gains nothing from neighbouring work-items on neighbouring addresses");
     if (p->mode == CLMOE_QUANT_PACK && p->block != CLMOE_Q8_0)
@@ -23,26 +29,62 @@ static bool lanes_fits(const struct device *dev, const void *problem, struct rea
 }
 
 static bool block_fits(const struct device *dev, const void *problem, struct reason *why) {
-    (void)dev, (void)problem, (void)why;
+    (void)dev;
+    return in_blocks(problem, why);
+}
+
+static bool scaled_fits(const struct device *dev, const void *problem, struct reason *why) {
+    const struct quant_problem *const p = problem;
+    (void)dev;
+    if (!dtype_is_scaled(p->block))
+        return refuse(why, "%s has its scales in its blocks", dtype_info(p->block)->name);
     return true;
 }
 
-static void add_kernel(const struct device *dev, const struct quant_problem *p, const char *file,
-                       struct recipe *recipe) {
-    const int64_t largest = floor_pow2((int64_t)dev->caps.max_work_group);
+static int64_t lower(int64_t a, int64_t b) {
+    return a < b ? a : b;
+}
+
+/* A power of two of work-items, at most `most`. */
+static struct kernel_spec *add_kernel(const struct device *dev, const struct quant_problem *p,
+                                      const char *file, int64_t most, struct recipe *recipe) {
+    const int64_t local = floor_pow2(lower((int64_t)dev->caps.max_work_group, most));
     struct kernel_spec *const spec =
-        recipe_add(recipe, file, p->mode == CLMOE_QUANT_PACK ? "quant_pack" : "quant_unpack",
-                   (size_t)(largest < LOCAL ? largest : LOCAL));
+        recipe_add(recipe, file, p->mode == CLMOE_QUANT_PACK ? "quant_pack" : "quant_unpack", (size_t)local);
     spec_define(spec, "X_T", "%s", dtype_info(p->plain)->name);
     spec_define(spec, "Q_T", "%s", dtype_info(p->block)->name);
+    return spec;
 }
 
 static void lanes_prepare(const struct device *dev, const void *problem, struct recipe *recipe) {
-    add_kernel(dev, problem, "quant/lanes.cl", recipe);
+    add_kernel(dev, problem, "quant/lanes.cl", LOCAL, recipe);
 }
 
 static void block_prepare(const struct device *dev, const void *problem, struct recipe *recipe) {
-    add_kernel(dev, problem, "quant/block.cl", recipe);
+    add_kernel(dev, problem, "quant/block.cl", LOCAL, recipe);
+}
+
+/* As many work-items as a block of scales has bytes of codes, along its rows first. */
+static void scaled_prepare(const struct device *dev, const void *problem, struct recipe *recipe) {
+    const struct quant_problem *const p = problem;
+    const struct clmoe_w_scale *const s = &p->scale;
+    const int64_t along = floor_pow2(s->columns / dtype_info(p->block)->block);
+    const int64_t most = lower(along, LOCAL) * lower(s->rows, LOCAL);
+    struct kernel_spec *const spec = add_kernel(dev, p, "quant/scaled.cl", lower(most, LOCAL), recipe);
+    spec_define(spec, "S_T", "%s", s->dtype == CLMOE_U8 ? "e8m0" : dtype_info(s->dtype)->name);
+    spec_define(spec, "LANES", "%lld", (long long)lower(along, (int64_t)spec->local));
+}
+
+/* Begins with x and q, which all kernels have. */
+static struct bind bind_rows(const struct run *run) {
+    const struct quant_problem *const p = run->problem;
+    const struct quant_call *const c = run->call;
+    struct bind b = run_bind(run, 0, c->x.mem);
+    bind_view(&b, c->x.mem, c->x.offset);
+    bind_i64(&b, c->x.stride[0]);
+    bind_view(&b, c->q.mem, c->q.offset);
+    bind_i64(&b, c->q.stride[0] / dtype_info(p->block)->block);
+    return b;
 }
 
 /* One work-item for every `part` elements of a row. */
@@ -50,11 +92,7 @@ static enum clmoe_status launch_parts(const struct run *run, int64_t part) {
     const struct quant_problem *const p = run->problem;
     const struct quant_call *const c = run->call;
     const int64_t parts = p->n / part, all = c->rows * parts;
-    struct bind b = run_bind(run, 0, c->x.mem);
-    bind_view(&b, c->x.mem, c->x.offset);
-    bind_i64(&b, c->x.stride[0]);
-    bind_view(&b, c->q.mem, c->q.offset);
-    bind_i64(&b, c->q.stride[0] / dtype_info(p->block)->block);
+    struct bind b = bind_rows(run);
     bind_i64(&b, parts);
     bind_i64(&b, all);
     TRY(bind_end(&b, run->launch->log));
@@ -72,9 +110,27 @@ static enum clmoe_status block_run(const struct run *run) {
     return launch_parts(run, p->mode == CLMOE_QUANT_PACK ? dtype_info(p->block)->block : 16);
 }
 
+/* One work-group for each block of scales. */
+static enum clmoe_status scaled_run(const struct run *run) {
+    const struct quant_problem *const p = run->problem;
+    const struct quant_call *const c = run->call;
+    const int64_t bands = c->scale.shape[0], groups = c->scale.shape[1];
+    struct bind b = bind_rows(run);
+    bind_view(&b, c->scale.mem, c->scale.offset);
+    bind_i64(&b, c->scale.stride[0]);
+    bind_i64(&b, c->rows);
+    bind_i64(&b, p->n);
+    bind_i64(&b, p->scale.rows);
+    bind_i64(&b, p->scale.columns);
+    bind_i64(&b, groups);
+    TRY(bind_end(&b, run->launch->log));
+    return launch_kernel(run->launch, run->kernels[0], (uint64_t)(bands * groups), run->local[0]);
+}
+
 static const struct kernel_row rows[] = {
     {"quant_lanes", lanes_fits, lanes_prepare, lanes_run},
     {"quant_block", block_fits, block_prepare, block_run},
+    {"quant_scaled", scaled_fits, scaled_prepare, scaled_run},
 };
 
 const struct kernel_table quant_table = {"quant", rows, sizeof rows / sizeof *rows};

@@ -9,11 +9,12 @@ struct quant_problem {
     enum clmoe_quant_mode mode;
     int64_t max_rows, n;
     enum clmoe_dtype plain, block;
+    struct clmoe_w_scale scale; /* rows and columns are at least 1 */
 };
 
 struct quant_call {
     int64_t rows;
-    struct operand x, q;
+    struct operand x, q, scale;
 };
 
 extern const struct kernel_table quant_table;

@@ -277,7 +277,8 @@ START_TEST(out_of_order_chain) {
             struct guarded q = guarded_raw(&rng, CLMOE_Q8_0, 3, 32, NULL);
             struct guarded y = guarded_floats(&rng, CLMOE_F32, 3, 32, NULL);
             cl_event events[3] = {clCreateUserEvent(tester()->context, NULL)};
-            const struct clmoe_quant_args in = {x.tensor, q.tensor}, out = {y.tensor, q.tensor};
+            const struct clmoe_quant_args in = {.x = x.tensor, .q = q.tensor};
+            const struct clmoe_quant_args out = {.x = y.tensor, .q = q.tensor};
             case_ok(clmoe_quant_enqueue(plans[0], tester()->ooo_queue, &in, 1, &events[0], &events[1]));
             case_ok(clmoe_quant_enqueue(plans[1], tester()->ooo_queue, &out, 1, &events[1], &events[2]));
             clSetUserEventStatus(events[0], CL_COMPLETE);
@@ -299,17 +300,9 @@ END_TEST
 
 static const struct clmoe_quant_params good = {.max_rows = 4, .n = 64, .block = CLMOE_Q8_0};
 
-static void plan_refused(const char *what, const struct clmoe_quant_params *params) {
-    clmoe_plan *plan = (clmoe_plan *)&good;
-    case_begin("%s", what);
-    const enum clmoe_status status = clmoe_quant_plan(tester_context(CAPS_OWN), params, &plan);
-    case_require(status == CLMOE_E_INVALID, "%s", clmoe_status_name(status));
-    case_require(!plan && *tester_log(), "the plan is not NULL, or nothing was logged");
-}
-
 START_TEST(bad_params) {
     struct clmoe_quant_params p = good;
-#define REFUSED(field, value) (p = good, p.field = (value), plan_refused(#field " = " #value, &p))
+#define REFUSED(field, value) (p = good, p.field = (value), quant_plan_refused(#field " = " #value, &p))
     REFUSED(max_rows, -1);
     REFUSED(n, 0);
     REFUSED(n, -32);
@@ -323,33 +316,22 @@ START_TEST(bad_params) {
     REFUSED(mode, (enum clmoe_quant_mode)2);
     REFUSED(plan.kernel, "quant_fast");
 #undef REFUSED
-    plan_refused("params is NULL", NULL);
+    quant_plan_refused("params is NULL", NULL);
 }
 END_TEST
-
-static void args_refused(const char *what, clmoe_plan *plan, const struct clmoe_quant_args *args) {
-    case_begin("%s", what);
-    cl_event event = (cl_event)plan;
-    const enum clmoe_status status = clmoe_quant_enqueue(plan, tester()->queue, args, 0, NULL, &event);
-    case_require(status == CLMOE_E_INVALID, "%s", clmoe_status_name(status));
-    case_require(!event && *tester_log(), "the event is not NULL, or nothing was logged");
-}
 
 START_TEST(bad_args) {
     struct rng rng = rng_for(9012);
     struct guarded x = guarded_floats(&rng, CLMOE_F32, 4, 64, NULL);
     struct guarded q = guarded_raw(&rng, CLMOE_Q8_0, 4, 64, NULL);
     for (int mode = 0; mode < 2; mode++) {
-        struct clmoe_quant_params params = good;
-        params.mode = (enum clmoe_quant_mode)mode;
-        clmoe_plan *plan;
-        case_begin("plan");
-        case_ok(clmoe_quant_plan(tester_context(CAPS_OWN), &params, &plan));
-        const struct clmoe_quant_args fine = {x.tensor, q.tensor};
+        clmoe_plan *plan = quant_plan_for(&good, (enum clmoe_quant_mode)mode);
+        const struct clmoe_quant_args fine = {.x = x.tensor, .q = q.tensor};
         struct clmoe_quant_args a;
-#define REFUSED(field, value) (a = fine, a.field = (value), args_refused(#field " = " #value, plan, &a))
+#define REFUSED(field, value) (a = fine, a.field = (value), quant_args_refused(#field " = " #value, plan, &a))
         REFUSED(x, (struct clmoe_tensor){0});
         REFUSED(q, (struct clmoe_tensor){0});
+        REFUSED(scale, x.tensor);
         REFUSED(x.dtype, CLMOE_F16);
         REFUSED(q.dtype, CLMOE_U8);
         REFUSED(x.shape[0], 5);
@@ -369,6 +351,11 @@ START_TEST(bad_args) {
 }
 END_TEST
 
+START_TEST(ran_at_all) {
+    quant_require_ran(false);
+}
+END_TEST
+
 static void add_tests(TCase *cases) {
     const bool small = tester()->small;
     tcase_add_loop_test(cases, packs_as_reference, 0, small ? N_SMALL : N_PACK);
@@ -385,8 +372,9 @@ static void add_tests(TCase *cases) {
     tcase_add_test(cases, bad_params);
     tcase_add_test(cases, bad_args);
     if (!small) tcase_add_test(cases, many_rows);
+    tcase_add_test(cases, ran_at_all);
 }
 
 int main(void) {
-    return harness_main("quant", "quant", add_tests);
+    return harness_main("quant", "", add_tests);
 }

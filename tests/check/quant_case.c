@@ -66,24 +66,27 @@ void quant_check_pack(struct rng *rng, const char *what, const struct quant_shap
     free(x), free(want), free(got);
 }
 
+void quant_compare_plain(enum clmoe_dtype plain, const void *got, const float *want, int64_t n) {
+    const size_t size = (size_t)clmoe_dtype_bytes(plain, 1);
+    for (int64_t i = 0; i < n; i++) {
+        uint32_t rounded;
+        ref_store(plain, &rounded, 0, want[i]);
+        const float g = ref_load(plain, got, i), w = ref_load(plain, &rounded, 0);
+        case_require((isnan(g) && isnan(w)) || !memcmp((const char *)got + size * (size_t)i, &rounded, size),
+                     "x[%lld] = %.9g, expected %.9g", (long long)i, (double)g, (double)w);
+    }
+}
+
 void quant_check_unpack(struct rng *rng, const char *what, const struct quant_shape *s, enum forced_caps caps,
                         const void *q, const float *want) {
     const int64_t count = s->rows * s->n;
-    const size_t size = (size_t)clmoe_dtype_bytes(s->plain, 1);
-    char *const got = quant_room(count, size), *const rounded = quant_room(count, size);
-    for (int64_t i = 0; i < count; i++)
-        ref_store(s->plain, rounded, i, want[i]);
+    void *const got = quant_room(count, (size_t)clmoe_dtype_bytes(s->plain, 1));
     for (int row = 0; clmoe_kernel_name("quant", row); row++) {
         quant_describe(row, what, s, caps);
-        if (!quant_run_row(rng, row, CLMOE_QUANT_UNPACK, s, caps, q, got)) continue;
-        for (int64_t i = 0; i < count; i++) {
-            const float g = ref_load(s->plain, got, i), w = ref_load(s->plain, rounded, i);
-            case_require((isnan(g) && isnan(w)) ||
-                             !memcmp(got + size * (size_t)i, rounded + size * (size_t)i, size),
-                         "x[%lld] = %.9g, expected %.9g", (long long)i, (double)g, (double)w);
-        }
+        if (quant_run_row(rng, row, CLMOE_QUANT_UNPACK, s, caps, q, got))
+            quant_compare_plain(s->plain, got, want, count);
     }
-    free(got), free(rounded);
+    free(got);
 }
 
 void quant_expect_block(const char *what, enum clmoe_dtype block, const float *x, const unsigned char *want) {
@@ -96,4 +99,35 @@ void quant_expect_block(const char *what, enum clmoe_dtype block, const float *x
             if (quant_run_row(&rng, row, CLMOE_QUANT_PACK, &s, (enum forced_caps)caps, x, got))
                 quant_compare_blocks(block, got, want, s.n);
         }
+}
+
+void quant_plan_refused(const char *what, const struct clmoe_quant_params *params) {
+    clmoe_plan *plan = (clmoe_plan *)(uintptr_t)params;
+    case_begin("%s", what);
+    const enum clmoe_status status = clmoe_quant_plan(tester_context(CAPS_OWN), params, &plan);
+    case_require(status == CLMOE_E_INVALID, "%s", clmoe_status_name(status));
+    case_require(!plan && *tester_log(), "the plan is not NULL, or nothing was logged");
+}
+
+clmoe_plan *quant_plan_for(const struct clmoe_quant_params *params, enum clmoe_quant_mode mode) {
+    struct clmoe_quant_params of = *params;
+    clmoe_plan *plan;
+    of.mode = mode;
+    case_begin("plan");
+    case_ok(clmoe_quant_plan(tester_context(CAPS_OWN), &of, &plan));
+    return plan;
+}
+
+void quant_args_refused(const char *what, clmoe_plan *plan, const struct clmoe_quant_args *args) {
+    case_begin("%s", what);
+    cl_event event = (cl_event)plan;
+    const enum clmoe_status status = clmoe_quant_enqueue(plan, tester()->queue, args, 0, NULL, &event);
+    case_require(status == CLMOE_E_INVALID, "%s", clmoe_status_name(status));
+    case_require(!event && *tester_log(), "the event is not NULL, or nothing was logged");
+}
+
+void quant_require_ran(bool scaled) {
+    const char *name;
+    for (int row = 0; (name = clmoe_kernel_name("quant", row)); row++)
+        if ((strcmp(name, "quant_scaled") == 0) == scaled) row_require_ran("quant", row);
 }

@@ -24,6 +24,9 @@ void quant_describe(int row, const char *what, const struct quant_shape *s, enum
 void quant_compare_blocks(enum clmoe_dtype block, const unsigned char *got, const unsigned char *want,
                           int64_t n);
 
+/* Numbers as they come out of the device: `want` rounded, bit by bit, NaN as any NaN. */
+void quant_compare_plain(enum clmoe_dtype plain, const void *got, const float *want, int64_t n);
+
 /* Packs `raw` on all rows of the table, and compares with what the reference makes of it. */
 void quant_check_pack(struct rng *rng, const char *what, const struct quant_shape *s, enum forced_caps caps,
                       const void *raw);
@@ -34,5 +37,14 @@ void quant_check_unpack(struct rng *rng, const char *what, const struct quant_sh
 
 /* One block of f32, on all rows and sets of caps. */
 void quant_expect_block(const char *what, enum clmoe_dtype block, const float *x, const unsigned char *want);
+
+clmoe_plan *quant_plan_for(const struct clmoe_quant_params *params, enum clmoe_quant_mode mode);
+
+/* What must fail, and say why: a plan with these params, a call with these args. */
+void quant_plan_refused(const char *what, const struct clmoe_quant_params *params);
+void quant_args_refused(const char *what, clmoe_plan *plan, const struct clmoe_quant_args *args);
+
+/* The rows of the table for codes with scales apart ran in some case; or all others did. */
+void quant_require_ran(bool scaled);
 
 #endif

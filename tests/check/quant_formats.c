@@ -217,6 +217,11 @@ START_TEST(round_trips) {
 }
 END_TEST
 
+START_TEST(ran_at_all) {
+    quant_require_ran(false);
+}
+END_TEST
+
 static void add_tests(TCase *cases) {
     tcase_add_loop_test(cases, gguf_unpacks, 0, N_FORMATS);
     tcase_add_loop_test(cases, gguf_packs, 0, N_FORMATS);
@@ -227,8 +232,9 @@ static void add_tests(TCase *cases) {
     tcase_add_test(cases, ties_between_codes);
     tcase_add_test(cases, scale_of_a_part_saturates);
     tcase_add_loop_test(cases, round_trips, 0, N_FORMATS);
+    tcase_add_test(cases, ran_at_all);
 }
 
 int main(void) {
-    return harness_main("quant_formats", "quant", add_tests);
+    return harness_main("quant_formats", "", add_tests);
 }

@@ -166,13 +166,19 @@ static enum clmoe_dtype block_format(void) {
 }
 
 static void draw_quant(clmoe_context *ctx, clmoe_plan **plan) {
-    const struct clmoe_quant_params p = {
+    static const enum clmoe_dtype codes[] = {CLMOE_I8, CLMOE_F8_E4M3, CLMOE_F4_E2M1};
+    static const enum clmoe_dtype scales[] = {CLMOE_F32, CLMOE_F16, CLMOE_BF16, CLMOE_U8};
+    struct clmoe_quant_params p = {
         .mode = (enum clmoe_quant_mode)draw(2),
         .max_rows = size(),
         .n = 256 * size(),
         .plain = plain(),
-        .block = block_format(),
+        .block = draw(2) ? block_format() : codes[draw(3)],
     };
+    if (p.block == CLMOE_I8 || p.block == CLMOE_F8_E4M3 || p.block == CLMOE_F4_E2M1) {
+        p.scale.dtype = scales[draw(4)];
+        p.scale.rows = draw(3) * 64, p.scale.columns = draw(3) * 64;
+    }
     clmoe_quant_plan(ctx, &p, plan);
 }
 

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT
- * Block formats, as include/clmoe/quant.h says. */
+ * Quantised formats, as include/clmoe/quant.h says. */
 #ifndef CLMOE_REF_QUANT_H
 #define CLMOE_REF_QUANT_H
 
-#include "clmoe/tensor.h"
+#include "clmoe/scale.h"
 
 #include <stdbool.h>
 
@@ -20,6 +20,12 @@ int ref_block_bytes(enum clmoe_dtype dtype);
 /* n numbers (whole blocks) from a block format or codes, and to a block format. */
 void ref_unpack(enum clmoe_dtype dtype, const void *data, int64_t n, float *x);
 void ref_pack(enum clmoe_dtype dtype, const float *x, int64_t n, unsigned char *q);
+
+/* The same of rows of n codes (i8, f8_e4m3, f4_e2m1) with scales apart, all of them contiguous. */
+void ref_scaled_pack(enum clmoe_dtype dtype, const struct clmoe_w_scale *scale, const float *x, int64_t rows,
+                     int64_t n, unsigned char *codes, void *scales);
+void ref_scaled_unpack(enum clmoe_dtype dtype, const struct clmoe_w_scale *scale, const unsigned char *codes,
+                       const void *scales, int64_t rows, int64_t n, float *x);
 
 /* D of a q8_0 block of 32 (finite) numbers: the largest magnitude / 127, rounded to fp32. */
 float ref_q8_0_scale(const float *x);
