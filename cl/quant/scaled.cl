@@ -7,26 +7,16 @@
 // Lane l of LANES takes columns l * PER .. + PER - 1 and every LANES * PER-th from there on, in every
 // LOCAL_SIZE / LANES-th row: PER codes share a byte. include/clmoe/quant.h has the formulas.
 #include "quant/pack.cl"
+#include "quant/share.cl"
 
 #ifndef Q_T
 #error "Q_T: i8, f8_e4m3 or f4_e2m1, the codes"
-#endif
-#ifndef S_T
-#error "S_T: f32, f16, bf16 or e8m0, the scales"
 #endif
 #ifndef LANES
 #error "LANES: work-items along a row, a power of two that divides LOCAL_SIZE"
 #endif
 
 #define PER BLOCK(Q_T)
-#define IS_E8M0(T) CAT(IS_E8M0_, T)
-#define IS_E8M0_f32 0
-#define IS_E8M0_f16 0
-#define IS_E8M0_bf16 0
-#define IS_E8M0_e8m0 1
-#define NAN_f32 as_float(0x7fc00000u)
-#define NAN_f16 NAN_F16
-#define NAN_bf16 0x7fc0
 
 // The largest code is ODD << TWOS, the largest power of two among them 1 << POWER.
 #define ODD_i8 127
@@ -56,16 +46,8 @@ static inline float scaled(float v, float factor) {
     return bits >> 23 ? v * factor : (float)bits * 0x1p-75f * (factor * 0x1p-74f);
 }
 #else
-// 0 below 2^-116: from there on no denormal is large enough to count.
 static inline ELEM(S_T) scale_of(uint amax) {
-    const float share = share_of(amax, CAT(ODD_, Q_T), CAT(TWOS_, Q_T), CAT(POWER_, Q_T));
-    if (amax >= INF_BITS) return CAT(NAN_, S_T);
-    return ROUND(S_T, share < 0x1p-116f ? 0.0f : share);
-}
-
-static inline float factor_of(ELEM(S_T) stored) {
-    const float s = FLOAT_OF(S_T, stored);
-    return magnitude_bits(s) >= INF_BITS ? 0.0f : reciprocal(s);
+    return scale_of_share(amax, CAT(ODD_, Q_T), CAT(TWOS_, Q_T), CAT(POWER_, Q_T));
 }
 
 static inline float scaled(float v, float factor) { return v * factor; }
@@ -95,8 +77,8 @@ struct block_part {
     long row, row_end, column, end; // of the lane: where it begins, and the ends of the block
 };
 
-static inline struct block_part part_of(long b, long groups, long rows, long n, long block_rows, long block_columns) {
-    const long row = b / groups * block_rows, column = b % groups * block_columns;
+static inline struct block_part part_of(long band, long group, long rows, long n, long block_rows, long block_columns) {
+    const long row = band * block_rows, column = group * block_columns;
     struct block_part p;
     p.row_end = min(row + block_rows, rows);
     p.end = min(column + block_columns, n);
@@ -122,15 +104,15 @@ quant_pack(const global ELEM(X_T) *x, ulong x_skip, long x_stride, global uchar 
            global ELEM(S_T) *s, ulong s_skip, long s_stride, long rows, long n, long block_rows, long block_columns,
            long groups) {
     local uint tops[LOCAL_SIZE];
-    const long b = get_group_id(0);
-    const struct block_part p = part_of(b, groups, rows, n, block_rows, block_columns);
+    const long b = get_group_id(0), band = b / groups, group = b - band * groups;
+    const struct block_part p = part_of(band, group, rows, n, block_rows, block_columns);
     uint amax = 0;
     for (long r = p.row; r < p.row_end; r += LOCAL_SIZE / LANES)
         for (long k = p.column; k < p.end; k += LANES * PER)
             for (int i = 0; i < PER; i++)
                 amax = max(amax, magnitude_bits(LOAD(X_T, x, x_skip + r * x_stride + k + i)));
     const ELEM(S_T) scale = scale_of(largest_of_group(tops, amax));
-    if (get_local_id(0) == 0) s[s_skip + b / groups * s_stride + b % groups] = scale;
+    if (get_local_id(0) == 0) s[s_skip + band * s_stride + group] = scale;
     const float factor = factor_of(scale);
     for (long r = p.row; r < p.row_end; r += LOCAL_SIZE / LANES)
         for (long k = p.column; k < p.end; k += LANES * PER) {
@@ -145,9 +127,9 @@ kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) void
 quant_unpack(global ELEM(X_T) *x, ulong x_skip, long x_stride, const global ELEM(Q_T) *q, ulong q_skip, long q_stride,
              const global ELEM(S_T) *s, ulong s_skip, long s_stride, long rows, long n, long block_rows,
              long block_columns, long groups) {
-    const long b = get_group_id(0);
-    const struct block_part p = part_of(b, groups, rows, n, block_rows, block_columns);
-    const float scale = LOAD(S_T, s, s_skip + b / groups * s_stride + b % groups);
+    const long b = get_group_id(0), band = b / groups, group = b - band * groups;
+    const struct block_part p = part_of(band, group, rows, n, block_rows, block_columns);
+    const float scale = LOAD(S_T, s, s_skip + band * s_stride + group);
     for (long r = p.row; r < p.row_end; r += LOCAL_SIZE / LANES)
         for (long k = p.column; k < p.end; k += LANES * PER)
             for (int i = 0; i < PER; i++)

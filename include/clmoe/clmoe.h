@@ -5,7 +5,7 @@
  * This header includes all of the API. It comes in four tiers; a tier only depends on those above it:
  *
  *   tier 0  common.h context.h tensor.h plan.h      status codes, the device, views of buffers, plans
- *           scale.h                                 scales of weights that lie apart from them
+ *           scale.h                                 orders of weights, scales that lie apart from them
  *   tier 1  topk.h scatter.h quant.h                row operations, useful outside of experts as well
  *   tier 2  route.h permute.h matmul.h combine.h    the stages of an expert layer
  *   tier 3  moe.h offload.h lora.h                  whole layers, made of the tiers above

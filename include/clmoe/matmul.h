@@ -46,15 +46,6 @@ enum clmoe_routing {
     CLMOE_ROUTING_DENSE,   /* none: one expert and one slot, every row is its; x_rows and y_rows PAIR */
 };
 
-/* Memory order of the weights. R below is N, or 2N with a GLU layout other than APART. */
-enum clmoe_w_order {
-    CLMOE_W_ENK = 0, /* [E, R, K]: torch.nn.Linear, GGUF, most checkpoints */
-    CLMOE_W_EKN,     /* [E, K, R]: gpt-oss and Llama-4 checkpoints */
-    CLMOE_W_PACKED,  /* what clmoe_matmul_pack makes: the order that CPU devices want */
-    CLMOE_W_AWQ,     /* 4 bits in groups, as AWQ and GPTQ store them: see scale.h */
-    CLMOE_W_GPTQ,
-};
-
 /* Where the gate rows and the up rows of a gated layer are among the R rows of w (and of bias). */
 enum clmoe_glu {
     CLMOE_GLU_NONE = 0,    /* no up rows: h = f(g) */

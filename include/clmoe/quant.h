@@ -84,7 +84,7 @@
  *   CLMOE_F4_E2M1      6   2^2   the nearest number, of two the smaller one in magnitude, at most +-6; -0 is
  *                                not used
  *
- *   scales in f32, f16, bf16   D = amax / TOP in fp32, 0 if that is below 2^-116; s = D rounded to nearest,
+ *   scales in f32, f16, bf16   D = amax / TOP in fp32, 0 if that is below 2^-100; s = D rounded to nearest,
  *                              ties to even; v = x * (1/s), where quotient and product are fp32, rounded to
  *                              nearest
  *   E8M0 (CLMOE_U8)            s = max(2^-127, 2^floor(log2(amax)) / POWER); v = x / s
@@ -93,6 +93,23 @@
  *   they unpack to 0, or to NaN where s is infinite. E8M0 of zeros is 2^-127.
  * - A block with a NaN or an infinity has a NaN for its scale (0x7fc00000, 0x7e00, 0x7fc0; 255) and codes of
  *   0: it unpacks to NaN.
+ *
+ * ---- 4 bits in groups: CLMOE_I32 with CLMOE_W_AWQ or CLMOE_W_GPTQ ----
+ *
+ * As scale.h describes them: rows is a multiple of 8 (R), n is K, of CLMOE_W_GPTQ a multiple of 8, scale.rows
+ * is 1; scales are f32, f16 or bf16.
+ *
+ * Unpacking: (q - z) * scale in fp32, then rounded to the dtype of x. Packing, of each group of a row, with
+ * sums, quotients and products in fp32, each rounded to nearest, and halves away from zero in round():
+ *
+ *   low = -min(0, x), high = max(0, x); with CLMOE_ZERO_EIGHT both are amax
+ *   D = (high + low) / 15, 0 if that is below 2^-100; s = D rounded to nearest, ties to even
+ *   z = round(low * (1/s)), kept in 0 .. 15; in 1 .. 16 with CLMOE_ZERO_PLUS_ONE; 8 with CLMOE_ZERO_EIGHT
+ *   q = round(x * (1/s)) + z, kept in 0 .. 15
+ *
+ * - Where s is 0 or infinite, z is 0 (1, 8), the least there is, and all q are z.
+ * - A group with a NaN or an infinity, or whose high + low is infinite, has a NaN for its scale and the same
+ *   z and q.
  */
 #ifndef CLMOE_QUANT_H
 #define CLMOE_QUANT_H
@@ -112,10 +129,11 @@ enum clmoe_quant_mode {
 struct clmoe_quant_params {
     struct clmoe_plan_options plan;
     enum clmoe_quant_mode mode;
-    int64_t max_rows;       /* 0 <= rows of a call <= max_rows */
-    int64_t n;              /* elements of a row: a positive multiple of the block; of CLMOE_F4_E2M1 even */
-    enum clmoe_dtype plain; /* CLMOE_F32, CLMOE_F16, CLMOE_BF16 */
-    enum clmoe_dtype block; /* a block format, CLMOE_F8_E4M3, CLMOE_I8 or CLMOE_F4_E2M1 */
+    int64_t max_rows;         /* 0 <= rows of a call <= max_rows */
+    int64_t n;                /* elements of a row: a positive multiple of the block; of CLMOE_F4_E2M1 even */
+    enum clmoe_dtype plain;   /* CLMOE_F32, CLMOE_F16, CLMOE_BF16 */
+    enum clmoe_dtype block;   /* a block format, CLMOE_F8_E4M3, CLMOE_I8, CLMOE_F4_E2M1 or CLMOE_I32 */
+    enum clmoe_w_order order; /* for CLMOE_I32: CLMOE_W_AWQ or CLMOE_W_GPTQ; else CLMOE_W_ENK */
     struct clmoe_w_scale scale; /* for codes: all rows of a call where scale.rows is 0; else {0} */
 };
 
@@ -124,8 +142,11 @@ struct clmoe_quant_params {
  * expert. */
 struct clmoe_quant_args {
     struct clmoe_tensor x;     /* [rows, n] plain */
-    struct clmoe_tensor q;     /* [rows, n] block */
-    struct clmoe_tensor scale; /* of codes: [ceil(rows / scale.rows), ceil(n / scale.columns)] scale.dtype */
+    struct clmoe_tensor q;     /* [rows, n] block; CLMOE_W_AWQ [n, rows / 8], CLMOE_W_GPTQ [n / 8, rows] */
+    struct clmoe_tensor scale; /* of codes: [ceil(rows / scale.rows), ceil(n / scale.columns)] scale.dtype; of
+                                  CLMOE_I32 [G, rows] */
+    struct clmoe_tensor
+        zero; /* CLMOE_I32, but for CLMOE_ZERO_EIGHT: [G, rows / 8], G = ceil(n / scale.columns) */
 };
 
 /* Errors: CLMOE_E_INVALID for a size outside the ranges above or another dtype. */

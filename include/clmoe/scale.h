@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * Scales of weights that lie in a tensor of their own, beside codes: clmoe_matmul and layers compute with
- * such weights, clmoe_quant makes them.
+ * How weights lie in memory, and scales of those that have them in a tensor of their own, beside codes:
+ * clmoe_matmul and layers compute with such weights, clmoe_quant makes them.
  */
 #ifndef CLMOE_SCALE_H
 #define CLMOE_SCALE_H
@@ -11,6 +11,15 @@
 #ifdef __cplusplus
 extern "C" {
 #endif
+
+/* Memory order of the weights. Of R rows: N, or 2N with a GLU layout other than APART. */
+enum clmoe_w_order {
+    CLMOE_W_ENK = 0, /* [E, R, K]: torch.nn.Linear, GGUF, most checkpoints */
+    CLMOE_W_EKN,     /* [E, K, R]: gpt-oss and Llama-4 checkpoints */
+    CLMOE_W_PACKED,  /* what clmoe_matmul_pack makes: the order that CPU devices want */
+    CLMOE_W_AWQ,     /* 4 bits in groups, as AWQ and GPTQ store them: see struct clmoe_w_scale */
+    CLMOE_W_GPTQ,
+};
 
 enum clmoe_zero {
     CLMOE_ZERO_EIGHT = 0, /* z = 8 */

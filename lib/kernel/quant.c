@@ -38,6 +38,14 @@ static bool scaled_fits(const struct device *dev, const void *problem, struct re
     (void)dev;
     if (!dtype_is_scaled(p->block))
         return refuse(why, "%s has its scales in its blocks", dtype_info(p->block)->name);
+    if (p->block == CLMOE_I32) return refuse(why, "8 codes share a word");
+    return true;
+}
+
+static bool words_fits(const struct device *dev, const void *problem, struct reason *why) {
+    const struct quant_problem *const p = problem;
+    (void)dev;
+    if (p->block != CLMOE_I32) return refuse(why, "%s has no words", dtype_info(p->block)->name);
     return true;
 }
 
@@ -52,7 +60,8 @@ static struct kernel_spec *add_kernel(const struct device *dev, const struct qua
     struct kernel_spec *const spec =
         recipe_add(recipe, file, p->mode == CLMOE_QUANT_PACK ? "quant_pack" : "quant_unpack", (size_t)local);
     spec_define(spec, "X_T", "%s", dtype_info(p->plain)->name);
-    spec_define(spec, "Q_T", "%s", dtype_info(p->block)->name);
+    const char *const words = p->order == CLMOE_W_AWQ ? "awq" : "gptq";
+    spec_define(spec, "Q_T", "%s", p->block == CLMOE_I32 ? words : dtype_info(p->block)->name);
     return spec;
 }
 
@@ -73,6 +82,15 @@ static void scaled_prepare(const struct device *dev, const void *problem, struct
     struct kernel_spec *const spec = add_kernel(dev, p, "quant/scaled.cl", lower(most, LOCAL), recipe);
     spec_define(spec, "S_T", "%s", s->dtype == CLMOE_U8 ? "e8m0" : dtype_info(s->dtype)->name);
     spec_define(spec, "LANES", "%lld", (long long)lower(along, (int64_t)spec->local));
+}
+
+static void words_prepare(const struct device *dev, const void *problem, struct recipe *recipe) {
+    const struct quant_problem *const p = problem;
+    const enum clmoe_zero zero = p->scale.zero;
+    struct kernel_spec *const spec = add_kernel(dev, p, "quant/words.cl", LOCAL, recipe);
+    spec_define(spec, "S_T", "%s", dtype_info(p->scale.dtype)->name);
+    spec_define(spec, "ZERO_GIVEN", "%d", zero != CLMOE_ZERO_EIGHT);
+    spec_define(spec, "ZERO_BASE", "%d", zero == CLMOE_ZERO_EIGHT ? 8 : zero == CLMOE_ZERO_PLUS_ONE);
 }
 
 /* Begins with x and q, which all kernels have. */
@@ -127,10 +145,30 @@ static enum clmoe_status scaled_run(const struct run *run) {
     return launch_kernel(run->launch, run->kernels[0], (uint64_t)(bands * groups), run->local[0]);
 }
 
+/* One work-item for a group of QUANT_IN_WORD rows. */
+static enum clmoe_status words_run(const struct run *run) {
+    const struct quant_problem *const p = run->problem;
+    const struct quant_call *const c = run->call;
+    const int64_t eights = c->rows / QUANT_IN_WORD, all = eights * c->scale.shape[0];
+    struct bind b = bind_rows(run);
+    bind_view(&b, c->scale.mem, c->scale.offset);
+    bind_i64(&b, c->scale.stride[0]);
+    bind_view(&b, c->zero.mem, c->zero.offset);
+    bind_i64(&b, c->zero.stride[0]);
+    bind_i64(&b, p->n);
+    bind_i64(&b, p->scale.columns);
+    bind_i64(&b, eights);
+    bind_i64(&b, all);
+    TRY(bind_end(&b, run->launch->log));
+    return launch_kernel(run->launch, run->kernels[0], (uint64_t)ceil_div(all, (int64_t)run->local[0]),
+                         run->local[0]);
+}
+
 static const struct kernel_row rows[] = {
     {"quant_lanes", lanes_fits, lanes_prepare, lanes_run},
     {"quant_block", block_fits, block_prepare, block_run},
     {"quant_scaled", scaled_fits, scaled_prepare, scaled_run},
+    {"quant_words", words_fits, words_prepare, words_run},
 };
 
 const struct kernel_table quant_table = {"quant", rows, sizeof rows / sizeof *rows};

@@ -3,10 +3,25 @@
 #include "kernel/quant.h"
 #include "operands.h"
 
+static enum clmoe_status check_words(const struct log *log, const struct clmoe_quant_params *p) {
+    const struct clmoe_w_scale *const s = &p->scale;
+    REQUIRE(log, p->order == CLMOE_W_AWQ || p->order == CLMOE_W_GPTQ, "order = %d, block = i32",
+            (int)p->order);
+    REQUIRE(log, p->n >= 1 && (p->order == CLMOE_W_AWQ || p->n % QUANT_IN_WORD == 0), "n = %lld, order = %d",
+            (long long)p->n, (int)p->order);
+    REQUIRE(log, s->rows == 1, "scale.rows = %lld, block = i32", (long long)s->rows);
+    REQUIRE(log, dtype_is_float(s->dtype), "scale.dtype = %d, block = i32", (int)s->dtype);
+    REQUIRE(log, (unsigned)s->zero <= CLMOE_ZERO_PLUS_ONE, "scale.zero = %d", (int)s->zero);
+    return scale_check(log, "scale", s);
+}
+
 static enum clmoe_status check_format(const struct log *log, const struct clmoe_quant_params *p) {
     const struct clmoe_w_scale *const s = &p->scale;
-    const bool codes = dtype_is_scaled(p->block) && p->block != CLMOE_I32;
+    const bool codes = dtype_is_scaled(p->block);
     REQUIRE(log, dtype_is_block(p->block) || codes, "block = %d", (int)p->block);
+    if (p->block == CLMOE_I32) return check_words(log, p);
+    REQUIRE(log, p->order == CLMOE_W_ENK, "order = %d, block = %s", (int)p->order,
+            dtype_info(p->block)->name);
     REQUIRE(log, p->n >= 1 && p->n % dtype_info(p->block)->block == 0, "n = %lld, blocks of %d",
             (long long)p->n, dtype_info(p->block)->block);
     REQUIRE(log, s->zero == 0, "scale.zero = %d, block = %s", (int)s->zero, dtype_info(p->block)->name);
@@ -29,6 +44,7 @@ static enum clmoe_status normalise(const struct log *log, const struct clmoe_qua
         .n = p->n,
         .plain = p->plain,
         .block = p->block,
+        .order = p->order,
         .scale = p->scale,
     };
     struct clmoe_w_scale *const s = &problem->scale;
@@ -57,11 +73,20 @@ static enum clmoe_status check_call(const clmoe_plan *plan, const struct clmoe_q
     /* Either may be so large that a sum with another overflows. */
     const int64_t bands = rows / s->rows + (rows % s->rows > 0);
     const int64_t groups = p->n / s->columns + (p->n % s->columns > 0);
-    const struct operand_rule rules[] = {
+    const bool words = p->block == CLMOE_I32, zeros = s->zero != CLMOE_ZERO_EIGHT;
+    REQUIRE(&plan->ctx->log, !words || rows % QUANT_IN_WORD == 0, "x has %lld rows, block = i32",
+            (long long)rows);
+    struct operand_rule rules[] = {
         {"x", &args->x, &call->x, from, true, p->plain, 2, {rows, p->n}},
         {"q", &args->q, &call->q, to, true, p->block, 2, {rows, p->n}},
         {"scale", &args->scale, &call->scale, to, dtype_is_scaled(p->block), s->dtype, 2, {bands, groups}},
+        {"zero", &args->zero, &call->zero, to, zeros, CLMOE_I32, 2, {groups, rows / QUANT_IN_WORD}},
     };
+    if (words) {
+        const int64_t part = p->order == CLMOE_W_AWQ ? 1 : QUANT_IN_WORD;
+        rules[1].shape[0] = p->n / part, rules[1].shape[1] = rows / (QUANT_IN_WORD / part);
+        rules[2].shape[0] = groups, rules[2].shape[1] = rows;
+    }
     return operands_check(plan, rules, sizeof rules / sizeof *rules);
 }
 

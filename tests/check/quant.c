@@ -352,7 +352,7 @@ START_TEST(bad_args) {
 END_TEST
 
 START_TEST(ran_at_all) {
-    quant_require_ran(false);
+    quant_require_ran("quant_lanes quant_block");
 }
 END_TEST
 

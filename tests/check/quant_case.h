@@ -44,7 +44,7 @@ clmoe_plan *quant_plan_for(const struct clmoe_quant_params *params, enum clmoe_q
 void quant_plan_refused(const char *what, const struct clmoe_quant_params *params);
 void quant_args_refused(const char *what, clmoe_plan *plan, const struct clmoe_quant_args *args);
 
-/* The rows of the table for codes with scales apart ran in some case; or all others did. */
-void quant_require_ran(bool scaled);
+/* These rows of the table, separated by spaces, ran in some case. */
+void quant_require_ran(const char *rows);
 
 #endif

@@ -179,6 +179,10 @@ static void draw_quant(clmoe_context *ctx, clmoe_plan **plan) {
         p.scale.dtype = scales[draw(4)];
         p.scale.rows = draw(3) * 64, p.scale.columns = draw(3) * 64;
     }
+    if (draw(4) == 0) {
+        p.block = CLMOE_I32, p.order = draw(2) ? CLMOE_W_AWQ : CLMOE_W_GPTQ;
+        p.scale = (struct clmoe_w_scale){plain(), 1, 128, (enum clmoe_zero)draw(3)};
+    }
     clmoe_quant_plan(ctx, &p, plan);
 }
 

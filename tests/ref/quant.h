@@ -27,6 +27,12 @@ void ref_scaled_pack(enum clmoe_dtype dtype, const struct clmoe_w_scale *scale, 
 void ref_scaled_unpack(enum clmoe_dtype dtype, const struct clmoe_w_scale *scale, const unsigned char *codes,
                        const void *scales, int64_t rows, int64_t n, float *x);
 
+/* The same of 4 bits in words. `zeros` is written in any case, and not read with CLMOE_ZERO_EIGHT. */
+void ref_words_pack(enum clmoe_w_order order, const struct clmoe_w_scale *scale, const float *x, int64_t rows,
+                    int64_t n, uint32_t *words, void *scales, uint32_t *zeros);
+void ref_words_unpack(enum clmoe_w_order order, const struct clmoe_w_scale *scale, const uint32_t *words,
+                      const void *scales, const uint32_t *zeros, int64_t rows, int64_t n, float *x);
+
 /* D of a q8_0 block of 32 (finite) numbers: the largest magnitude / 127, rounded to fp32. */
 float ref_q8_0_scale(const float *x);
 

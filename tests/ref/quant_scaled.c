@@ -61,7 +61,7 @@ static void put_scale(enum clmoe_dtype dtype, const struct clmoe_w_scale *scale,
     }
     /* A quotient of two floats, made in double, is rounded to float as if it had been exact. */
     float share = isnan(most) ? NAN : (float)(most / largest_of(dtype));
-    if (share < 0x1p-116f) share = 0;
+    if (share < 0x1p-100f) share = 0;
     ref_store(scale->dtype, scales, at, share);
 }
 
@@ -112,5 +112,81 @@ void ref_scaled_unpack(enum clmoe_dtype dtype, const struct clmoe_w_scale *scale
     for (int64_t i = 0; i < rows * n; i++) {
         const int64_t at = i / n / height * ((n + width - 1) / width) + i % n / width;
         x[i] = (float)((double)x[i] * scale_at(scale, scales, at));
+    }
+}
+
+/* ---- 4 bits in words ---- */
+
+static int place_of(enum clmoe_w_order order, int64_t i) {
+    static const int awq[8] = {0, 4, 1, 5, 2, 6, 3, 7};
+    return order == CLMOE_W_AWQ ? awq[i % 8] : (int)(i % 8);
+}
+
+/* The word of code (row, k), and where in it the code is. */
+static int64_t word_of(enum clmoe_w_order order, int64_t row, int64_t k, int64_t rows, int *shift) {
+    *shift = 4 * place_of(order, order == CLMOE_W_AWQ ? row : k);
+    return order == CLMOE_W_AWQ ? (k * rows + row) / 8 : k / 8 * rows + row;
+}
+
+static int base_of(enum clmoe_zero zero) {
+    return zero == CLMOE_ZERO_EIGHT ? 8 : zero == CLMOE_ZERO_PLUS_ONE ? 1 : 0;
+}
+
+static int steps_of(float x, float scale) {
+    const float inverse = (float)(1.0 / (double)scale), v = (float)((double)x * (double)inverse);
+    return (int)(v < 0 ? -floor(0.5 - (double)v) : floor((double)v + 0.5));
+}
+
+static int within(int v, int low) {
+    return v < low ? low : v > low + 15 ? low + 15 : v;
+}
+
+/* The scale of a group as it is stored; *low is what its zero is made from. */
+static float group_scale(const struct clmoe_w_scale *scale, const float *x, int64_t n, float *low) {
+    double most = 0, least = 0;
+    for (int64_t k = 0; k < n; k++) {
+        if (!isfinite(x[k])) return NAN;
+        most = fmax(most, (double)x[k]);
+        least = fmin(least, (double)x[k]);
+    }
+    if (scale->zero == CLMOE_ZERO_EIGHT) most = fmax(most, -least), least = -most;
+    *low = (float)-least;
+    const float sum = (float)(most - least), share = (float)((double)sum / 15);
+    return isinf(sum) ? NAN : ref_round(scale->dtype, share < 0x1p-100f ? 0 : share);
+}
+
+void ref_words_pack(enum clmoe_w_order order, const struct clmoe_w_scale *scale, const float *x, int64_t rows,
+                    int64_t n, uint32_t *words, void *scales, uint32_t *zeros) {
+    const int64_t width = span_of(scale->columns, n), groups = (n + width - 1) / width;
+    const int base = base_of(scale->zero);
+    memset(words, 0, (size_t)(rows * n / 2));
+    memset(zeros, 0, (size_t)(groups * rows / 2));
+    for (int64_t i = 0; i < rows * groups; i++) {
+        const int64_t row = i / groups, group = i % groups, begin = group * width;
+        const int64_t end = begin + width < n ? begin + width : n;
+        float low = 0;
+        const float s = group_scale(scale, x + row * n + begin, end - begin, &low);
+        const bool usable = isfinite(s) && s > 0;
+        const int zero = usable && scale->zero != CLMOE_ZERO_EIGHT ? within(steps_of(low, s), base) : base;
+        ref_store(scale->dtype, scales, group * rows + row, s);
+        zeros[(group * rows + row) / 8] |= (uint32_t)(zero - base) << 4 * place_of(order, row);
+        for (int64_t k = begin; k < end; k++) {
+            int shift;
+            const int64_t at = word_of(order, row, k, rows, &shift);
+            words[at] |= (uint32_t)within(zero + (usable ? steps_of(x[row * n + k], s) : 0), 0) << shift;
+        }
+    }
+}
+
+void ref_words_unpack(enum clmoe_w_order order, const struct clmoe_w_scale *scale, const uint32_t *words,
+                      const void *scales, const uint32_t *zeros, int64_t rows, int64_t n, float *x) {
+    const int64_t width = span_of(scale->columns, n);
+    for (int64_t i = 0; i < rows * n; i++) {
+        const int64_t row = i / n, k = i % n, at = k / width * rows + row;
+        int shift, zero = base_of(scale->zero);
+        if (scale->zero != CLMOE_ZERO_EIGHT) zero += (int)(zeros[at / 8] >> 4 * place_of(order, row) & 15);
+        const int64_t word = word_of(order, row, k, rows, &shift);
+        const int code = (int)(words[word] >> shift & 15);
+        x[i] = (float)((double)(code - zero) * scale_at(scale, scales, at));
     }
 }
