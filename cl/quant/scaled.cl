@@ -4,16 +4,13 @@
 //   band = b / groups, group = b % groups
 //   the block: rows from band * block_rows, columns from group * block_columns on, as many or up to the ends
 //   its scale: s_skip + band * s_stride + group
-// Lane l of LANES takes columns l * PER .. + PER - 1 and every LANES * PER-th from there on, in every
-// LOCAL_SIZE / LANES-th row: PER codes share a byte. include/clmoe/quant.h has the formulas.
+// Lane l of lanes = 1 << lane_bits, which divides LOCAL_SIZE, takes columns l * PER .. + PER - 1 and every lanes * PER-th
+// from there on, in every LOCAL_SIZE / lanes-th row: PER codes share a byte. include/clmoe/quant.h has the formulas.
 #include "quant/pack.cl"
 #include "quant/share.cl"
 
 #ifndef Q_T
 #error "Q_T: i8, f8_e4m3 or f4_e2m1, the codes"
-#endif
-#ifndef LANES
-#error "LANES: work-items along a row, a power of two that divides LOCAL_SIZE"
 #endif
 
 #define PER BLOCK(Q_T)
@@ -77,13 +74,14 @@ struct block_part {
     long row, row_end, column, end; // of the lane: where it begins, and the ends of the block
 };
 
-static inline struct block_part part_of(long band, long group, long rows, long n, long block_rows, long block_columns) {
+static inline struct block_part part_of(long band, long group, long rows, long n, long block_rows, long block_columns,
+                                        int lane_bits) {
     const long row = band * block_rows, column = group * block_columns;
     struct block_part p;
     p.row_end = min(row + block_rows, rows);
     p.end = min(column + block_columns, n);
-    p.row = row + (long)get_local_id(0) / LANES;
-    p.column = column + (long)get_local_id(0) % LANES * PER;
+    p.row = row + (get_local_id(0) >> lane_bits);
+    p.column = column + (get_local_id(0) & ((1 << lane_bits) - 1)) * PER;
     return p;
 }
 
@@ -102,20 +100,20 @@ static inline uint largest_of_group(local uint *tops, uint own) {
 kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) void
 quant_pack(const global ELEM(X_T) *x, ulong x_skip, long x_stride, global uchar *q, ulong q_skip, long q_stride,
            global ELEM(S_T) *s, ulong s_skip, long s_stride, long rows, long n, long block_rows, long block_columns,
-           long groups) {
+           long groups, int lane_bits) {
     local uint tops[LOCAL_SIZE];
     const long b = get_group_id(0), band = b / groups, group = b - band * groups;
-    const struct block_part p = part_of(band, group, rows, n, block_rows, block_columns);
+    const struct block_part p = part_of(band, group, rows, n, block_rows, block_columns, lane_bits);
     uint amax = 0;
-    for (long r = p.row; r < p.row_end; r += LOCAL_SIZE / LANES)
-        for (long k = p.column; k < p.end; k += LANES * PER)
+    for (long r = p.row; r < p.row_end; r += LOCAL_SIZE >> lane_bits)
+        for (long k = p.column; k < p.end; k += PER << lane_bits)
             for (int i = 0; i < PER; i++)
                 amax = max(amax, magnitude_bits(LOAD(X_T, x, x_skip + r * x_stride + k + i)));
     const ELEM(S_T) scale = scale_of(largest_of_group(tops, amax));
     if (get_local_id(0) == 0) s[s_skip + band * s_stride + group] = scale;
     const float factor = factor_of(scale);
-    for (long r = p.row; r < p.row_end; r += LOCAL_SIZE / LANES)
-        for (long k = p.column; k < p.end; k += LANES * PER) {
+    for (long r = p.row; r < p.row_end; r += LOCAL_SIZE >> lane_bits)
+        for (long k = p.column; k < p.end; k += PER << lane_bits) {
             uint byte = 0;
             for (int i = 0; i < PER; i++)
                 byte |= code_of(LOAD(X_T, x, x_skip + r * x_stride + k + i), factor) << 4 * i;
@@ -126,12 +124,12 @@ quant_pack(const global ELEM(X_T) *x, ulong x_skip, long x_stride, global uchar 
 kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) void
 quant_unpack(global ELEM(X_T) *x, ulong x_skip, long x_stride, const global ELEM(Q_T) *q, ulong q_skip, long q_stride,
              const global ELEM(S_T) *s, ulong s_skip, long s_stride, long rows, long n, long block_rows,
-             long block_columns, long groups) {
+             long block_columns, long groups, int lane_bits) {
     const long b = get_group_id(0), band = b / groups, group = b - band * groups;
-    const struct block_part p = part_of(band, group, rows, n, block_rows, block_columns);
+    const struct block_part p = part_of(band, group, rows, n, block_rows, block_columns, lane_bits);
     const float scale = LOAD(S_T, s, s_skip + band * s_stride + group);
-    for (long r = p.row; r < p.row_end; r += LOCAL_SIZE / LANES)
-        for (long k = p.column; k < p.end; k += LANES * PER)
+    for (long r = p.row; r < p.row_end; r += LOCAL_SIZE >> lane_bits)
+        for (long k = p.column; k < p.end; k += PER << lane_bits)
             for (int i = 0; i < PER; i++)
                 STORE(X_T, x, x_skip + r * x_stride + k + i, LOAD(Q_T, q + q_skip + r * q_stride, k + i) * scale);
 }

@@ -7,6 +7,7 @@
 #define PACK_LANES (32 / PACK_RUN)
 
 #define LOCAL 128
+#define LOCAL_FEW 16
 
 static bool in_blocks(const struct quant_problem *p, struct reason *why) {
     if (dtype_is_scaled(p->block)) return refuse(why, "scales of %s lie apart", dtype_info(p->block)->name);
@@ -73,15 +74,18 @@ static void block_prepare(const struct device *dev, const void *problem, struct 
     add_kernel(dev, problem, "quant/block.cl", LOCAL, recipe);
 }
 
-/* As many work-items as a block of scales has bytes of codes, along its rows first. */
+/* Bytes of codes that lie side by side in a block of scales, or the power of two below. */
+static int64_t scaled_along(const struct quant_problem *p) {
+    return floor_pow2(p->scale.columns / dtype_info(p->block)->block);
+}
+
+/* Fewer work-items where a block of scales has fewer bytes of codes. */
 static void scaled_prepare(const struct device *dev, const void *problem, struct recipe *recipe) {
     const struct quant_problem *const p = problem;
     const struct clmoe_w_scale *const s = &p->scale;
-    const int64_t along = floor_pow2(s->columns / dtype_info(p->block)->block);
-    const int64_t most = lower(along, LOCAL) * lower(s->rows, LOCAL);
-    struct kernel_spec *const spec = add_kernel(dev, p, "quant/scaled.cl", lower(most, LOCAL), recipe);
+    const bool few = lower(scaled_along(p), LOCAL) * lower(s->rows, LOCAL) < LOCAL;
+    struct kernel_spec *const spec = add_kernel(dev, p, "quant/scaled.cl", few ? LOCAL_FEW : LOCAL, recipe);
     spec_define(spec, "S_T", "%s", s->dtype == CLMOE_U8 ? "e8m0" : dtype_info(s->dtype)->name);
-    spec_define(spec, "LANES", "%lld", (long long)lower(along, (int64_t)spec->local));
 }
 
 static void words_prepare(const struct device *dev, const void *problem, struct recipe *recipe) {
@@ -141,6 +145,7 @@ static enum clmoe_status scaled_run(const struct run *run) {
     bind_i64(&b, p->scale.rows);
     bind_i64(&b, p->scale.columns);
     bind_i64(&b, groups);
+    bind_i32(&b, ceil_log2(lower(scaled_along(p), (int64_t)run->local[0])));
     TRY(bind_end(&b, run->launch->log));
     return launch_kernel(run->launch, run->kernels[0], (uint64_t)(bands * groups), run->local[0]);
 }

@@ -66,6 +66,12 @@ void quant_check_pack(struct rng *rng, const char *what, const struct quant_shap
     free(x), free(want), free(got);
 }
 
+void quant_compare_bytes(const char *what, const void *got, const void *want, int64_t n) {
+    const unsigned char *const g = got, *const w = want;
+    for (int64_t i = 0; i < n; i++)
+        case_require(g[i] == w[i], "%s, byte %lld: %02x, expected %02x", what, (long long)i, g[i], w[i]);
+}
+
 void quant_compare_plain(enum clmoe_dtype plain, const void *got, const float *want, int64_t n) {
     const size_t size = (size_t)clmoe_dtype_bytes(plain, 1);
     for (int64_t i = 0; i < n; i++) {

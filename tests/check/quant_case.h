@@ -24,6 +24,8 @@ void quant_describe(int row, const char *what, const struct quant_shape *s, enum
 void quant_compare_blocks(enum clmoe_dtype block, const unsigned char *got, const unsigned char *want,
                           int64_t n);
 
+void quant_compare_bytes(const char *what, const void *got, const void *want, int64_t n);
+
 /* Numbers as they come out of the device: `want` rounded, bit by bit, NaN as any NaN. */
 void quant_compare_plain(enum clmoe_dtype plain, const void *got, const float *want, int64_t n);
 

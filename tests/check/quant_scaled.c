@@ -77,12 +77,6 @@ static void describe(int row, const char *what, const struct sizes *c, enum forc
                (long long)c->scale.columns, caps_name(caps));
 }
 
-static void same_bytes(const char *what, const unsigned char *got, const unsigned char *want, int64_t n) {
-    for (int64_t i = 0; i < n; i++)
-        case_require(got[i] == want[i], "%s, byte %lld: %02x, expected %02x", what, (long long)i, got[i],
-                     want[i]);
-}
-
 /* Packs `raw` on all rows of the table, to what the reference makes of it. */
 static void check_pack(struct rng *rng, const char *what, const struct sizes *c, enum forced_caps caps,
                        void *raw) {
@@ -98,8 +92,8 @@ static void check_pack(struct rng *rng, const char *what, const struct sizes *c,
     for (int row = 0; clmoe_kernel_name("quant", row); row++) {
         describe(row, what, c, caps);
         if (!run_row(rng, row, CLMOE_QUANT_PACK, c, caps, raw, got, got_scale)) continue;
-        same_bytes("scales", got_scale, want_scale, scale_bytes);
-        same_bytes("codes", got, want, bytes);
+        quant_compare_bytes("scales", got_scale, want_scale, scale_bytes);
+        quant_compare_bytes("codes", got, want, bytes);
     }
     free(x), free(want), free(got), free(want_scale), free(got_scale);
 }
@@ -167,12 +161,16 @@ static void *elements(struct rng *rng, int data, const struct quant_shape *s) {
     return raw;
 }
 
-/* Format and scales by turns, then the shape; the plain type as it comes. */
+static int shape_at(int i) {
+    return i / (N_CODES * N_SCALES);
+}
+
+/* Format and scales by turns, then the shape. The plain type: every pair of two of the three is met, not every three. */
 static struct sizes sizes_at(int i) {
     const enum clmoe_dtype code = codes[i % N_CODES], scale = scale_dtypes[i / N_CODES % N_SCALES];
-    const int shape = i / N_CODES / N_SCALES, length = ref_block_length(code);
+    const int shape = shape_at(i), length = ref_block_length(code);
     const struct clmoe_w_scale of = {scale, shapes[shape].block_rows, shapes[shape].block_columns, 0};
-    return sizes_of(plains[(i + shape) % 3], code, of, shapes[shape].rows,
+    return sizes_of(plains[(i + i / N_CODES % N_SCALES) % 3], code, of, shapes[shape].rows,
                     (shapes[shape].n + length - 1) / length * length);
 }
 
@@ -184,7 +182,7 @@ START_TEST(packs_as_reference) {
         const int kind = data < N_DATA ? data : SPREAD; /* of which there are many */
         void *const raw = elements(&rng, kind, &c.s);
         check_pack(&rng, kind < FILL_COUNT ? fill_name((enum fill)kind) : names[kind - FILL_COUNT], &c,
-                   _i % 2 ? CAPS_OWN : CAPS_GROUP_64, raw);
+                   shape_at(_i) % 2 ? CAPS_OWN : CAPS_GROUP_64, raw);
         free(raw);
     }
 }
@@ -200,7 +198,7 @@ START_TEST(unpacks_as_reference) {
         q[i] = (unsigned char)rng_below(&rng, 256);
     for (int64_t i = 0; i < clmoe_dtype_bytes(c.scale.dtype, scales); i++)
         scale[i] = (unsigned char)rng_below(&rng, 256);
-    check_unpack(&rng, &c, _i % 2 ? CAPS_PLAIN : CAPS_OWN, q, scale);
+    check_unpack(&rng, &c, shape_at(_i) % 2 ? CAPS_PLAIN : CAPS_OWN, q, scale);
     free(q), free(scale);
 }
 END_TEST
@@ -220,7 +218,7 @@ static void expect(const char *what, enum clmoe_dtype code, enum clmoe_dtype sca
         describe(row, what, &c, CAPS_OWN);
         if (!run_row(&rng, row, CLMOE_QUANT_PACK, &c, CAPS_OWN, copy, q, &got_scale)) continue;
         case_require(got_scale == want_scale, "the scale is %x, expected %x", got_scale, want_scale);
-        same_bytes("codes", q, all, clmoe_dtype_bytes(code, 16));
+        quant_compare_bytes("codes", q, all, clmoe_dtype_bytes(code, 16));
     }
     check_pack(&rng, what, &c, CAPS_OWN, copy);
 }

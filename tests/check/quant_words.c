@@ -77,12 +77,6 @@ static bool run_row(struct rng *rng, int row, enum clmoe_quant_mode mode, struct
     return true;
 }
 
-static void same_bytes(const char *what, const void *got, const void *want, int64_t n) {
-    const unsigned char *const g = got, *const w = want;
-    for (int64_t i = 0; i < n; i++)
-        case_require(g[i] == w[i], "%s, byte %lld: %02x, expected %02x", what, (long long)i, g[i], w[i]);
-}
-
 /* Packs w->x on all rows of the table, to what the reference makes of it. */
 static void check_pack(struct rng *rng, struct words *w) {
     const int64_t count = w->rows * w->n, scale_count = w->groups * w->rows;
@@ -92,9 +86,11 @@ static void check_pack(struct rng *rng, struct words *w) {
     ref_words_pack(w->order, &w->scale, want->x, w->rows, w->n, want->q, want->scales, want->zeros);
     for (int row = 0; clmoe_kernel_name("quant", row); row++) {
         if (!run_row(rng, row, CLMOE_QUANT_PACK, w)) continue;
-        same_bytes("scales", w->scales, want->scales, clmoe_dtype_bytes(w->scale.dtype, scale_count));
-        if (w->scale.zero != CLMOE_ZERO_EIGHT) same_bytes("zeros", w->zeros, want->zeros, scale_count / 2);
-        same_bytes("codes", w->q, want->q, count / 2);
+        quant_compare_bytes("scales", w->scales, want->scales,
+                            clmoe_dtype_bytes(w->scale.dtype, scale_count));
+        if (w->scale.zero != CLMOE_ZERO_EIGHT)
+            quant_compare_bytes("zeros", w->zeros, want->zeros, scale_count / 2);
+        quant_compare_bytes("codes", w->q, want->q, count / 2);
     }
     free(want);
 }

@@ -22,16 +22,21 @@ static double largest_of(enum clmoe_dtype dtype) {
     return dtype == CLMOE_I8 ? 127 : value_of(dtype, codes_of(dtype) - 1);
 }
 
+/* What the codes of non-negative numbers mean. */
+static void values_of(enum clmoe_dtype dtype, double *values) {
+    for (int code = 0; dtype != CLMOE_I8 && code < codes_of(dtype); code++)
+        values[code] = value_of(dtype, code);
+}
+
 /* The nearest code by trying all of them, so that what is too large is the last. */
-static unsigned char nearest_code(enum clmoe_dtype dtype, double v, bool negative) {
+static unsigned char nearest_code(enum clmoe_dtype dtype, const double *values, double v, bool negative) {
     if (dtype == CLMOE_I8) {
         const double whole = fmin(floor(fabs(v) + 0.5), 127);
         return (unsigned char)(signed char)(negative ? -whole : whole);
     }
     int best = 0;
     for (int code = 1; code < codes_of(dtype); code++) {
-        const double now = fabs(fabs(v) - value_of(dtype, code)),
-                     least = fabs(fabs(v) - value_of(dtype, best));
+        const double now = fabs(fabs(v) - values[code]), least = fabs(fabs(v) - values[best]);
         const bool even = dtype == CLMOE_F8_E4M3 && code % 2 == 0;
         if (now < least || (now == least && even)) best = code;
     }
@@ -84,6 +89,8 @@ void ref_scaled_pack(enum clmoe_dtype dtype, const struct clmoe_w_scale *scale, 
                      int64_t n, unsigned char *codes, void *scales) {
     const int64_t height = span_of(scale->rows, rows), width = span_of(scale->columns, n);
     int64_t at = 0;
+    double values[127];
+    values_of(dtype, values);
     for (int64_t top = 0; top < rows; top += height)
         for (int64_t left = 0; left < n; left += width, at++) {
             double most = 0;
@@ -99,7 +106,7 @@ void ref_scaled_pack(enum clmoe_dtype dtype, const struct clmoe_w_scale *scale, 
                     const float v = x[r * n + k];
                     unsigned char code = 0;
                     if (s > 0 && isfinite(s))
-                        code = nearest_code(dtype, divided(scale, v, s), signbit(v) != 0);
+                        code = nearest_code(dtype, values, divided(scale, v, s), signbit(v) != 0);
                     put_code(dtype, codes, r * n + k, code);
                 }
         }
