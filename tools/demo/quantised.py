@@ -3,7 +3,7 @@
 """What formats of the experts' weights cost the demo model, in numpy alone: quantised.py [BYTES]
 
 Each expert's weights are replaced by what their codes mean, then reference.py scores held-out text. Block formats are
-packed as include/clmoe/quant.h defines them, codes with scales as struct clmoe_w_scale does, to nearest.
+packed as include/clmoe/quant.h defines them, and so are codes with scales apart.
 """
 import sys
 
@@ -15,25 +15,29 @@ F8 = np.array([(m / 8 if e == 0 else 1 + m / 8) * 2.0 ** (max(e, 1) - 7) for e i
 
 
 def away(x):
-    """Rounded, halves away from zero."""
-    return np.copysign(np.floor(np.abs(x) + np.float32(0.5)), x)
+    """Rounded, halves away from zero. In fp32 the sum with 0.5 could be a tie that is none."""
+    return np.copysign(np.floor(np.abs(x).astype(np.float64) + 0.5), x).astype(np.float32)
 
 
 def to_f16(x):
     return x.astype(np.float16).astype(np.float32)
 
 
+def inverse(scale):
+    return np.float32(1) / scale
+
+
 def q8_0(w):
     x = w.reshape(-1, 32)
     scale = np.abs(x).max(axis=1, keepdims=True) / np.float32(127)
-    return (to_f16(scale) * away(x * (1 / scale))).reshape(w.shape)
+    return (to_f16(scale) * away(x * inverse(scale))).reshape(w.shape)
 
 
 def q4_0(w):
     x = w.reshape(-1, 32)
     top = np.take_along_axis(x, np.abs(x).argmax(axis=1)[:, None], axis=1)
     scale = top / np.float32(-8)
-    codes = np.minimum(15, np.trunc(x * (1 / scale) + np.float32(8.5)))
+    codes = np.minimum(15, np.trunc(x * inverse(scale) + np.float32(8.5)))
     return (to_f16(scale) * (codes - 8)).reshape(w.shape)
 
 
@@ -52,14 +56,14 @@ def fp8(w):
         for column in range(0, w.shape[1], 128):
             block = w[row:row + 128, column:column + 128]
             scale = np.abs(block).max() / np.float32(448)
-            out[row:row + 128, column:column + 128] = nearest_f8(block / scale) * scale
+            out[row:row + 128, column:column + 128] = nearest_f8(block * inverse(scale)) * scale
     return out
 
 
 def int8(w):
     """A scale for each row."""
     scale = np.abs(w).max(axis=1, keepdims=True) / np.float32(127)
-    return away(w / scale) * scale
+    return away(w * inverse(scale)) * scale
 
 
 def int4(w):
@@ -67,8 +71,8 @@ def int4(w):
     x = w.reshape(-1, 32)
     low, high = np.minimum(x.min(axis=1, keepdims=True), 0), np.maximum(x.max(axis=1, keepdims=True), 0)
     scale = to_f16((high - low) / np.float32(15))
-    zero = np.clip(away(-low / scale), 0, 15)
-    return ((np.clip(away(x / scale + zero), 0, 15) - zero) * scale).reshape(w.shape)
+    zero = np.clip(away(-low * inverse(scale)), 0, 15)
+    return ((np.clip(away(x * inverse(scale)) + zero, 0, 15) - zero) * scale).reshape(w.shape)
 
 
 def main(count):

@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: MIT
- * Experts' weights in the formats that quantised checkpoints have: block formats by clmoe_quant, codes with
- * scales of their own, to nearest, here. */
+ * Experts' weights in the formats that quantised checkpoints have, made by clmoe_quant. */
 #ifndef CLMOE_GENERATE_QUANTISE_H
 #define CLMOE_GENERATE_QUANTISE_H
 
