@@ -15,7 +15,7 @@ struct fuzz_seed {
     size_t size;
 };
 
-// At least one, and the i-th of them.
+// At least one, and the i-th of them, until the next call.
 size_t fuzz_seed_count(void);
 struct fuzz_seed fuzz_seed_at(size_t i);
 

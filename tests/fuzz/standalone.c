@@ -15,7 +15,7 @@
 
 #define DEFAULT_RUNS 20000
 #define DEFAULT_SEED 1
-#define MAX_SIZE 4096
+#define MAX_SIZE 16384
 #define MAX_MUTATIONS 8
 
 static unsigned long long seed = DEFAULT_SEED, run;
