@@ -43,22 +43,8 @@ DOT(4)
 
 kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) void matmul_cpu_dot(MATMUL_ARGS) {
     MATMUL_NUMBERS
-    const long column_groups = (columns + WIDTH - 1) / WIDTH;
-    const long slot = (long)get_group_id(0) / column_groups;
-    const long n0 = ((long)get_group_id(0) - slot * column_groups) * WIDTH;
+    GROUP_ROWS(WIDTH)
     const int width = (int)min((long)WIDTH, columns - n0);
-
-    long begin;
-    int rows;
-    const int e = find_rows(slot, &begin, &rows, offsets + offsets_skip, ids + ids_skip, ids_stride, pairs, k, experts,
-                            first, count, flags);
-    if (e == experts)
-        for (int r = 0; r < rows; r++) {
-            const long i = begin + r;
-            store16(y, y_skip + y_row(i, pair_at(i, order + order_skip, flags), flags) * y_stride + n0,
-                    (float16)(0.0f), 0, width);
-        }
-    if (e == experts || rows <= 0) return;
 
     float sums[TM][2 * WIDTH]; // gate, up
     for (int r = 0; r < rows; r++)
@@ -68,13 +54,7 @@ kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) void matmul_cpu_d
     for (long d0 = 0; d0 < all; d0 += TK) {
         const int steps = (int)min((long)TK, all - d0);
         for (int r0 = 0; r0 < rows; r0 += MR) {
-            float room[MR][TK];
-            floats xs[MR];
-            const int some = min(MR, rows - r0);
-            for (int r = 0; r < some; r++) {
-                const long i = begin + r0 + r, p = pair_at(i, order + order_skip, flags);
-                xs[r] = piece_of_x(x + x_skip + x_row(i, p, p / k, flags) * x_stride + d0, room[r], steps);
-            }
+            PIECES_OF_X(MR, r0, d0, steps)
             for (int c0 = 0; c0 < width; c0 += GLU ? NR / 2 : NR) {
                 const global ELEM(W_T) *w_rows[NR];
                 const global ELEM(S_T) *scales[NR];
@@ -98,24 +78,7 @@ kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) void matmul_cpu_d
         }
     }
 
-    float bias_values[2][WIDTH];
-    for (int c = 0; c < WIDTH; c++) {
-        const long n = min(n0 + c, columns - 1);
-        bias_values[0][c] = BIAS_AT(e, n);
-        bias_values[1][c] = BIAS_UP_AT(e, n);
-    }
-    const float scale = PAIR_SCALE(e);
-    for (int r = 0; r < rows; r++) {
-        const long i = begin + r, p = pair_at(i, order + order_skip, flags);
-        const float weight = PAIR_GAMMA(p, p / k);
-        float16 bias0 = vload16(0, bias_values[0]), bias1 = vload16(0, bias_values[1]);
-        if (flags & HAS_ADD) {
-            bias0 += add16(add + add_skip + p * add_pair, add_column, n0, columns);
-            if (GLU) bias1 += add16(add_up + add_up_skip + p * add_up_pair, add_up_column, n0, columns);
-        }
-        store16(y, y_skip + y_row(i, p, flags) * y_stride + n0,
-                finish(vload16(0, sums[r]), vload16(1, sums[r]), bias0, bias1, GAMMA_IN(weight), scale,
-                       GAMMA_OUT(weight), ACT_ARGS),
-                0, width);
-    }
+#define GATE16(r) vload16(0, sums[r])
+#define UP16(r) vload16(1, sums[r])
+    FINISH16(n0, 0, width, GATE16, UP16)
 }
