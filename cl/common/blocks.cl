@@ -52,6 +52,8 @@
 #define UNITS_i8 1
 #define UNITS_f8_e4m3 1
 #define UNITS_f4_e2m1 1
+#define UNITS_awq 1
+#define UNITS_gptq 1
 #define UNITS_q8_0_panel (32 * UNITS_q8_0)
 #define UNITS_q4_0_panel (32 * UNITS_q4_0)
 #define UNITS_mxfp4_panel (32 * UNITS_mxfp4)

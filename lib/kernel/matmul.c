@@ -259,6 +259,8 @@ static const struct kernel_row rows[] = {
      .tunables = matmul_cpu_tunables},
     {"matmul_cpu_dot_4x4", matmul_cpu_dot_fits, matmul_cpu_dot_prepare, matmul_cpu_dot_run,
      .needs = CLMOE_FEATURE_CPU, .tunables = matmul_cpu_dot_tunables},
+    {"matmul_cpu_words", matmul_cpu_words_fits, matmul_cpu_words_prepare, matmul_cpu_words_run,
+     .needs = CLMOE_FEATURE_CPU, .tunables = matmul_cpu_tunables},
     {"matmul_few_mma", matmul_few_mma_fits, matmul_few_mma_prepare, matmul_few_mma_run,
      .needs = CLMOE_FEATURE_NV_MMA, .tunables = matmul_few_mma_tunables},
     {"matmul_few", matmul_few_fits, matmul_few_prepare, matmul_few_run, .tunables = matmul_few_tunables},

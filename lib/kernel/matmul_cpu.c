@@ -3,7 +3,7 @@
 
 #include "matmul_rows.h"
 
-/* Parameters of both rows, in this order in recipe.params: rows of a slot, and steps of K in a piece. */
+/* Parameters of all rows, in this order in recipe.params: rows of a slot, and steps of K in a piece. */
 enum { TM, TK };
 
 static void add_kernel(const struct device *dev, const struct matmul_problem *p, struct recipe *recipe,
@@ -81,4 +81,30 @@ static uint64_t cpu_dot_groups(const struct run *run, const struct matmul_part *
 
 enum clmoe_status matmul_cpu_dot_run(const struct run *run) {
     return matmul_run_parts(run, cpu_dot_groups);
+}
+
+/* ---- matmul_cpu_words ---- */
+
+enum { WORDS_COLUMNS = 128 };
+
+bool matmul_cpu_words_fits(const struct device *dev, const void *problem, struct reason *why) {
+    (void)dev;
+    const struct matmul_problem *const p = problem;
+    if (!matmul_in_words(p->w_order)) return refuse(why, "w_order = %d: no words", (int)p->w_order);
+    return true;
+}
+
+void matmul_cpu_words_prepare(const struct device *dev, const void *problem, struct recipe *recipe) {
+    recipe->params[TM] = 64;
+    recipe->params[TK] = 128;
+    add_kernel(dev, problem, recipe, "matmul_cpu_words", matmul_cpu_tunables, "matmul/cpu_words.cl",
+               "matmul_cpu_words");
+}
+
+static uint64_t cpu_words_groups(const struct run *run, const struct matmul_part *part) {
+    return cpu_slots(run, part, WORDS_COLUMNS);
+}
+
+enum clmoe_status matmul_cpu_words_run(const struct run *run) {
+    return matmul_run_parts(run, cpu_words_groups);
 }

@@ -17,4 +17,9 @@ bool matmul_cpu_dot_fits(const struct device *dev, const void *problem, struct r
 void matmul_cpu_dot_prepare(const struct device *dev, const void *problem, struct recipe *recipe);
 enum clmoe_status matmul_cpu_dot_run(const struct run *run);
 
+/* Words of 4-bit codes, as AWQ and GPTQ have them. Its tunables are matmul_cpu_tunables. */
+bool matmul_cpu_words_fits(const struct device *dev, const void *problem, struct reason *why);
+void matmul_cpu_words_prepare(const struct device *dev, const void *problem, struct recipe *recipe);
+enum clmoe_status matmul_cpu_words_run(const struct run *run);
+
 #endif

@@ -1,14 +1,15 @@
 /* SPDX-License-Identifier: MIT
- * matmul's rows for words of 4-bit codes on tensor cores. That on mma.sync, emulated where there are none: straight
+ * matmul's rows for words of 4-bit codes. Those on tensor cores: that on mma.sync, emulated where there are none: straight
  * from ids and in tiles of each height, around where stages, segments and groups of K, tiles and words of columns
  * end. That for Hopper, elsewhere that it is refused: as many pairs of an expert as tiles have, and some more or
- * fewer. */
+ * fewer. And that for CPUs. */
 #include "matmul_case.h"
 
 #include <string.h>
 
 #define ROW "matmul_words_mma"
 #define HOPPER_ROW "matmul_wgmma_words"
+#define CPU_ROW "matmul_cpu_words"
 
 /* What decides which programs are compiled: kept few. Tiles of 8, 16 and 32 rows take more pairs for an expert
  * than 0, 8 and 16. */
@@ -39,6 +40,15 @@ static const struct variant many[] = {
     {CLMOE_W_GPTQ, CLMOE_BF16, CLMOE_BF16, {CLMOE_F32, 1, 32, CLMOE_ZERO_EIGHT}, true, true, 0},
 };
 enum { N_MANY = sizeof many / sizeof *many, N_MANY_CASES = 16 * N_MANY };
+
+/* The same for the row for CPUs, first a row of x alone. */
+static const struct variant on_cpus[] = {
+    {CLMOE_W_AWQ, CLMOE_F32, CLMOE_F32, {CLMOE_U8, 1, 16, CLMOE_ZERO_GIVEN}, false, false, 5},
+    {CLMOE_W_GPTQ, CLMOE_BF16, CLMOE_BF16, {CLMOE_F16, 1, 128, CLMOE_ZERO_PLUS_ONE}, true, false, 3},
+    {CLMOE_W_AWQ, CLMOE_BF16, CLMOE_F32, {CLMOE_F16, 1, 0, CLMOE_ZERO_GIVEN}, true, true, 12},
+    {CLMOE_W_GPTQ, CLMOE_F32, CLMOE_F16, {CLMOE_F32, 1, 64, CLMOE_ZERO_EIGHT}, false, true, 40},
+};
+enum { N_ON_CPUS = sizeof on_cpus / sizeof *on_cpus, N_CPU_CASES = 16 * N_ON_CPUS };
 
 #define PICK(rng, array) (array)[rng_below(rng, sizeof(array) / sizeof *(array))]
 
@@ -122,6 +132,38 @@ START_TEST(many_rows) {
 }
 END_TEST
 
+/* Both ways to multiply: a row of x alone, and some. */
+START_TEST(cpu_row) {
+    struct rng structure = {(uint64_t)_i * 0x9e3779b97f4a7c15u + 37}, rng = rng_for((uint64_t)_i + 63000);
+    const struct variant *const v = &on_cpus[_i % N_ON_CPUS];
+    const int turn = _i / N_ON_CPUS;
+    struct clmoe_matmul_params params = pick_params(&structure, v, turn);
+    params.limit = (enum clmoe_limit)(turn % 3);
+    struct matmul_sample s =
+        matmul_sample_make(&rng, &params, v->tokens, (enum routing_fill)(turn % ROUTING_COUNT),
+                           params.experts > 1 && turn % 3 == 0 ? 2 : 1);
+    s.aligned = turn % 4 != 2;
+    matmul_sample_solve(&s);
+    matmul_run_row(&rng, &s, CAPS_OWN, matmul_row_of(CPU_ROW));
+    matmul_sample_free(&s);
+}
+END_TEST
+
+START_TEST(cpu_shapes) {
+    static const char *const parameters[] = {"TM=16 TK=512", "TM=128 TK=64"};
+    struct rng structure = {78}, rng = rng_for((uint64_t)_i + 64000);
+    struct clmoe_matmul_params params = pick_params(&structure, &on_cpus[3 * _i], 0);
+    if (!tester()->small) params.in = 1200;
+    struct matmul_sample s = matmul_sample_make(&rng, &params, params.max_tokens, ROUTING_RANDOM, 1);
+    matmul_run_tuned(&rng, &s, CPU_ROW, parameters[_i]);
+}
+END_TEST
+
+START_TEST(cpu_row_ran) {
+    row_require_ran("matmul", matmul_row_of(CPU_ROW));
+}
+END_TEST
+
 /* Fewer and more waves and stages than usual; the last ones where work-groups and their memory may be so large. */
 START_TEST(shapes) {
     static const char *const parameters[] = {"LOCAL=64 STAGES=6", "LOCAL=128 STAGES=2", "LOCAL=512 STAGES=3"};
@@ -140,11 +182,11 @@ START_TEST(fits) {
     struct clmoe_matmul_params params = pick_params(&structure, &variants[0], 0);
     clmoe_plan *plan;
     case_begin("%s", ROW);
-    case_ok(clmoe_matmul_plan(tester_context(CAPS_EMULATED), &params, &plan));
+    case_ok(clmoe_matmul_plan(tester_context(CAPS_EMULATED_GPU), &params, &plan));
     case_require(strstr(clmoe_plan_describe(plan), ROW), "\"%s\"", clmoe_plan_describe(plan));
     clmoe_plan_destroy(&plan);
     params.in = 64, params.w_scale.columns = 16;
-    case_ok(clmoe_matmul_plan(tester_context(CAPS_EMULATED), &params, &plan));
+    case_ok(clmoe_matmul_plan(tester_context(CAPS_EMULATED_GPU), &params, &plan));
     case_require(strstr(clmoe_plan_describe(plan), ROW ": groups have 16 columns < 32"), "\"%s\"",
                  clmoe_plan_describe(plan));
     clmoe_plan_destroy(&plan);
@@ -161,16 +203,25 @@ START_TEST(many_rows_ran) {
 }
 END_TEST
 
-START_TEST(not_for_this_device) {
+static void refused(const char *row, enum forced_caps caps, const char *reason) {
     struct rng structure = {6};
     int64_t tokens;
     struct clmoe_matmul_params params = pick_many(&structure, &many[0], 0, &tokens);
-    params.plan.kernel = HOPPER_ROW;
+    params.plan.kernel = row;
     clmoe_plan *plan;
-    case_begin("%s", HOPPER_ROW);
-    case_require(clmoe_matmul_plan(tester_context(CAPS_OWN), &params, &plan) == CLMOE_E_UNSUPPORTED,
+    case_begin("%s", row);
+    case_require(clmoe_matmul_plan(tester_context(caps), &params, &plan) == CLMOE_E_UNSUPPORTED,
                  "not refused");
-    case_require(strstr(tester_log(), "the device lacks nv_wgmma"), "refused for another reason");
+    case_require(strstr(tester_log(), reason), "refused for another reason");
+}
+
+START_TEST(not_for_this_device) {
+    refused(HOPPER_ROW, CAPS_OWN, "the device lacks nv_wgmma");
+}
+END_TEST
+
+START_TEST(for_cpus_only) {
+    refused(CPU_ROW, CAPS_PLAIN, "the device lacks cpu");
 }
 END_TEST
 
@@ -188,6 +239,12 @@ static void add_tests(TCase *cases) {
     }
     tcase_add_loop_test(cases, against_reference, 0, tester()->small ? N_VARIANTS : N_CASES);
     tcase_add_loop_test(cases, shapes, 0, n_shapes);
+    if (own.features & CLMOE_FEATURE_CPU) {
+        tcase_add_loop_test(cases, cpu_row, 0, tester()->small ? N_ON_CPUS : N_CPU_CASES);
+        tcase_add_loop_test(cases, cpu_shapes, 0, 2);
+        tcase_add_test(cases, cpu_row_ran);
+    }
+    tcase_add_test(cases, for_cpus_only);
     tcase_add_test(cases, fits);
     tcase_add_test(cases, ran_at_all);
 }
