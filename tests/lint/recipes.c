@@ -305,6 +305,7 @@ int main(void) {
     static struct clmoe_context ctx; /* only its log is looked at, and nobody listens */
     int missing = 0;
     for (size_t i = 0; i < sizeof draws / sizeof *draws; i++) {
+        state = i + 1; /* what one operation draws shall not change the others' params */
         for (int n = 0; n < DRAWS; n++) {
             clmoe_plan *plan = NULL;
             draws[i](&ctx, &plan);
