@@ -124,7 +124,8 @@ static bool second_wave(const struct device *dev, const struct matmul_problem *p
 }
 
 /* Four rows of weights a team, and three rounds of them if K has so many: 192 bytes of each work-item are on
- * their way, of a unit's UNIT_ITEMS 96 KiB. Codes are numbers as soon as they are loaded, which takes
+ * their way, of a unit's UNIT_ITEMS 96 KiB. Of f32 two rounds are as much, always: for one Intel's compiler
+ * chooses vectors so wide that it spills. Codes are numbers as soon as they are loaded, which takes
  * more registers. */
 static bool few_params(const struct device *dev, const struct matmul_problem *p, int params[ROW_PARAMS]) {
     const bool coded = dtype_is_block(p->w_dtype) || dtype_is_scaled(p->w_dtype);
@@ -139,7 +140,7 @@ static bool few_params(const struct device *dev, const struct matmul_problem *p,
     const int64_t rounds = ceil_div(p->in, ways * (coded ? 16 : 8));
     const int64_t most = coded ? 1 : p->w_dtype == CLMOE_F32 ? 2 : 3;
     params[FEW_PER_ITEM] = columns;
-    params[FEW_STEPS] = (int)(rounds < most ? rounds : most);
+    params[FEW_STEPS] = (int)(rounds < most && p->w_dtype != CLMOE_F32 ? rounds : most);
     return tune(dev, p, "matmul_few", matmul_few_tunables, params);
 }
 
