@@ -149,7 +149,9 @@ struct clmoe_quant_args {
         zero; /* CLMOE_I32, but for CLMOE_ZERO_EIGHT: [G, rows / 8], G = ceil(n / scale.columns) */
 };
 
-/* Errors: CLMOE_E_INVALID for a size outside the ranges above or another dtype. */
+/* Errors, before anything is enqueued: CLMOE_E_INVALID for a size outside the ranges above, another dtype, order
+ * or shape, and for a tensor of scales or zeros that is missing, or given where there is none;
+ * CLMOE_E_UNSUPPORTED for a kernel asked for by name that is not for the format. Tensors stay the caller's. */
 CLMOE_API enum clmoe_status clmoe_quant_plan(clmoe_context *ctx, const struct clmoe_quant_params *params,
                                              clmoe_plan **plan);
 CLMOE_API enum clmoe_status clmoe_quant_enqueue(clmoe_plan *plan, cl_command_queue queue,

@@ -20,12 +20,18 @@ struct fuzz_seed fuzz_seed_at(size_t i) {
 
 // ---- a model on disk ----
 
-static char folder[] = "/tmp/fuzz_layer.XXXXXX";
+static char folder[1024];
 
 static const char *in_folder(const char *name) {
-    static char path[64];
+    static char path[sizeof folder + 32];
     (void)snprintf(path, sizeof path, "%s/%s", folder, name);
     return path;
+}
+
+static void make_folder(void) {
+    const char *const base = getenv("TMPDIR");
+    const int length = snprintf(folder, sizeof folder, "%s/clmoe-fuzz-XXXXXX", base && *base ? base : "/tmp");
+    if (length < 0 || (size_t)length >= sizeof folder || !mkdtemp(folder)) abort();
 }
 
 static void remove_folder(void) {
@@ -42,9 +48,13 @@ static void write_file(const char *name, const void *bytes, size_t size) {
     if (!file || fwrite(bytes, 1, size, file) != size || fclose(file)) abort();
 }
 
+static bool is_gguf(const uint8_t *data, size_t size) {
+    return size >= 4 && memcmp(data, "GGUF", 4) == 0;
+}
+
 static void write_model(const uint8_t *data, size_t size) {
     (void)unlink(in_folder("model.gguf"));
-    if (size >= 4 && memcmp(data, "GGUF", 4) == 0) {
+    if (is_gguf(data, size)) {
         write_file("model.gguf", data, size);
         return;
     }
@@ -124,7 +134,7 @@ static bool read_layer(const uint8_t *data, size_t size) {
     struct checkpoint checkpoint = {0};
     struct block block = {0};
     struct io_error err = {""};
-    const bool gguf = size >= 4 && memcmp(data, "GGUF", 4) == 0;
+    const bool gguf = is_gguf(data, size);
     write_model(data, size);
     const bool ok = description_open(in_folder(gguf ? "model.gguf" : "config.json"), NULL, 0, &d, &err) &&
                     family_read(&d, &family, &err) &&
@@ -139,7 +149,8 @@ static bool read_layer(const uint8_t *data, size_t size) {
 }
 
 static void begin(void) {
-    if (!mkdtemp(folder) || atexit(remove_folder)) abort();
+    make_folder();
+    if (atexit(remove_folder)) abort();
     for (size_t i = 0; i < layer_good_count(); ++i) {
         const struct fuzz_seed seed = layer_seed_at(i);
         FUZZ_REQUIRE(read_layer((const uint8_t *)seed.bytes, seed.size));
