@@ -230,7 +230,8 @@ START_TEST(bad_args) {
         REFUSED(zero, (struct clmoe_tensor){0});
         REFUSED(zero.shape[1], 16);
         REFUSED(zero.dtype, CLMOE_U8);
-        if (mode == CLMOE_QUANT_PACK) REFUSED(zero.mem, x.mem);
+        a = fine, a.zero.mem = x.mem, a.zero.offset = x.tensor.offset;
+        if (mode == CLMOE_QUANT_PACK) quant_args_refused("zero overlaps x", plan, &a);
         clmoe_plan_destroy(&plan);
         plan = quant_plan_for(&eight, (enum clmoe_quant_mode)mode);
         REFUSED(zero, z.tensor);
