@@ -75,17 +75,25 @@ typedef ushort elem_q8_0_panel;
 typedef ushort elem_q4_0_panel;
 typedef uchar elem_mxfp4_panel;
 
+// PoCL leaves halves to the instructions that CPUs have for them where vectors are loaded, of which only one is made here.
+#if defined(__x86_64__) || defined(__aarch64__)
+static inline float half_at(const global ushort *p) {
+    const ushort4 four = (ushort4)(*p, 0, 0, 0);
+    return vload_half4(0, (const half *)&four).x;
+}
+#else
 static inline float half_at(const global ushort *p) { return vload_half(0, (const global half *)p); }
+#endif
 static inline uchar16 bytes16(const global ushort *p) { return as_uchar16(vload8(0, p)); }
 
 // The lower or (upper != 0) the upper halves of bytes
 static inline uchar16 nibbles16(uchar16 bytes, uint upper) { return (bytes >> (uchar)(upper ? 4 : 0)) & (uchar)15; }
 static inline uint nibble(const global uchar *bytes, uint at, uint upper) { return bytes[at] >> (upper ? 4 : 0) & 15; }
 
-// Bits 0 .. 15 of `bits`, each in a lane of its own
-static inline uchar16 spread_bits(uint bits) {
+// Bit `at` of lane l: bit l of `bits`
+static inline uint16 spread_bits(uint bits, uint at) {
     const uint16 lane = (uint16)(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
-    return convert_uchar16(((uint16)(bits) >> lane) & 1u);
+    return ((uint16)(bits) >> lane & 1u) << at;
 }
 
 // ---- q8_0: half d; char q[32] ----
@@ -120,8 +128,8 @@ static inline float load_q5_0(const global ushort *p, ulong i) {
 }
 static inline float16 load16_q5_0(const global ushort *p, ulong i) {
     const global ushort *const block = ROW_AT(q5_0, p, i);
-    const uchar16 high = spread_bits(high_q5_0(block) >> (i & 16)) << (uchar)4;
-    return (convert_float16(nibbles16(bytes16(block + 3), i & 16) | high) - 16.0f) * half_at(block);
+    const uint16 low = convert_uint16(nibbles16(bytes16(block + 3), i & 16));
+    return (convert_float16(low | spread_bits(high_q5_0(block) >> (i & 16), 4)) - 16.0f) * half_at(block);
 }
 
 // ---- mxfp4: uchar e, the scale 2^(e - 127); uchar qs[16] as q4_0: a sign and 0, 1/2, 1, 3/2, 2, 3, 4, 6 ----
@@ -241,9 +249,9 @@ static inline float16 load16_f8_e4m3(const global uchar *p, ulong i) {
 
 static inline float load_f4_e2m1(const global uchar *p, ulong i) { return doubled_e2m1(nibble(p, i / 2, i & 1)) * 0.5f; }
 static inline float16 load16_f4_e2m1(const global uchar *p, ulong i) {
-    const ulong16 place = (ulong16)(0, 4, 8, 12, 16, 20, 24, 28, 32, 36, 40, 44, 48, 52, 56, 60);
-    const ulong16 codes = ((ulong16)(as_ulong(vload8(0, p + i / 2))) >> place) & 15UL;
-    return doubled_e2m1_16(convert_uint16(codes)) * 0.5f;
+    const uint2 words = as_uint2(vload8(0, p + i / 2));
+    const uint16 place = (uint16)(0, 4, 8, 12, 16, 20, 24, 28, 0, 4, 8, 12, 16, 20, 24, 28);
+    return doubled_e2m1_16((uint16)((uint8)(words.x), (uint8)(words.y)) >> place & 15u) * 0.5f;
 }
 
 static inline float float_of_e8m0(uint e) {
