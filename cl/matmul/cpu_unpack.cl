@@ -73,22 +73,29 @@ static inline void unpack(UNPACK_ARGS) {
     }
 }
 #elif SCALED && HAS_RUNS(W_T)
+// By runs of WIDTH steps, 16 or more, that have one scale
+#define UNPACK_RUNS(WIDTH)                                                                                             \
+    static inline void unpack_##WIDTH(UNPACK_ARGS) {                                                                   \
+        for (int d = 0; d < steps; d += WIDTH, from += WIDTH / BLOCK(W_T), next += WIDTH / BLOCK(W_T)) {               \
+            const float scale = LOAD(S_T, scales, ((d0 + d) >> scale_shift) * scale_group);                            \
+            const int n = min(WIDTH, steps - d);                                                                       \
+            SOON(next);                                                                                                \
+            if (n == WIDTH)                                                                                            \
+                UNROLL for (int i = 0; i < WIDTH; i += 16) to[(d + i) / 16] = LOAD16(W_T, from, i) * scale;            \
+            else                                                                                                       \
+                for (int i = 0; i < n; i++)                                                                            \
+                    ((float *)to)[d + i] = LOAD(W_T, from, i) * scale;                                                 \
+        }                                                                                                              \
+    }
+UNPACK_RUNS(16)
+UNPACK_RUNS(32)
+UNPACK_RUNS(64)
+
 static inline void unpack(UNPACK_ARGS) {
-    for (int d = 0, end; d < steps; d = end) {
-        const long group = (d0 + d) >> scale_shift;
-        const float scale = LOAD(S_T, scales, group * scale_group);
-        end = (int)min((long)steps, ((group + 1) << scale_shift) - d0);
-        const global ELEM(W_T) *codes = from + d / BLOCK(W_T), *ahead = next + d / BLOCK(W_T);
-        float16 *at = to + d / 16;
-        int left = end - d;
-        for (; left >= 64; left -= 64, at += 4, codes += 64 / BLOCK(W_T), ahead += 64 / BLOCK(W_T)) {
-            SOON(ahead);
-            UNROLL for (int i = 0; i < 4; i++) at[i] = LOAD16(W_T, codes, i * 16) * scale;
-        }
-        for (; left >= 16; left -= 16, at++, codes += 16 / BLOCK(W_T))
-            *at = LOAD16(W_T, codes, 0) * scale;
-        for (int i = 0; i < left; i++)
-            ((float *)at)[i] = LOAD(W_T, codes, i) * scale;
+    switch (scale_shift) {
+    case 4: unpack_16(to, from, next, steps, scales, scale_group, scale_shift, d0); break;
+    case 5: unpack_32(to, from, next, steps, scales, scale_group, scale_shift, d0); break;
+    default: unpack_64(to, from, next, steps, scales, scale_group, scale_shift, d0); break;
     }
 }
 #endif
