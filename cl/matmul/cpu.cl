@@ -33,17 +33,17 @@ static inline float16 step16(const global ELEM(W_T) *tile, int d) {
     return codes * SCALES16(W_T, tile);
 }
 
-#define MULTIPLY(R)                                                                                                    \
-    static inline void multiply_##R(float16 *sums, const floats *xs, const global ELEM(W_T) *w0,                       \
-                                    const global ELEM(W_T) *w1, long depth0, long depth1, int steps) {                 \
+// R rows, by the codes of both halves of a tile: B0, B1 of its first steps, C0, C1 of the others
+#define PANEL_PRODUCTS(NAME, R, FIFTH, B0, B1, C0, C1)                                                                 \
+    static inline void NAME(float16 *sums, const floats *xs, const global ELEM(W_T) *w0, const global ELEM(W_T) *w1,   \
+                            FIFTH, long depth1, int steps) {                                                           \
         const int whole = steps & ~(TILE_STEPS - 1);                                                                   \
         for (int d = 0; d < whole; d += TILE_STEPS, w0 += UNITS(W_T), w1 += UNITS(W_T)) {                              \
             const global uchar *const next = (const global uchar *)AHEAD(w0, TK, 0);                                   \
             float16 low[R][2], high[R][2];                                                                             \
             UNROLL for (int r = 0; r < R; r++) low[r][0] = low[r][1] = high[r][0] = high[r][1] = (float16)(0.0f);      \
             for (int j = 0; j < TILE_STEPS / 2; j++) {                                                                 \
-                const float16 b0 = LOW16(W_T, w0, j), b1 = LOW16(W_T, w1, j);                                          \
-                const float16 c0 = HIGH16(W_T, w0, j), c1 = HIGH16(W_T, w1, j);                                        \
+                const float16 b0 = B0, b1 = B1, c0 = C0, c1 = C1;                                                      \
                 if (R == MR) SOON(next + j * TILE_BYTES(W_T) / 16);                                                    \
                 UNROLL for (int r = 0; r < R; r++) {                                                                   \
                     const float16 a = (float16)(xs[r][d + j]), b = (float16)(xs[r][d + TILE_STEPS / 2 + j]);           \
@@ -64,6 +64,21 @@ static inline float16 step16(const global ELEM(W_T) *tile, int d) {
                 sums[r * SUMS + 1] = fma(a, step16(w1, d - whole), sums[r * SUMS + 1]);                                \
             }                                                                                                          \
     }
+#define MULTIPLY(R)                                                                                                    \
+    PANEL_PRODUCTS(multiply_##R, R, long depth0, LOW16(W_T, w0, j), LOW16(W_T, w1, j), HIGH16(W_T, w0, j),             \
+                   HIGH16(W_T, w1, j))
+
+// Where more than MR rows share a piece its codes are decoded once: four vectors for each step of half a tile.
+PANEL_PRODUCTS(multiply_decoded, MR, const float16 *codes, codes[2 * d + 4 * j], codes[2 * d + 4 * j + 1],
+               codes[2 * d + 4 * j + 2], codes[2 * d + 4 * j + 3])
+
+static inline void decode_tiles(float16 *codes, const global ELEM(W_T) *w0, const global ELEM(W_T) *w1, int steps) {
+    for (int d = 0; d + TILE_STEPS <= steps; d += TILE_STEPS, w0 += UNITS(W_T), w1 += UNITS(W_T))
+        for (int j = 0; j < TILE_STEPS / 2; j++, codes += 4) {
+            codes[0] = LOW16(W_T, w0, j), codes[1] = LOW16(W_T, w1, j);
+            codes[2] = HIGH16(W_T, w0, j), codes[3] = HIGH16(W_T, w1, j);
+        }
+}
 #else
 #define NUMBERS16(p) LOAD16(W_T, p, 0)
 #define SOON_OF_W(p) SOON(p)
@@ -101,11 +116,24 @@ kernel __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1))) void matmul_cpu(M
     for (int r = 0; r < rows * SUMS; r++)
         sums[r] = (float16)(0.0f);
     const long all = steps_at(limits + limits_skip, e, start, depth, flags);
+#if IS_PANEL(W_T)
+    float16 codes[TK * 2];
+#endif
     for (long d0 = 0; d0 < all; d0 += TK) {
         const int steps = (int)min((long)TK, all - d0);
+        const global ELEM(W_T) *const piece0 = AHEAD(w0, d0, w_depth), *const piece1 = AHEAD(w1, d0, depth1);
+#if IS_PANEL(W_T)
+        if (rows > MR) decode_tiles(codes, piece0, piece1, steps);
+#endif
         for (int r0 = 0; r0 < rows; r0 += MR) {
             PIECES_OF_X(MR, r0, d0, steps)
-            multiply(some, sums + r0 * SUMS, xs, AHEAD(w0, d0, w_depth), AHEAD(w1, d0, depth1), w_depth, depth1, steps);
+#if IS_PANEL(W_T)
+            if (rows > MR && some == MR) {
+                multiply_decoded(sums + r0 * SUMS, xs, piece0, piece1, codes, depth1, steps);
+                continue;
+            }
+#endif
+            multiply(some, sums + r0 * SUMS, xs, piece0, piece1, w_depth, depth1, steps);
         }
     }
 
