@@ -75,8 +75,8 @@ typedef ushort elem_q8_0_panel;
 typedef ushort elem_q4_0_panel;
 typedef uchar elem_mxfp4_panel;
 
-// PoCL leaves halves to the instructions that CPUs have for them where vectors are loaded, of which only one is made here.
-#if defined(__x86_64__) || defined(__aarch64__)
+// PoCL 3.1 makes some twenty instructions of vload_half, and of this the one that processors have.
+#if defined(__x86_64__)
 static inline float half_at(const global ushort *p) {
     const ushort4 four = (ushort4)(*p, 0, 0, 0);
     return vload_half4(0, (const half *)&four).x;
@@ -90,7 +90,7 @@ static inline uchar16 bytes16(const global ushort *p) { return as_uchar16(vload8
 static inline uchar16 nibbles16(uchar16 bytes, uint upper) { return (bytes >> (uchar)(upper ? 4 : 0)) & (uchar)15; }
 static inline uint nibble(const global uchar *bytes, uint at, uint upper) { return bytes[at] >> (upper ? 4 : 0) & 15; }
 
-// Bit `at` of lane l: bit l of `bits`
+// In lane l bit l of `bits`, moved to place `at`
 static inline uint16 spread_bits(uint bits, uint at) {
     const uint16 lane = (uint16)(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
     return ((uint16)(bits) >> lane & 1u) << at;

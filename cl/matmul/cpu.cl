@@ -33,7 +33,8 @@ static inline float16 step16(const global ELEM(W_T) *tile, int d) {
     return codes * SCALES16(W_T, tile);
 }
 
-// R rows, by the codes of both halves of a tile: B0, B1 of its first steps, C0, C1 of the others
+// R rows, by the codes of both halves of a tile: B0, B1 of its first steps, C0, C1 of the others. FIFTH: the parameter
+// where cpu_products.cl hands on depth0, which tiles do not need.
 #define PANEL_PRODUCTS(NAME, R, FIFTH, B0, B1, C0, C1)                                                                 \
     static inline void NAME(float16 *sums, const floats *xs, const global ELEM(W_T) *w0, const global ELEM(W_T) *w1,   \
                             FIFTH, long depth1, int steps) {                                                           \

@@ -4,7 +4,8 @@
 //   unpack(to, from, next, steps, scales, scale_group, scale_shift, d0)
 //
 // `steps` numbers, or up to the end of the last block. from: where they begin, step d0 of a row, which is a multiple of
-// 256; next: what will be read soon, as much again; scales: SCALE_ROW of the row.
+// 256; next: what will be read soon, as much again, which is only asked for and may lie behind the weights; scales:
+// SCALE_ROW of the row.
 #define UNPACK_ARGS                                                                                                    \
     float16 *to, const global ELEM(W_T) *from, const global ELEM(W_T) *next, int steps,                                \
         const global ELEM(S_T) *scales, long scale_group, int scale_shift, long d0

@@ -7,7 +7,10 @@
 enum { TM, TK };
 
 static void add_kernel(const struct device *dev, const struct matmul_problem *p, struct recipe *recipe,
-                       const char *row, const struct tunable *tunables, const char *file, const char *entry) {
+                       const char *row, int steps, const struct tunable *tunables, const char *file,
+                       const char *entry) {
+    recipe->params[TM] = 64;
+    recipe->params[TK] = steps;
     recipe->tuned = tune_params(dev, row, matmul_class_of(p).text, tunables, recipe->params);
     struct kernel_spec *const spec = matmul_add_kernel(p, recipe, file, entry, 1);
     spec_define(spec, "TM", "%d", recipe->params[TM]);
@@ -31,9 +34,8 @@ bool matmul_cpu_fits(const struct device *dev, const void *problem, struct reaso
 }
 
 void matmul_cpu_prepare(const struct device *dev, const void *problem, struct recipe *recipe) {
-    recipe->params[TM] = 64;
-    recipe->params[TK] = 128;
-    add_kernel(dev, problem, recipe, "matmul_cpu_8x32", matmul_cpu_tunables, "matmul/cpu.cl", "matmul_cpu");
+    add_kernel(dev, problem, recipe, "matmul_cpu_8x32", 128, matmul_cpu_tunables, "matmul/cpu.cl",
+               "matmul_cpu");
 }
 
 /* Where ids are not sorted each pair is a slot, and where fewer pairs than slots are sorted, each
@@ -69,9 +71,7 @@ bool matmul_cpu_dot_fits(const struct device *dev, const void *problem, struct r
 }
 
 void matmul_cpu_dot_prepare(const struct device *dev, const void *problem, struct recipe *recipe) {
-    recipe->params[TM] = 64;
-    recipe->params[TK] = 1024;
-    add_kernel(dev, problem, recipe, "matmul_cpu_dot_4x4", matmul_cpu_dot_tunables, "matmul/cpu_dot.cl",
+    add_kernel(dev, problem, recipe, "matmul_cpu_dot_4x4", 1024, matmul_cpu_dot_tunables, "matmul/cpu_dot.cl",
                "matmul_cpu_dot");
 }
 
@@ -95,9 +95,7 @@ bool matmul_cpu_words_fits(const struct device *dev, const void *problem, struct
 }
 
 void matmul_cpu_words_prepare(const struct device *dev, const void *problem, struct recipe *recipe) {
-    recipe->params[TM] = 64;
-    recipe->params[TK] = 128;
-    add_kernel(dev, problem, recipe, "matmul_cpu_words", matmul_cpu_tunables, "matmul/cpu_words.cl",
+    add_kernel(dev, problem, recipe, "matmul_cpu_words", 128, matmul_cpu_tunables, "matmul/cpu_words.cl",
                "matmul_cpu_words");
 }
 

@@ -159,10 +159,25 @@ static struct matmul_sample one_token(const struct matmul_sample *s, int64_t t) 
     return one;
 }
 
-static void in_words(enum clmoe_w_order order, struct clmoe_matmul_params *p) {
-    p->in = 152, p->out = 48;
-    p->w_dtype = CLMOE_I32, p->w_order = order;
-    p->w_scale = (struct clmoe_w_scale){CLMOE_F32, 1, 32, CLMOE_ZERO_GIVEN};
+/* Weights that CPUs multiply by other code where a row of x is alone. The first two also run small. */
+static const struct {
+    enum clmoe_dtype w;
+    enum clmoe_w_order order;
+    int64_t in;
+} coded[] = {
+    {CLMOE_I32, CLMOE_W_AWQ, 152},     {CLMOE_I32, CLMOE_W_GPTQ, 152},     {CLMOE_Q8_0, CLMOE_W_PACKED, 288},
+    {CLMOE_Q4_0, CLMOE_W_PACKED, 288}, {CLMOE_MXFP4, CLMOE_W_PACKED, 288}, {CLMOE_Q5_0, CLMOE_W_ENK, 288},
+    {CLMOE_Q4_K, CLMOE_W_ENK, 512},    {CLMOE_F8_E4M3, CLMOE_W_ENK, 152},
+};
+enum { N_CODED = sizeof coded / sizeof *coded };
+
+static void make_coded(int i, struct clmoe_matmul_params *p) {
+    p->in = coded[i].in, p->out = 48;
+    p->w_dtype = coded[i].w, p->w_order = coded[i].order;
+    p->routing = CLMOE_ROUTING_SORTED; /* or every row of x is alone */
+    if (p->w_dtype == CLMOE_I32) p->w_scale = (struct clmoe_w_scale){CLMOE_F32, 1, 32, CLMOE_ZERO_GIVEN};
+    if (p->w_dtype == CLMOE_F8_E4M3)
+        p->w_scale = (struct clmoe_w_scale){.dtype = CLMOE_F32, .rows = 1, .columns = 32};
 }
 
 /* What a token gets does not depend on the tokens beside it. */
@@ -178,7 +193,7 @@ START_TEST(batch_invariance) {
     params.act.kind = CLMOE_ACT_SILU;
     params.w_order = (enum clmoe_w_order)(_i % 3);
     params.routing = routings[_i / 3 % 2];
-    if (_i >= 6) in_words(_i % 2 ? CLMOE_W_GPTQ : CLMOE_W_AWQ, &params);
+    if (_i >= 6) make_coded(_i - 6, &params);
     const int64_t width = params.topk * params.out;
     struct matmul_sample s = matmul_sample_make(&rng, &params, 40, ROUTING_RANDOM, 1);
     for (int64_t i = 0; i < s.pairs; i++)
@@ -531,7 +546,7 @@ static void add_tests(TCase *cases) {
     tcase_add_loop_test(cases, gamma_exactly_once, 0, small ? 2 : 12);
     tcase_add_loop_test(cases, gamma_is_linear, 0, small ? 1 : 4);
     tcase_add_loop_test(cases, bias_of_the_expert, 0, small ? 1 : 8);
-    tcase_add_loop_test(cases, batch_invariance, small ? 6 : 0, 8);
+    tcase_add_loop_test(cases, batch_invariance, small ? 6 : 0, small ? 8 : 6 + N_CODED);
     tcase_add_loop_test(cases, nan_stays_where_it_is, 0, small ? 1 : 12);
     tcase_add_loop_test(cases, activation_points, 0, small ? 1 : 3 * (CLMOE_ACT_SITU + 1));
     tcase_add_loop_test(cases, out_of_order_queue, 0, small ? 1 : 2);
